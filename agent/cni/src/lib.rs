@@ -1,0 +1,1 @@
+//! What the agent tells the CNI plugin (NodeFile), which addresses it gave out, and the plugin itself.

@@ -1,0 +1,1 @@
+//! The node's part: keys, sessions, TUN, routes, guard.

@@ -1,0 +1,1 @@
+//! The custom resources of Hawser and their validation, nothing else.

@@ -1,0 +1,1 @@
+//! The program `hawser`: status, checks, keys, joins and proof for the operator.

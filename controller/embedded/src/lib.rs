@@ -1,0 +1,1 @@
+//! Hawser's resources over the Kubernetes REST protocol, from one redb file.

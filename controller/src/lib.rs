@@ -1,0 +1,1 @@
+//! Gives each node its subnets, judges what nodes publish, runs key rotations.

@@ -1,0 +1,1 @@
+//! Sessions of an encrypted mesh, sans I/O: bytes and the time in, bytes and events out.
