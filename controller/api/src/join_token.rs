@@ -17,13 +17,36 @@ use crate::Condition;
     status = "JoinTokenStatus",
     derive = "PartialEq",
     doc = "A JoinToken lets machines outside the cluster join the mesh. It holds the hash of the token, never the token.",
-    printcolumn(name = "Valid", type_ = "string", json_path = r#".status.conditions[?(@.type=="Usable")].status"#),
-    printcolumn(name = "Uses", type_ = "string", json_path = ".status.uses", description = "uses so far, of those permitted"),
+    printcolumn(
+        name = "Valid",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Usable")].status"#
+    ),
+    printcolumn(
+        name = "Uses",
+        type_ = "string",
+        json_path = ".status.uses",
+        description = "uses so far, of those permitted"
+    ),
     printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.site"),
-    printcolumn(name = "Created-By", type_ = "string", json_path = ".spec.createdBy", priority = 1),
-    printcolumn(name = "Last-Used", type_ = "string", json_path = ".status.lastUsedAt", priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Created-By",
+        type_ = "string",
+        json_path = ".spec.createdBy",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Last-Used",
+        type_ = "string",
+        json_path = ".status.lastUsedAt",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a token is made once; revoke it and make another"))]
@@ -40,7 +63,10 @@ pub struct JoinTokenSpec {
     pub uses: u32,
     /// The site that the machines belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
     pub site: Option<String>,
     /// What the machines' names begin with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

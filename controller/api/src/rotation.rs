@@ -22,11 +22,35 @@ use crate::Condition;
     doc = "A KeyRotation moves nodes to a new key epoch: published, confirmed by every live peer, then used, then the old one forgotten.",
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.epoch"),
-    printcolumn(name = "Done", type_ = "string", json_path = ".status.done", description = "nodes on the new epoch, of all"),
-    printcolumn(name = "Started", type_ = "string", json_path = ".status.startedAt", priority = 1),
-    printcolumn(name = "Lost", type_ = "integer", json_path = ".status.lost", priority = 1),
-    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Progressing")].reason"#, priority = 1),
-    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+    printcolumn(
+        name = "Done",
+        type_ = "string",
+        json_path = ".status.done",
+        description = "nodes on the new epoch, of all"
+    ),
+    printcolumn(
+        name = "Started",
+        type_ = "string",
+        json_path = ".status.startedAt",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Lost",
+        type_ = "integer",
+        json_path = ".status.lost",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Progressing")].reason"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRotationSpec {
