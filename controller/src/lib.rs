@@ -6,3 +6,5 @@
 
 pub mod admit;
 pub mod allocate;
+pub mod metrics;
+pub mod reconcile;
