@@ -1,0 +1,28 @@
+//! What the kernel and the data path have now, read by `kernel` and compared with the plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crypto::PeerConfig;
+use ipnet::IpNet;
+
+use super::{Guard, Route};
+
+/// Ours only: routes of our protocol number, our device, our table.
+#[derive(Clone, Debug, Default)]
+pub struct Actual {
+    pub device: Option<Device>,
+    pub routes: BTreeSet<Route>,
+    /// The table as it was installed; none if it is gone or somebody changed it.
+    pub table: Option<Guard>,
+    pub sysctls: BTreeMap<&'static str, String>,
+    /// What the data path was told last.
+    pub peers: Vec<PeerConfig>,
+}
+
+/// The tunnel device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub up: bool,
+    pub mtu: u16,
+    pub addresses: BTreeSet<IpNet>,
+}
