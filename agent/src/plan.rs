@@ -126,24 +126,9 @@ impl Plan {
     }
 }
 
-/// The first host address of `subnet`, which is the node's own. A /31, /32, /127 or /128 has no
-/// address to spare, and is it.
-pub fn first_host(subnet: IpNet) -> IpAddr {
-    match subnet {
-        IpNet::V4(net) if net.prefix_len() < 31 => {
-            Ipv4Addr::from_bits(net.network().to_bits() + 1).into()
-        }
-        IpNet::V6(net) if net.prefix_len() < 127 => {
-            Ipv6Addr::from_bits(net.network().to_bits() + 1).into()
-        }
-        IpNet::V4(net) => net.network().into(),
-        IpNet::V6(net) => net.network().into(),
-    }
-}
-
 fn own(node: &Node, facts: &Facts) -> BTreeSet<IpNet> {
     let usable = node.subnets.iter().filter(|subnet| facts.ipv6 || subnet.addr().is_ipv4());
-    usable.map(|subnet| IpNet::from(first_host(*subnet))).collect()
+    usable.map(|subnet| IpNet::from(api::first_host(*subnet))).collect()
 }
 
 fn mtu(view: &View, facts: &Facts) -> u16 {

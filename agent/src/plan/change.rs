@@ -95,32 +95,19 @@ impl Plan {
         changes
     }
 
+    /// A route's source is always among the plan's addresses, so a route whose source leaves is
+    /// stale, and gone before its address.
     fn traffic(&self, actual: &Actual) -> Vec<Change> {
-        let mut changes = Vec::new();
-        let wiped = self.wiped(actual);
         let has = actual.device.as_ref().map(|d| d.addresses.clone()).unwrap_or_default();
-        let kept = actual.routes.difference(&wiped);
-        let stale = kept.filter(|r| r.target != Target::Unreachable && !self.routes.contains(*r));
-        changes.extend(stale.cloned().map(Change::RemoveRoute));
+        let stale = |r: &&Route| r.target != Target::Unreachable && !self.routes.contains(*r);
+        let mut changes = Vec::new();
+        changes.extend(actual.routes.iter().filter(stale).cloned().map(Change::RemoveRoute));
         changes.extend(has.difference(&self.addresses).copied().map(Change::RemoveAddress));
         changes.extend(self.addresses.difference(&has).copied().map(Change::AddAddress));
         if self.peers != actual.peers {
             changes.push(Change::Peers(self.peers.clone()));
         }
-        let missing = |r: &&Route| !actual.routes.contains(*r) || wiped.contains(*r);
-        changes.extend(self.routes.iter().filter(missing).cloned().map(Change::AddRoute));
+        changes.extend(self.routes.difference(&actual.routes).cloned().map(Change::AddRoute));
         changes
-    }
-
-    /// Routes that the kernel drops on its own when one of our changes takes their source address
-    /// away.
-    fn wiped(&self, actual: &Actual) -> BTreeSet<Route> {
-        let has = actual.device.as_ref().map(|d| d.addresses.clone()).unwrap_or_default();
-        let leaving: BTreeSet<_> = has.difference(&self.addresses).map(IpNet::addr).collect();
-        let loses = |route: &&Route| match &route.target {
-            Target::Device { source: Some(source), .. } => leaving.contains(source),
-            Target::Device { source: None, .. } | Target::Unreachable => false,
-        };
-        actual.routes.iter().filter(loses).cloned().collect()
     }
 }

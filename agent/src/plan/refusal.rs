@@ -10,11 +10,11 @@ pub enum Refusal {
     #[error("this node is revoked")]
     Revoked,
     #[error(
-        "backend {} sends in clear and encryption is Required: set backend: wireguard, or \
-         encryption: None if the network may read everything", name(*.0)
+        "backend {0} sends in clear and encryption is Required: set backend: wireguard, or \
+         encryption: None if the network may read everything"
     )]
     Plain(Backend),
-    #[error("backend {} is not available in this version: use wireguard", name(*.0))]
+    #[error("backend {0} is not available in this version: use wireguard")]
     Backend(Backend),
     #[error("MeshPeer {0} has a preshared key that could not be read, and gets no tunnel")]
     NoPresharedKey(String),
@@ -52,16 +52,5 @@ fn backend(encryption: Encryption, backend: Backend) -> Result<(), Refusal> {
         (Backend::Esp | Backend::Udp | Backend::Vxlan | Backend::Direct, _) => {
             Err(Refusal::Backend(backend))
         }
-    }
-}
-
-/// The word that resources and flags use.
-pub fn name(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Wireguard => "wireguard",
-        Backend::Esp => "esp",
-        Backend::Udp => "udp",
-        Backend::Vxlan => "vxlan",
-        Backend::Direct => "direct",
     }
 }
