@@ -15,7 +15,7 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 
 pub use self::{link::PodDevices, nft::Blocked};
-use crate::plan::{Actual, Device, Guard, Plan, Route, Sysctls, Target};
+use crate::plan::{Actual, Device, Guard, Peers, Plan, Route, Sysctls, Target};
 
 /// Marks our routes (`ip route show proto 72`), so that we read and touch no others.
 pub const ROUTE_PROTOCOL: u8 = 72;
@@ -57,12 +57,13 @@ impl Kernel {
         Ok(Self { handle, tun: tun.to_owned(), table: nft::Table::default() })
     }
 
-    /// What is there of the plan's things, and of things like them. The data path's peers are the
+    /// What is there of the plan's things, and of things like them. What the data path knows is the
     /// caller's to add.
     pub async fn read(&mut self, wanted: &Sysctls) -> Result<Actual, KernelError> {
         let links = link::list(&self.handle).await?;
         let device = match links.by_name(&self.tun) {
             Some(link) => Some(Device {
+                attached: false,
                 up: link.up,
                 mtu: link.mtu,
                 addresses: address::list(&self.handle, link.index).await?,
@@ -74,7 +75,7 @@ impl Kernel {
             routes: route::list(&self.handle, &links).await?,
             table: self.table.read().await?,
             sysctls: sysctl::read(wanted),
-            peers: Vec::new(),
+            peers: Peers::default(),
         })
     }
 

@@ -26,6 +26,7 @@ pub use self::{
     actual::{Actual, Device},
     change::Change,
     guard::Guard,
+    peers::Peers,
     refusal::Refusal,
 };
 use crate::view::{Backend, Node, View};
@@ -95,7 +96,7 @@ pub struct Plan {
     /// Without the guard's.
     pub routes: BTreeSet<Route>,
     pub sysctls: Sysctls,
-    pub peers: Vec<PeerConfig>,
+    pub peers: Peers,
     pub refusals: Vec<Refusal>,
 }
 
@@ -105,14 +106,14 @@ impl Plan {
         let me = view.nodes.get(&facts.node).filter(|_| refusals.is_empty());
         let (peers, missing) = match me {
             Some(_) => peers::configure(view, facts),
-            None => (Vec::new(), Vec::new()),
+            None => (Peers::default(), Vec::new()),
         };
         refusals.extend(missing);
         let addresses: BTreeSet<IpNet> = me.map(|node| own(node, facts)).unwrap_or_default();
         Self {
             guard: guard::of(view, facts),
             mtu: mtu(view, facts),
-            routes: routes(&peers, &addresses, facts),
+            routes: routes(&peers.others, &addresses, facts),
             addresses,
             sysctls: sysctls(facts),
             peers,

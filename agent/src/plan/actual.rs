@@ -2,10 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crypto::PeerConfig;
 use ipnet::IpNet;
 
-use super::{Guard, Route};
+use super::{Guard, Peers, Route};
 
 /// Ours only: routes of our protocol number, our device, our table.
 #[derive(Clone, Debug, Default)]
@@ -16,12 +15,14 @@ pub struct Actual {
     pub table: Option<Guard>,
     pub sysctls: BTreeMap<&'static str, String>,
     /// What the data path was told last.
-    pub peers: Vec<PeerConfig>,
+    pub peers: Peers,
 }
 
 /// The tunnel device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
+    /// False if it is not the data path's: left by an agent that is gone, or made by somebody else.
+    pub attached: bool,
     pub up: bool,
     pub mtu: u16,
     pub addresses: BTreeSet<IpNet>,

@@ -8,10 +8,9 @@
 
 use std::collections::BTreeSet;
 
-use crypto::PeerConfig;
 use ipnet::IpNet;
 
-use super::{Actual, Guard, Plan, Route, Target};
+use super::{Actual, Guard, Peers, Plan, Route, Target};
 
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -26,7 +25,8 @@ pub enum Change {
     Up,
     AddAddress(IpNet),
     RemoveAddress(IpNet),
-    Peers(Vec<PeerConfig>),
+    /// Tells the data path whom it speaks to, and which prefixes nobody else may send from.
+    Peers(Peers),
 }
 
 impl Plan {
@@ -83,7 +83,7 @@ impl Plan {
     fn device(&self, actual: &Actual) -> Vec<Change> {
         let mut changes = Vec::new();
         let device = actual.device.as_ref();
-        if device.is_none() {
+        if device.is_none_or(|device| !device.attached) {
             changes.push(Change::Attach);
         }
         if device.is_none_or(|device| device.mtu != self.mtu) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crypto::PeerConfig;
+use ipnet::IpNet;
 use keys::KeyEpoch;
 
 use super::{Facts, Refusal, Underlay};
@@ -14,8 +15,16 @@ use crate::view::{Node, PlainPeer, View};
 /// Holds a NAT's mapping open, and has every tunnel up before the first packet needs it.
 const KEEPALIVE: Duration = Duration::from_secs(25);
 
+/// What the data path is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// This node's own prefixes: no peer may send from them.
+    pub own: Vec<IpNet>,
+    pub others: Vec<PeerConfig>,
+}
+
 /// Everybody but ourselves, and the plain peers that must stay out.
-pub(super) fn configure(view: &View, facts: &Facts) -> (Vec<PeerConfig>, Vec<Refusal>) {
+pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     let others = view.nodes.iter().filter(|(name, node)| {
         **name != facts.node && !node.revoked && !node.keys.is_empty()
     });
@@ -28,13 +37,14 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Vec<PeerConfig>, Vec<Ref
             peers.push(plain_peer(name, peer, facts));
         }
     }
-    (peers, refused)
+    let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
+    (Peers { own, others: peers }, refused)
 }
 
 fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
-        keys: node.keys.clone(),
+        keys: node.keys.iter().filter(|(epoch, _)| *epoch <= node.epoch).copied().collect(),
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
         keepalive: Some(KEEPALIVE),
