@@ -1,1 +1,25 @@
 //! Sessions of an encrypted mesh, sans I/O: bytes and the time in, bytes and events out.
+//!
+//! ```text
+//!  IP packet ──▶ Mesh::seal ──▶ Routes: whose? ──▶ peer ──▶ engine ──▶ Outbox::send
+//!  datagram  ──▶ Mesh::open ──▶ limiter ──▶ engine ──▶ "is this source theirs?" ──▶ Outbox::deliver
+//!  time      ──▶ Mesh::tick ──▶ handshakes, rekeys, keepalives ──▶ Outbox::send
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod discard;
+mod mesh;
+mod packet;
+mod routes;
+
+pub use config::{PeerConfig, PeerStatus};
+pub use discard::{Discard, Discards};
+pub use mesh::{Event, Mesh, Outbox, Problem};
+pub use packet::{IpPacket, is_martian};
+pub use routes::Routes;
+
+/// True when the engine's clock is a virtual one: for the package `sim` alone. A program that
+/// carries real packets asserts the contrary at compile time.
+pub const SIMULATED: bool = cfg!(feature = "simulated");
