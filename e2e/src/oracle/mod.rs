@@ -29,6 +29,13 @@ use crate::lab::{Capture, Lab, Seen};
 /// The pools that CONTRACT.md's examples, the demo and most tests use.
 pub const POOLS: [&str; 2] = ["10.42.0.0/16", "fd42::/48"];
 
+/// Bytes that occur nowhere else, to send and to search for.
+pub fn marker() -> Vec<u8> {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = now.unwrap_or_default().as_nanos();
+    format!("hawser-marker-{}-{nanos:024x}", std::process::id()).into_bytes()
+}
+
 /// The watch over one lab, from `watch` to `judge`.
 pub struct Oracles {
     dir: PathBuf,
