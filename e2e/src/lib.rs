@@ -3,4 +3,5 @@
 //! The tests by promise are in `tests/`; the programs `hawser-demo` and `hawser-bench` in `src/bin/`.
 
 pub mod lab;
+pub mod mesh;
 pub mod oracle;

@@ -42,11 +42,13 @@ pub use capture::{Capture, Seen};
 pub use cni::{Cni, CniOutput};
 pub use flow::{Flow, FlowReport};
 pub use interrupt::{exit_code_on_interrupt, wait_for_interrupt};
+pub use link::Net;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use process::{Command, Process};
 pub use programs::{bin_dir, program};
 pub use router::NatRouter;
+pub use sweep::sweep;
 pub use switch::Switch;
 pub use wait::{eventually, until};
 

@@ -92,21 +92,29 @@ impl Namespace {
         }
     }
 
+    /// Runs a future inside, on a runtime of its own.
+    pub fn block_on<T, F>(&self, work: F) -> anyhow::Result<T>
+    where
+        T: Send + 'static,
+        F: AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
+    {
+        self.run(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
+            runtime.context("starting a runtime")?.block_on(work())
+        })
+    }
+
     /// Speaks netlink inside.
     pub fn netlink<T, F>(&self, work: F) -> anyhow::Result<T>
     where
         T: Send + 'static,
         F: AsyncFnOnce(&link::Net) -> anyhow::Result<T> + Send + 'static,
     {
-        self.run(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .context("starting a runtime for netlink")?;
-            runtime.block_on(async {
-                let net = link::Net::open()?;
-                work(&net).await
-            })
+        self.block_on(async move || {
+            let net = link::Net::open()?;
+            work(&net).await
         })
     }
 

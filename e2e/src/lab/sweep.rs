@@ -11,13 +11,16 @@ use super::mounts;
 /// Sweeps once a process.
 pub(super) fn once() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        for name in mounts::names().iter().filter(|name| is_orphan(name)) {
-            kill_inhabitants(&mounts::path(name));
-            mounts::unpin(name);
-        }
-        remove_dirs();
-    });
+    ONCE.call_once(sweep);
+}
+
+/// Removes the namespaces, processes and directories of runs that are gone.
+pub fn sweep() {
+    for name in mounts::names().iter().filter(|name| is_orphan(name)) {
+        kill_inhabitants(&mounts::path(name));
+        mounts::unpin(name);
+    }
+    remove_dirs();
 }
 
 /// `hw-<pid>-…` with a pid that is not running.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::lab::{Flow, Lab};
+use e2e::oracle::Baseline;
 
 const MARKER: &[u8] = b"hawser-lab-marker-0123456789";
 
@@ -119,5 +120,73 @@ fn programs_run_inside_and_die_with_the_lab() {
     assert_eq!(echoed, "through a pipe");
     assert!(ran);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_baseline_notices_what_was_added_and_forgets_what_was_removed() {
+    let lab = Lab::new("base").unwrap();
+    let node = lab.node("a").unwrap();
+    let before = Baseline::of(&node).unwrap();
+
+    let nft = |command: &str| node.command("nft").arg(command).stdout().unwrap();
+    nft("add table inet hawser");
+    node.command("ip")
+        .args(["rule", "add", "fwmark", "7", "lookup", "77"])
+        .stdout()
+        .unwrap();
+    node.command("ip")
+        .args(["route", "add", "unreachable", "10.42.0.0/16"])
+        .stdout()
+        .unwrap();
+    node.command("ip")
+        .args(["addr", "add", "fd42::1/128", "dev", "lo"])
+        .stdout()
+        .unwrap();
+    let during = before.difference(&Baseline::of(&node).unwrap());
+    nft("delete table inet hawser");
+    node.command("ip")
+        .args(["rule", "del", "fwmark", "7"])
+        .stdout()
+        .unwrap();
+    node.command("ip")
+        .args(["route", "del", "unreachable", "10.42.0.0/16"])
+        .stdout()
+        .unwrap();
+    node.command("ip")
+        .args(["addr", "del", "fd42::1/128", "dev", "lo"])
+        .stdout()
+        .unwrap();
+    let after = before.difference(&Baseline::of(&node).unwrap());
+
+    for kind in ["nft ", "rule ", "route ", "address "] {
+        assert!(
+            during
+                .iter()
+                .any(|line| line.starts_with(&format!("+ {kind}"))),
+            "{during:#?}"
+        );
+    }
+    assert_eq!(after, [""; 0]);
+}
+
+#[test]
+fn what_a_killed_run_left_behind_is_swept() {
+    let mut victim = std::process::Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .unwrap();
+    let name = format!("hw-{}-1left-n1", victim.id());
+    let path = std::path::Path::new("/run/netns").join(&name);
+    std::fs::create_dir_all("/run/netns").unwrap();
+    std::fs::write(&path, "").unwrap();
+
+    e2e::lab::sweep();
+    let while_alive = path.exists();
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    e2e::lab::sweep();
+
+    assert!(while_alive, "a living run's namespace was taken away");
     assert!(!path.exists());
 }
