@@ -1,1 +1,3 @@
 //! The node's part: keys, sessions, TUN, routes, guard.
+
+pub mod identity;
