@@ -2,7 +2,7 @@
 //!
 //! Every field may be absent, and new ones may come: a CLI of last month shows what it knows.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -77,15 +77,6 @@ impl Guard {
 impl State {
     pub fn peer(&self, name: &str) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.name == name)
-    }
-
-    /// The peer whose most specific prefix holds this address, as the data path decides it.
-    pub fn owner_of(&self, address: IpAddr) -> Option<(&Peer, IpNet)> {
-        self.peers
-            .iter()
-            .flat_map(|peer| peer.subnets.iter().map(move |net| (peer, *net)))
-            .filter(|(_, net)| net.contains(&address))
-            .max_by_key(|(_, net)| net.prefix_len())
     }
 }
 
