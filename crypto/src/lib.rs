@@ -8,11 +8,16 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 mod config;
 mod discard;
+mod engine;
+mod limiter;
 mod mesh;
 mod packet;
+mod peer;
 mod routes;
+mod tunnel;
 
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
