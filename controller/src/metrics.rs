@@ -1,5 +1,6 @@
 //! What the controller counts, in the text form that Prometheus reads.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use api::PoolUsage;
@@ -41,6 +42,7 @@ pub struct Metrics {
     subnets: Family<PoolLabels, Gauge>,
     nodes: Family<NodeLabels, Gauge>,
     active: Gauge,
+    looked: AtomicBool,
 }
 
 impl Default for Metrics {
@@ -81,6 +83,7 @@ impl Default for Metrics {
             subnets,
             nodes,
             active,
+            looked: AtomicBool::new(false),
         }
     }
 }
@@ -96,7 +99,13 @@ impl Metrics {
             .inc();
     }
 
+    /// Whether there has been a pass.
+    pub fn has_looked(&self) -> bool {
+        self.looked.load(Ordering::Relaxed)
+    }
+
     pub fn active(&self, active: bool) {
+        self.looked.store(true, Ordering::Relaxed);
         self.active.set(i64::from(active));
     }
 

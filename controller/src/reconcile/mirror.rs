@@ -68,8 +68,9 @@ pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()>
                     uid: Some(uid.clone()),
                     resource_version: None,
                 };
-                let answer = api.delete(name, &DeleteParams::default().preconditions(exactly));
-                settle(answer.await.map(drop)).with_context(|| format!("removing {name}"))?;
+                let exactly = DeleteParams::default().preconditions(exactly);
+                let answer = api.delete(name, &exactly).await.map(drop);
+                settle(answer).with_context(|| format!("removing {name}"))?;
             }
         }
     }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::ObjectList;
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::{debug, info};

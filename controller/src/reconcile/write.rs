@@ -50,8 +50,8 @@ pub(super) async fn apply(
             generation,
             owner,
         } => {
-            let spec = json!({"generation": generation + 1, "node": owner.node,
-                "nodeUID": owner.uid, "releasedAt": null});
+            let spec = json!({"generation": generation + 1, "node": &*owner.node,
+                "nodeUID": &*owner.uid, "releasedAt": null});
             update_claim(client, seen, subnet, spec).await
         }
         Write::Release { subnet, owner, .. } => {

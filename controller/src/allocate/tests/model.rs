@@ -215,7 +215,7 @@ impl Server {
 
     /// Oracle: what a spec says is claimed by that very node.
     fn claimed_as_published(&self) -> Result<(), String> {
-        for (name, node) in &self.nodes {
+        for (name, node) in self.nodes.iter() {
             for subnet in &node.subnets {
                 let owner = self
                     .claims
