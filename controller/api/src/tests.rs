@@ -90,7 +90,7 @@ fn deploy_holds_what_the_program_prints() {
         let held = fs::read_to_string(folder.join(&name)).unwrap();
         assert!(
             held == text,
-            "deploy/crds/{name} is old; write it with `hawser crds --out deploy/crds`"
+            "deploy/crds/{name} is old; run: cargo run -p api --example crds deploy/crds"
         );
     }
 }
