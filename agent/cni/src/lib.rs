@@ -1,1 +1,21 @@
-//! What the agent tells the CNI plugin (NodeFile), which addresses it gave out, and the plugin itself.
+//! What the agent tells the CNI plugin, which addresses the plugin gave out, and the plugin itself.
+//!
+//! ```text
+//! hawser-agent ── writes ──▶ STATE/node.json ── read by ──▶ hawser-cni (ADD, STATUS)
+//!      ▲                                                       │
+//!      └───── Reservations::list ◀── STATE/pods/ ◀── writes ───┘
+//! ```
+//! The two programs share files and never talk, so pods come and go while the agent restarts.
+
+#![forbid(unsafe_code)]
+
+mod attachment;
+mod durable;
+mod node_file;
+mod reservations;
+mod subnet;
+
+pub use attachment::{Attachment, POD_DEVICE_PREFIX, PodRecord};
+pub use node_file::{NodeFile, NodeFileError};
+pub use reservations::{InUse, Reservation, Reservations, ReserveError};
+pub use subnet::node_address;

@@ -17,6 +17,7 @@ mod join_token;
 mod mesh;
 mod node;
 mod peer;
+pub mod published;
 mod rotation;
 mod text;
 
