@@ -7,11 +7,14 @@
 //!                                    └── kernel (events wake it)
 //! ```
 
+pub mod admin;
 pub mod apply;
 pub mod datapath;
 pub mod facts;
 pub mod identity;
 pub mod kernel;
+mod live;
+pub mod metrics;
 pub mod options;
 pub mod plan;
 mod round;
