@@ -32,3 +32,12 @@ need_rust() {
     command -v cargo >/dev/null || die "needs a Rust toolchain: https://rustup.rs"
     need cc:gcc ld:binutils make:make
 }
+
+# need_peer PROGRAM CRATE VERSION  builds a peer that Debian does not carry, once.
+need_peer() {
+    local root=$HOME/.cache/hawser-peers
+    [ -x "$root/bin/$1" ] && return
+    say "building $1 $3 (kept in $root)"
+    env -u CARGO_TARGET_DIR cargo install -q --locked --root "$root" "$2@$3" >&2 ||
+        { say "$1 could not be built"; return 1; }
+}

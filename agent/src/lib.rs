@@ -13,6 +13,7 @@ pub mod datapath;
 pub mod facts;
 pub mod identity;
 pub mod kernel;
+mod live;
 pub mod metrics;
 pub mod options;
 pub mod plan;

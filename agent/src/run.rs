@@ -19,9 +19,11 @@ use tokio::{
 };
 
 use crate::{
+    admin::{self, Live},
     datapath::{Config, Datapath, Engine},
     identity::{self, Identity},
     kernel::{Kernel, events},
+    live::Agent,
     options::{EngineOption, Run, SourceOption},
     round::Round,
     snapshot::Snapshot,
@@ -29,6 +31,7 @@ use crate::{
     state, view,
 };
 
+const ENGINE: Engine = Engine::Boringtun;
 /// Between two looks at everything, should an event ever be missed.
 const LOOK: Duration = Duration::from_secs(10);
 /// Events come in bursts; one round serves all that come within this.
@@ -50,6 +53,13 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let (publisher, views) = Publisher::new(view::store::load(directory));
     let source = options.source.to_string();
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(&options.node, &source)));
+    let agent = Agent {
+        engine: ENGINE,
+        epoch: identity.current_epoch(),
+        datapath: Arc::clone(&datapath),
+        snapshot: Arc::clone(&snapshot),
+    };
+    serve(Arc::new(agent), &options);
     match &options.source {
         SourceOption::File(path) => {
             tokio::spawn(source::file::follow(path.clone(), publisher));
@@ -63,6 +73,22 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         result = follow(round, views, events) => result,
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// The local API. Without it packets flow all the same.
+fn serve(agent: Arc<dyn Live>, options: &Run) {
+    let socket = options.state.directory.join("agent.sock");
+    let local = Arc::clone(&agent);
+    tokio::spawn(async move {
+        let Err(error) = admin::serve_unix(&socket, local).await else { return };
+        tracing::error!(%error, socket = %socket.display(), "local API not served");
+    });
+    if let Some(address) = options.admin {
+        tokio::spawn(async move {
+            let Err(error) = admin::serve_tcp(address, agent).await else { return };
+            tracing::error!(%error, %address, "local API not served");
+        });
     }
 }
 
@@ -83,7 +109,7 @@ fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath
     let epoch = identity.current_epoch();
     let private_key = identity.private_key(epoch).context("reading the node key")?.clone();
     let config = Config {
-        engine: Engine::Boringtun,
+        engine: ENGINE,
         private_key,
         listen_port: options.listen_port,
         tun_name: options.tun.clone(),

@@ -6,11 +6,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
-use api::{MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, PublishedKey, parse_prefix};
+use api::{MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, parse_prefix, published};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};
 
@@ -107,23 +106,16 @@ fn node(
     if let Some(stray) = subnets.iter().find(|s| !pools.iter().any(|pool| pool.contains(*s))) {
         return Err(format!("subnet {stray} is in none of the Mesh's pools"));
     }
-    let mut complain = |problem: String| complaints.push(Complaint::new("MeshNode", name, problem));
-    let mut keys = BTreeMap::new();
-    for published in &status.public_keys {
-        match key(published) {
-            Ok((epoch, key)) => drop(keys.insert(epoch, key)),
-            Err(problem) => complain(problem),
-        }
-    }
+    let (mut keys, bad) = published::public_keys(&status.public_keys);
+    complaints.extend(bad.iter().map(|problem| Complaint::new("MeshNode", name, problem)));
     let mut endpoints = Vec::new();
     for text in &status.endpoints {
-        match endpoint(text, pools) {
+        match published::endpoint(text, pools) {
             Ok(endpoint) => endpoints.push(endpoint),
-            Err(problem) => complain(problem),
+            Err(problem) => complaints.push(Complaint::new("MeshNode", name, problem)),
         }
     }
     let epoch = KeyEpoch(spec.key_epoch.max(1));
-    let mut keys: Vec<_> = keys.into_iter().collect();
     keys.sort_by_key(|(of, _)| (*of != epoch, *of));
     Ok(Node { subnets, epoch, keys, endpoints, site: spec.site.clone(), revoked: spec.revoked })
 }
@@ -143,7 +135,8 @@ fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
         return Err(format!("{greedy} would take a whole pool"));
     }
     let key = PublicKey::from_published(&spec.public_key).map_err(|e| format!("publicKey: {e}"))?;
-    let endpoint = spec.endpoint.as_deref().map(|text| endpoint(text, &view.pools)).transpose()?;
+    let endpoint = spec.endpoint.as_deref().map(|text| published::endpoint(text, &view.pools));
+    let endpoint = endpoint.transpose().map_err(|e| e.to_string())?;
     Ok(PlainPeer {
         key,
         addresses,
@@ -155,34 +148,6 @@ fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
 
 fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {
     texts.iter().map(|text| parse_prefix(text).map_err(|e| e.to_string())).collect()
-}
-
-fn key(published: &PublishedKey) -> Result<(KeyEpoch, PublicKey), String> {
-    let PublishedKey { epoch, public_key } = published;
-    if *epoch == 0 {
-        return Err("key epochs count from 1".into());
-    }
-    let key = PublicKey::from_published(public_key);
-    Ok((KeyEpoch(*epoch), key.map_err(|e| format!("public key of epoch {epoch}: {e}"))?))
-}
-
-/// An endpoint leads over the underlay to another machine; everything else is a trap.
-fn endpoint(text: &str, pools: &[IpNet]) -> Result<SocketAddr, String> {
-    let endpoint: SocketAddr = text
-        .parse()
-        .map_err(|_| format!("endpoint {text:?} is no address:port, such as 192.0.2.1:51820"))?;
-    let ip = endpoint.ip().to_canonical();
-    let broadcast = matches!(ip, IpAddr::V4(v4) if v4.is_broadcast());
-    if ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() || broadcast {
-        return Err(format!("endpoint {endpoint} does not lead to another machine"));
-    }
-    if endpoint.port() == 0 {
-        return Err(format!("endpoint {endpoint} has no port"));
-    }
-    if pools.iter().any(|pool| pool.contains(&ip)) {
-        return Err(format!("endpoint {endpoint} lies inside the mesh"));
-    }
-    Ok(endpoint)
 }
 
 /// Takes contested prefixes from everybody but the one who had them.

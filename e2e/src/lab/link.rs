@@ -1,13 +1,13 @@
 //! Links, addresses and routes of a namespace, through rtnetlink.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsRawFd as _;
 
 use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkMessage};
 use rtnetlink::{
-    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVxlan, RouteMessageBuilder,
 };
 
 use super::namespace::Namespace;
@@ -117,6 +117,26 @@ impl Net {
         request
             .await
             .with_context(|| format!("making the cable {near} to {far}"))
+    }
+
+    /// The kernel's VXLAN to one other machine.
+    pub async fn add_vxlan(
+        &self,
+        name: &str,
+        local: Ipv4Addr,
+        remote: Ipv4Addr,
+    ) -> anyhow::Result<()> {
+        let link = LinkVxlan::new(name, 42)
+            .local(local)
+            .remote(remote)
+            .port(4789)
+            .build();
+        self.handle
+            .link()
+            .add(link)
+            .execute()
+            .await
+            .with_context(|| format!("making {name}"))
     }
 
     pub async fn add_address(

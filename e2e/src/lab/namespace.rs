@@ -7,14 +7,14 @@
 
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use anyhow::Context as _;
 use nix::sched::{CloneFlags, unshare};
 
-use super::{link, mounts};
+use super::{Command, link, mounts};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -90,6 +90,11 @@ impl Namespace {
             Ok(value) => value,
             Err(panic) => resume_unwind(panic),
         }
+    }
+
+    /// A program to run inside; its log will be in `dir`.
+    pub fn command(&self, program: &str, dir: &Path) -> Command {
+        Command::new(self, program, dir)
     }
 
     /// Runs a future inside, on a runtime of its own.

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 
+/// Where the scripts build the peers that Debian does not carry.
+const PEERS: &str = ".cache/hawser-peers/bin";
+
 /// `HAWSER_BIN_DIR`, else `release/` in the target directory.
 pub fn bin_dir() -> PathBuf {
     if let Some(dir) = std::env::var_os("HAWSER_BIN_DIR") {
@@ -34,7 +37,9 @@ fn on_path(name: &str) -> Option<PathBuf> {
         return direct.is_file().then_some(direct);
     }
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|dir| dir.join(name))
-        .find(|path| path.is_file())
+    let peers = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(PEERS));
+    let mut places = std::env::split_paths(&path)
+        .chain(peers)
+        .map(|dir| dir.join(name));
+    places.find(|path| path.is_file())
 }

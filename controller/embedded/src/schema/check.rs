@@ -59,14 +59,15 @@ fn type_holds(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec<Cause
         }
         _ => causes.push(Cause::type_invalid(path, node.kind.name(), got)),
     }
-    if let (Kind::Integer, Some(format), Value::Number(_)) = (node.kind, format, value) {
-        causes.push(out_of_format(path, "integer", format));
+    if let (Kind::Integer, Value::Number(_)) = (node.kind, value) {
+        causes.push(out_of_format(path, node));
     }
     false
 }
 
+/// What does not fit 64 bits is no integer to a cluster; `1.0` has become `1` before.
 fn is_whole(number: &Number) -> bool {
-    number.is_i64() || number.as_f64().is_some_and(|value| value.fract() == 0.0)
+    number.is_i64()
 }
 
 fn kind_of(value: &Value) -> &'static str {
@@ -89,9 +90,13 @@ fn format_of(value: &Value) -> &'static str {
     }
 }
 
-fn out_of_format(path: Path<'_>, kind: &str, format: &str) -> Cause {
-    let place = path.dotted();
-    let detail = format!("Checked value must be of type {kind} with format {format} in {place}");
+fn out_of_format(path: Path<'_>, node: &Node) -> Cause {
+    let (kind, place) = (node.kind.name(), path.dotted());
+    let format = match node.format {
+        Some(format) => format!("with format {}", format.name()),
+        None => "(default format)".to_owned(),
+    };
+    let detail = format!("Checked value must be of type {kind} {format} in {place}");
     Cause::invalid("<nil>", &Value::String(String::new()), &detail)
 }
 
@@ -102,7 +107,11 @@ fn supported(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec<Cause>
     let words: Vec<String> = node
         .allowed
         .iter()
-        .map(|allowed| allowed.as_str().map_or_else(|| allowed.to_string(), str::to_owned))
+        .map(|allowed| {
+            allowed
+                .as_str()
+                .map_or_else(|| allowed.to_string(), str::to_owned)
+        })
         .collect();
     causes.push(Cause::not_supported(&path.dotted(), value, &words));
 }
@@ -133,15 +142,19 @@ fn string(node: &Node, text: &str, path: Path<'_>, causes: &mut Vec<Cause>) {
 }
 
 fn numeric(node: &Node, number: &Number, path: Path<'_>, causes: &mut Vec<Cause>) {
-    if let Some(format) = node.format.filter(|format| !format.fits(number)) {
-        causes.push(out_of_format(path, node.kind.name(), format.name()));
+    if node.format.is_some_and(|format| !format.fits(number)) {
+        causes.push(out_of_format(path, node));
     }
     let value = Value::Number(number.clone());
     let bounds = &node.bounds;
     if let Some(factor) = &bounds.multiple_of
         && !is_multiple(number, factor)
     {
-        causes.push(invalid(path, &value, &format!("should be a multiple of {factor}")));
+        causes.push(invalid(
+            path,
+            &value,
+            &format!("should be a multiple of {factor}"),
+        ));
     }
     if let Some(limit) = &bounds.maximum
         && !within(number, limit, std::cmp::Ordering::Less)
@@ -201,7 +214,7 @@ fn array(
     if let Some(max) = bounds.max_items.filter(|max| count as u64 > *max) {
         causes.push(Cause::too_many(&path.dotted(), count, max));
     }
-    if bounds.unique_items && lists::first_repeated(items, |item| item).is_some() {
+    if bounds.unique_items && !lists::repeated(items).is_empty() {
         causes.push(invalid(path, &Value::Null, "shouldn't contain duplicates"));
     }
     let Some(child) = node.items.as_deref() else {
@@ -228,7 +241,11 @@ fn object(
     if let Some(max) = bounds.max_properties.filter(|max| count as u64 > *max) {
         causes.push(Cause::too_many(&path.dotted(), count, max));
     }
-    for name in node.required.iter().filter(|name| !members.contains_key(*name)) {
+    for name in node
+        .required
+        .iter()
+        .filter(|name| !members.contains_key(*name))
+    {
         causes.push(Cause::required(&Path::Member(&path, name).dotted(), ""));
     }
     for (name, value) in members {
@@ -248,7 +265,11 @@ fn branches(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec<Cause>)
     let place = path.dotted();
     let mut wrong = |what: &str| {
         let nothing = Value::String(String::new());
-        causes.push(Cause::invalid("<nil>", &nothing, &format!("\"{place}\" {what}")));
+        causes.push(Cause::invalid(
+            "<nil>",
+            &nothing,
+            &format!("\"{place}\" {what}"),
+        ));
     };
     if !node.any_of.is_empty() && !node.any_of.iter().any(|branch| fits(&branch)) {
         wrong("must validate at least one schema (anyOf)");

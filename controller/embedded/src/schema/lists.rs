@@ -18,17 +18,14 @@ pub(super) fn check(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec
             }
         }
         Value::Array(items) => {
-            let repeated = match &node.list {
-                List::Atomic => None,
-                List::Set => first_repeated(items, |item| item).map(|i| (i, items[i].clone())),
-                List::Map(keys) => {
-                    let of: Vec<Value> = items.iter().map(|item| keys_of(keys, item)).collect();
-                    first_repeated(&of, |key| key).map(|index| (index, of[index].clone()))
-                }
+            let keys: Vec<Value> = match &node.list {
+                List::Atomic => Vec::new(),
+                List::Set => items.clone(),
+                List::Map(keys) => items.iter().map(|item| keys_of(keys, item)).collect(),
             };
-            if let Some((index, value)) = repeated {
+            for index in repeated(&keys) {
                 let field = Path::Item(&path, index).bracketed();
-                causes.push(Cause::duplicate(&field, &value));
+                causes.push(Cause::duplicate(&field, &keys[index]));
             }
             if let Some(child) = node.items.as_deref() {
                 for (index, item) in items.iter().enumerate() {
@@ -40,13 +37,12 @@ pub(super) fn check(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec
     }
 }
 
-/// The index of the first element that stood there before.
-pub(super) fn first_repeated<'a, T>(
-    items: &'a [T],
-    of: impl Fn(&'a T) -> &'a Value,
-) -> Option<usize> {
+/// The elements that stood there before.
+pub(super) fn repeated(items: &[Value]) -> Vec<usize> {
     let mut seen = HashSet::with_capacity(items.len());
-    items.iter().position(|item| !seen.insert(of(item).to_string()))
+    (0..items.len())
+        .filter(|index| !seen.insert(items[*index].to_string()))
+        .collect()
 }
 
 /// What `item` was before: only a map's items can be told apart.
@@ -55,10 +51,14 @@ pub(super) fn same_item<'a>(list: &List, item: &Value, old: &'a Value) -> Option
         return None;
     };
     let wanted = keys_of(keys, item);
-    old.as_array()?.iter().find(|before| keys_of(keys, before) == wanted)
+    old.as_array()?
+        .iter()
+        .find(|before| keys_of(keys, before) == wanted)
 }
 
 fn keys_of(keys: &[String], item: &Value) -> Value {
-    let present = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
+    let present = keys
+        .iter()
+        .filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
     Value::Object(present.collect::<Map<_, _>>())
 }

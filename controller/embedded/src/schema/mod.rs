@@ -54,7 +54,9 @@ impl FieldValidation {
 impl Structural {
     /// Compiles an `openAPIV3Schema`.
     pub fn compile(schema: &Value) -> Result<Structural, SchemaError> {
-        Ok(Structural { root: compile::root(schema)? })
+        Ok(Structural {
+            root: compile::root(schema)?,
+        })
     }
 
     /// Prunes, defaults and judges `object`; `Ok` holds the unknown fields to warn about, as
@@ -76,7 +78,11 @@ impl Structural {
         if !causes.is_empty() {
             return Err(Rejection::Invalid(causes));
         }
-        Ok(if mode == FieldValidation::Ignore { Vec::new() } else { unknown })
+        Ok(if mode == FieldValidation::Ignore {
+            Vec::new()
+        } else {
+            unknown
+        })
     }
 
     /// The first half of [`admit`](Self::admit): drops what the schema does not know and returns

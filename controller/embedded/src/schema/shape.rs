@@ -29,7 +29,10 @@ pub(super) fn root(node: &Node, object: &mut Value) -> Vec<String> {
         return Vec::new();
     };
     let mut unknown = prune_metadata(members);
-    let mut walk = Walk { unknown: Vec::new(), is_root: true };
+    let mut walk = Walk {
+        unknown: Vec::new(),
+        is_root: true,
+    };
     walk.object(node, members, Path::Root);
     walk.unknown.sort();
     unknown.append(&mut walk.unknown);
@@ -93,7 +96,8 @@ impl Walk {
                 let known = node.of_key(name).is_some()
                     || (is_root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
                 if !known {
-                    self.unknown.push(named(&Path::Member(&path, name).dotted()));
+                    self.unknown
+                        .push(named(&Path::Member(&path, name).dotted()));
                 }
                 known
             });
@@ -142,7 +146,7 @@ fn fill(node: &Node, members: &mut Map<String, Value>) {
 
 /// `1.0` is `1` to a cluster; `None` when there is nothing to change.
 #[allow(clippy::float_cmp, reason = "a whole number compares exactly")]
-fn whole(number: &Number) -> Option<Number> {
+pub(super) fn whole(number: &Number) -> Option<Number> {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     if !number.is_f64() {
         return None;
