@@ -1,5 +1,7 @@
 //! What the sessions promise, over virtual hours, on links that misbehave.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
+
 mod clock;
 mod flood;
 mod hostile;
