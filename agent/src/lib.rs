@@ -1,3 +1,38 @@
 //! The node's part: keys, sessions, TUN, routes, guard.
+//!
+//! ```text
+//! source ─▶ View ─┐
+//!                 ├─▶ Plan ─▶ changes_from(Actual) ─▶ apply ─▶ kernel, data path
+//! machine ─▶ Facts┘                  ▲
+//!                                    └── kernel (events wake it)
+//! ```
 
+pub mod admin;
+pub mod apply;
+pub mod datapath;
+pub mod facts;
 pub mod identity;
+pub mod kernel;
+mod live;
+pub mod metrics;
+pub mod options;
+pub mod plan;
+mod round;
+pub mod run;
+pub mod snapshot;
+pub mod source;
+pub mod state;
+pub mod uninstall;
+pub mod view;
+
+use std::path::Path;
+
+use anyhow::Context;
+
+/// Creates the node's key if there is none and prints the public half.
+pub fn keygen(state: &Path) -> anyhow::Result<()> {
+    let identity = identity::Identity::load_or_create(state).context("creating the node key")?;
+    let newest = identity.public_keys().pop().context("reading the node key")?;
+    println!("{}", newest.1);
+    Ok(())
+}

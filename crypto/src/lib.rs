@@ -1,1 +1,30 @@
 //! Sessions of an encrypted mesh, sans I/O: bytes and the time in, bytes and events out.
+//!
+//! ```text
+//!  IP packet ──▶ Mesh::seal ──▶ Routes: whose? ──▶ peer ──▶ engine ──▶ Outbox::send
+//!  datagram  ──▶ Mesh::open ──▶ limiter ──▶ engine ──▶ "is this source theirs?" ──▶ Outbox::deliver
+//!  time      ──▶ Mesh::tick ──▶ handshakes, rekeys, keepalives ──▶ Outbox::send
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod admission;
+mod config;
+mod discard;
+mod engine;
+mod limiter;
+mod mesh;
+mod packet;
+mod peer;
+mod routes;
+mod tunnel;
+
+pub use config::{PeerConfig, PeerStatus};
+pub use discard::{Discard, Discards};
+pub use mesh::{Event, Mesh, Outbox, Problem};
+pub use packet::{IpPacket, is_martian};
+pub use routes::Routes;
+
+/// True when the engine's clock is a virtual one: for the package `sim` alone. A program that
+/// carries real packets asserts the contrary at compile time.
+pub const SIMULATED: bool = cfg!(feature = "simulated");

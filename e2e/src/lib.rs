@@ -1,1 +1,7 @@
-//! Lab (nodes in network namespaces), the tests by promise, the demo, the benchmark.
+//! Lab (nodes in network namespaces), the oracles, and what the demo and the benchmark share.
+//!
+//! The tests by promise are in `tests/`; the programs `hawser-demo` and `hawser-bench` in `src/bin/`.
+
+pub mod lab;
+pub mod mesh;
+pub mod oracle;

@@ -1,1 +1,45 @@
-//! The custom resources of Hawser and their validation, nothing else.
+//! The custom resources of Hawser (`hawser.dev/v1alpha1`) and their validation, nothing else.
+//!
+//! Agents, controller and CLI meet in these objects. Every text that comes from somebody else
+//! stays a `String` on the wire, so that one malformed object cannot make a whole list unreadable;
+//! the parsers beside the types turn it into a value or say what is wrong with it.
+
+#![forbid(unsafe_code)]
+#![allow(
+    unreachable_pub,
+    reason = "the schema derive repeats each type in an inner scope"
+)]
+
+mod claim;
+pub mod conditions;
+mod crds;
+mod join_token;
+mod mesh;
+mod node;
+mod peer;
+pub mod published;
+mod rotation;
+mod text;
+
+pub use claim::{
+    ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec, SubnetClaimStatus, claim_name,
+    subnet_of_claim,
+};
+pub use conditions::Condition;
+pub use crds::{crds, crds_yaml, manifests};
+pub use join_token::{JoinToken, JoinTokenSpec, JoinTokenStatus};
+pub use mesh::{Backend, Encryption, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage};
+pub use node::{MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
+pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
+pub use rotation::{KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationPhase};
+pub use text::{BadPrefix, first_host, parse_prefix};
+
+/// The API group of every resource here.
+pub const GROUP: &str = "hawser.dev";
+/// Its only version.
+pub const VERSION: &str = "v1alpha1";
+/// The name of the one `Mesh`.
+pub const MESH: &str = "default";
+
+#[cfg(test)]
+mod tests;

@@ -24,14 +24,19 @@ impl PublicKey {
     /// Parses a published key and refuses those that belong to nobody.
     pub fn from_published(text: &str) -> Result<Self, KeyError> {
         let key: Self = text.parse()?;
-        if key.is_low_order() { Err(KeyError::LowOrder) } else { Ok(key) }
+        if key.is_low_order() {
+            Err(KeyError::LowOrder)
+        } else {
+            Ok(key)
+        }
     }
 
     /// True for the points of small order, with which every shared secret is zero
     /// (RFC 7748, section 6.1).
     pub fn is_low_order(&self) -> bool {
         let any = StaticSecret::from([0x42; 32]);
-        !any.diffie_hellman(&x25519_dalek::PublicKey::from(self.0)).was_contributory()
+        !any.diffie_hellman(&x25519_dalek::PublicKey::from(self.0))
+            .was_contributory()
     }
 
     pub fn fingerprint(&self) -> Fingerprint {
@@ -82,8 +87,11 @@ pub struct Fingerprint([u8; 8]);
 
 impl fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g, h, i] = self.0;
-        write!(f, "{a:02x}{b:02x}:{c:02x}{d:02x}:{e:02x}{g:02x}:{h:02x}{i:02x}")
+        for (index, byte) in self.0.iter().enumerate() {
+            let separator = if index > 0 && index % 2 == 0 { ":" } else { "" };
+            write!(f, "{separator}{byte:02x}")?;
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,62 @@
+//! Gathers what only this machine knows, for the plan.
+
+mod preshared;
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::Context;
+use cni::Reservations;
+use keys::PresharedKey;
+
+use crate::{
+    kernel::{Kernel, sysctl, underlay::Choice},
+    options::Run,
+    plan::{Facts, PodRoute},
+    view::View,
+};
+
+/// Where the operator says that this node is reached.
+pub fn choice(options: &Run) -> Choice {
+    match (&options.interface, options.endpoint.as_slice()) {
+        (Some(device), _) => Choice::Device(device.clone()),
+        (None, []) => Choice::DefaultRoute,
+        (None, endpoints) => Choice::Addresses(endpoints.iter().map(|e| e.address).collect()),
+    }
+}
+
+pub async fn gather(kernel: &Kernel, options: &Run, view: &View) -> anyhow::Result<Facts> {
+    Ok(Facts {
+        node: options.node.clone(),
+        tun: options.tun.clone(),
+        underlay: kernel.underlay(&choice(options)).await?,
+        ipv6: sysctl::has_ipv6(),
+        pods: pods(kernel, &options.state.directory).await?,
+        preshared: preshared_keys(view),
+        backend: options.backend,
+    })
+}
+
+/// Pods that have an address on file and a device in the kernel: while a pod is being made or
+/// taken away it has only one of them.
+async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
+    let devices = kernel.pod_devices().await?;
+    let records = Reservations::list(state).context("reading the pods' reservations")?;
+    let present = records.into_iter().filter(|record| devices.contains(&record.host_device));
+    let routes = present.flat_map(|record| {
+        let device = record.host_device;
+        record.addresses.into_iter().map(move |address| PodRoute { address, device: device.clone() })
+    });
+    Ok(routes.collect())
+}
+
+fn preshared_keys(view: &View) -> BTreeMap<String, PresharedKey> {
+    let mut keys = BTreeMap::new();
+    for (name, peer) in &view.peers {
+        let Some(path) = &peer.preshared_key_file else { continue };
+        match preshared::read(path) {
+            Ok(key) => drop(keys.insert(name.clone(), key)),
+            Err(error) => tracing::debug!(peer = ?name, %error, "preshared key not read"),
+        }
+    }
+    keys
+}

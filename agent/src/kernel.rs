@@ -1,0 +1,164 @@
+//! The kernel's side: the only code that speaks rtnetlink and nft. Reads [`Actual`], does single
+//! steps; what to do is decided in `plan`.
+
+pub mod events;
+mod address;
+mod link;
+mod nft;
+mod route;
+pub mod sysctl;
+pub mod underlay;
+
+use std::{collections::BTreeMap, io};
+
+use ipnet::IpNet;
+use rtnetlink::Handle;
+
+pub use self::{link::PodDevices, nft::Blocked};
+use crate::plan::{Actual, Device, Guard, Peers, Plan, Route, Sysctls, Target};
+
+/// Marks our routes (`ip route show proto 72`), so that we read and touch no others.
+pub const ROUTE_PROTOCOL: u8 = 72;
+
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("netlink socket: {0}; is CAP_NET_ADMIN granted?")]
+    Socket(#[source] io::Error),
+    #[error("{what}: {source}")]
+    Netlink { what: String, source: rtnetlink::Error },
+    #[error("no device {0}")]
+    NoDevice(String),
+    #[error("nft: {0}; is the nft program installed and nf_tables in the kernel?")]
+    Nft(String),
+    #[error("/proc/sys/{path}: {source}; is it mounted read-only?")]
+    Sysctl { path: String, source: io::Error },
+}
+
+impl KernelError {
+    fn netlink(what: impl Into<String>) -> impl FnOnce(rtnetlink::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Netlink { what, source }
+    }
+}
+
+/// One network namespace's kernel, as seen by this process.
+pub struct Kernel {
+    handle: Handle,
+    tun: String,
+    table: nft::Table,
+}
+
+impl Kernel {
+    /// Opens the netlink socket; needs a tokio runtime, which then drives it.
+    pub fn open(tun: &str) -> Result<Self, KernelError> {
+        let (connection, handle, _) =
+            rtnetlink::new_connection_with_strict_check().map_err(KernelError::Socket)?;
+        tokio::spawn(connection);
+        Ok(Self { handle, tun: tun.to_owned(), table: nft::Table::default() })
+    }
+
+    /// What is there of the plan's things, and of things like them. What the data path knows is the
+    /// caller's to add.
+    pub async fn read(&mut self, wanted: &Sysctls) -> Result<Actual, KernelError> {
+        let links = link::list(&self.handle).await?;
+        let device = match links.by_name(&self.tun) {
+            Some(link) => Some(Device {
+                attached: false,
+                up: link.up,
+                mtu: link.mtu,
+                addresses: address::list(&self.handle, link.index).await?,
+            }),
+            None => None,
+        };
+        Ok(Actual {
+            device,
+            routes: route::list(&self.handle, &links).await?,
+            table: self.table.read().await?,
+            sysctls: sysctl::read(wanted),
+            peers: Peers::default(),
+        })
+    }
+
+    pub async fn pod_devices(&self) -> Result<PodDevices, KernelError> {
+        Ok(link::list(&self.handle).await?.pod_devices())
+    }
+
+    pub async fn replace_table(&mut self, guard: &Guard) -> Result<(), KernelError> {
+        self.table.replace(guard).await
+    }
+
+    pub async fn add_route(&self, route: &Route) -> Result<(), KernelError> {
+        let device = self.index_of(route).await?;
+        route::add(&self.handle, route, device).await
+    }
+
+    pub async fn remove_route(&self, route: &Route) -> Result<(), KernelError> {
+        let device = self.index_of(route).await?;
+        route::remove(&self.handle, route, device).await
+    }
+
+    pub async fn add_address(&self, address: IpNet) -> Result<(), KernelError> {
+        address::add(&self.handle, self.tunnel().await?, address).await
+    }
+
+    pub async fn remove_address(&self, address: IpNet) -> Result<(), KernelError> {
+        address::remove(&self.handle, self.tunnel().await?, address).await
+    }
+
+    pub async fn set_mtu(&self, mtu: u16) -> Result<(), KernelError> {
+        link::set_mtu(&self.handle, self.tunnel().await?, mtu).await
+    }
+
+    /// Prepares the tunnel device's IPv6 and sets it up.
+    pub async fn set_up(&self) -> Result<(), KernelError> {
+        sysctl::prepare_tunnel(&self.tun)?;
+        link::set_up(&self.handle, self.tunnel().await?).await
+    }
+
+    /// Packets that the guard has dropped so far.
+    pub fn blocked(&self) -> Blocked {
+        self.table.blocked()
+    }
+
+    /// Takes away all that is ours in the kernel: the device, the routes, the table.
+    pub async fn remove_everything(&mut self) -> Result<(), KernelError> {
+        let actual = self.read(&BTreeMap::new()).await?;
+        let (guard, traffic): (Vec<_>, Vec<_>) =
+            actual.routes.into_iter().partition(|route| route.target == Target::Unreachable);
+        for route in traffic {
+            self.remove_route(&route).await?;
+        }
+        if actual.device.is_some() {
+            link::delete(&self.handle, self.tunnel().await?).await?;
+        }
+        for route in guard {
+            self.remove_route(&route).await?;
+        }
+        self.table.remove().await
+    }
+
+    async fn tunnel(&self) -> Result<u32, KernelError> {
+        self.index(&self.tun).await
+    }
+
+    async fn index_of(&self, route: &Route) -> Result<Option<u32>, KernelError> {
+        match &route.target {
+            Target::Unreachable => Ok(None),
+            Target::Device { name, .. } => self.index(name).await.map(Some),
+        }
+    }
+
+    async fn index(&self, name: &str) -> Result<u32, KernelError> {
+        let index = link::index(&self.handle, name).await?;
+        index.ok_or_else(|| KernelError::NoDevice(name.to_owned()))
+    }
+}
+
+/// True if the plan's guard is in force in both layers.
+pub fn guard_in_force(plan: &Plan, actual: &Actual) -> (bool, bool) {
+    let unreachable = |prefix: &IpNet| {
+        actual.routes.contains(&Route { prefix: *prefix, target: Target::Unreachable })
+    };
+    let routes = plan.guard.ranges.iter().all(unreachable);
+    (routes, actual.table.as_ref() == Some(&plan.guard))
+}

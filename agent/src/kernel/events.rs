@@ -1,0 +1,94 @@
+//! Wakes the agent when somebody touches what is ours, so that repair takes milliseconds and an
+//! idle node costs nothing. What exactly happened does not matter: the whole is read again.
+
+use std::io;
+
+use cni::POD_DEVICE_PREFIX;
+use futures::StreamExt;
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkMessage},
+    route::{RouteMessage, RouteProtocol},
+};
+use netlink_sys::{AsyncSocket, AsyncSocketExt, SocketAddr, TokioSocket, protocols};
+use rtnetlink::MulticastGroup;
+use tokio::sync::mpsc;
+
+use super::{KernelError, ROUTE_PROTOCOL};
+
+/// NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h).
+const NFTABLES_GROUP: u32 = 7;
+
+/// Sends a word on every change of our device, addresses, routes or of any nftables table. One
+/// waiting word is enough, so the channel holds one.
+pub fn watch(tun: &str) -> Result<mpsc::Receiver<()>, KernelError> {
+    let (changed, receiver) = mpsc::channel(1);
+    watch_routes(tun.to_owned(), changed.clone()).map_err(KernelError::Socket)?;
+    watch_tables(changed).map_err(KernelError::Socket)?;
+    Ok(receiver)
+}
+
+fn watch_routes(tun: String, changed: mpsc::Sender<()>) -> io::Result<()> {
+    let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&[
+        MulticastGroup::Link,
+        MulticastGroup::Ipv4Ifaddr,
+        MulticastGroup::Ipv6Ifaddr,
+        MulticastGroup::Ipv4Route,
+        MulticastGroup::Ipv6Route,
+    ])?;
+    tokio::spawn(connection);
+    tokio::spawn(async move {
+        while let Some((message, _)) = messages.next().await {
+            if concerns_us(&message, &tun) {
+                changed.try_send(()).ok();
+            }
+        }
+    });
+    Ok(())
+}
+
+/// A busy router changes routes all day; only ours count.
+fn concerns_us(message: &NetlinkMessage<RouteNetlinkMessage>, tun: &str) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(inner) => match inner {
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link) => {
+                our_device(link, tun)
+            }
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+                our_route(route)
+            }
+            _ => true,
+        },
+        // The kernel's queue ran over: something was missed.
+        _ => true,
+    }
+}
+
+fn our_device(link: &LinkMessage, tun: &str) -> bool {
+    link.attributes.iter().any(|attribute| match attribute {
+        LinkAttribute::IfName(name) => name == tun || name.starts_with(POD_DEVICE_PREFIX),
+        _ => false,
+    })
+}
+
+fn our_route(route: &RouteMessage) -> bool {
+    route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL)
+}
+
+fn watch_tables(changed: mpsc::Sender<()>) -> io::Result<()> {
+    let mut socket = TokioSocket::new(protocols::NETLINK_NETFILTER)?;
+    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
+    socket.socket_mut().add_membership(NFTABLES_GROUP)?;
+    tokio::spawn(async move {
+        loop {
+            // An error means a full queue, which is news too.
+            let news = socket.recv_from_full().await;
+            changed.try_send(()).ok();
+            if news.is_err() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        }
+    });
+    Ok(())
+}

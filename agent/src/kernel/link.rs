@@ -1,0 +1,88 @@
+//! Network devices: ours by name, the pods' by prefix.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cni::POD_DEVICE_PREFIX;
+use futures::TryStreamExt;
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::{Handle, LinkUnspec};
+
+use super::KernelError;
+
+/// Names of the pods' host side devices.
+pub type PodDevices = BTreeSet<String>;
+
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) up: bool,
+    pub(super) mtu: u16,
+}
+
+pub(super) struct Links {
+    by_name: BTreeMap<String, Link>,
+}
+
+impl Links {
+    pub(super) fn by_name(&self, name: &str) -> Option<&Link> {
+        self.by_name.get(name)
+    }
+
+    pub(super) fn name_of(&self, index: u32) -> Option<&str> {
+        let mut links = self.by_name.iter();
+        links.find(|(_, link)| link.index == index).map(|(name, _)| name.as_str())
+    }
+
+    pub(super) fn pod_devices(&self) -> PodDevices {
+        let names = self.by_name.keys();
+        names.filter(|name| name.starts_with(POD_DEVICE_PREFIX)).cloned().collect()
+    }
+}
+
+pub(super) async fn list(handle: &Handle) -> Result<Links, KernelError> {
+    let messages: Vec<LinkMessage> = handle
+        .link()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(KernelError::netlink("listing devices"))?;
+    Ok(Links { by_name: messages.iter().filter_map(named).collect() })
+}
+
+fn named(message: &LinkMessage) -> Option<(String, Link)> {
+    let mut link = Link {
+        index: message.header.index,
+        up: message.header.flags.contains(LinkFlags::Up),
+        mtu: 0,
+    };
+    let mut name = None;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = Some(text.clone()),
+            LinkAttribute::Mtu(mtu) => link.mtu = u16::try_from(*mtu).unwrap_or(u16::MAX),
+            _ => {}
+        }
+    }
+    Some((name?, link))
+}
+
+pub(super) async fn index(handle: &Handle, name: &str) -> Result<Option<u32>, KernelError> {
+    Ok(list(handle).await?.by_name(name).map(|link| link.index))
+}
+
+pub(super) async fn set_mtu(handle: &Handle, index: u32, mtu: u16) -> Result<(), KernelError> {
+    let message = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).build();
+    let request = handle.link().set(message).execute();
+    request.await.map_err(KernelError::netlink(format!("setting the tunnel's MTU to {mtu}")))
+}
+
+pub(super) async fn set_up(handle: &Handle, index: u32) -> Result<(), KernelError> {
+    let message = LinkUnspec::new_with_index(index).up().build();
+    let request = handle.link().set(message).execute();
+    request.await.map_err(KernelError::netlink("setting the tunnel up"))
+}
+
+pub(super) async fn delete(handle: &Handle, index: u32) -> Result<(), KernelError> {
+    let request = handle.link().del(index).execute();
+    request.await.map_err(KernelError::netlink("deleting the tunnel device"))
+}

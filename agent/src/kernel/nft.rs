@@ -1,0 +1,152 @@
+//! The nftables half of the guard: the table `inet hawser`, put in place by one transaction.
+//!
+//! ```text
+//! prerouting  raw      from or to the mesh, on a device that is not ours  ─▶ counted, dropped
+//! postrouting srcnat   pod ─▶ outside the mesh                            ─▶ masqueraded
+//! postrouting srcnat+  from or to the mesh, on a device that is not ours  ─▶ counted, dropped
+//! ```
+//! nft prints a table differently from how it takes it in, and differently by version. So what the
+//! kernel should hold is what it listed right after we installed it.
+
+mod ruleset;
+
+use nftables::{
+    helper::{self, NftablesError},
+    schema::Nftables,
+};
+use serde_json::Value;
+use tokio::task;
+
+use super::KernelError;
+use crate::plan::Guard;
+
+const TABLE: &str = "hawser";
+
+/// Packets that the guard dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blocked {
+    /// On their way out of this node.
+    pub out: u64,
+    /// On their way in.
+    pub into: u64,
+}
+
+/// The table, and what we know of it.
+#[derive(Default)]
+pub(super) struct Table {
+    installed: Option<(Guard, Value)>,
+    blocked: Blocked,
+}
+
+impl Table {
+    /// The guard that is in force: what we installed, if it is there unchanged.
+    pub(super) async fn read(&mut self) -> Result<Option<Guard>, KernelError> {
+        let Some(mut listing) = list().await? else { return Ok(None) };
+        self.blocked = take_counters(&mut listing).unwrap_or(self.blocked);
+        let unchanged = self.installed.as_ref().filter(|(_, as_installed)| *as_installed == listing);
+        Ok(unchanged.map(|(guard, _)| guard.clone()))
+    }
+
+    pub(super) async fn replace(&mut self, guard: &Guard) -> Result<(), KernelError> {
+        self.installed = None;
+        // Counters go on counting across the replacement.
+        if let Some(mut listing) = list().await? {
+            self.blocked = take_counters(&mut listing).unwrap_or(self.blocked);
+        }
+        apply(ruleset::install(guard, self.blocked)).await?;
+        let mut listing = list().await?.unwrap_or_default();
+        take_counters(&mut listing);
+        if rules(&listing) != ruleset::RULES {
+            return Err(KernelError::Nft(format!(
+                "{} of {} rules are in force after installing the guard",
+                rules(&listing),
+                ruleset::RULES
+            )));
+        }
+        self.installed = Some((guard.clone(), listing));
+        Ok(())
+    }
+
+    pub(super) async fn remove(&mut self) -> Result<(), KernelError> {
+        self.installed = None;
+        apply(ruleset::remove()).await
+    }
+
+    pub(super) fn blocked(&self) -> Blocked {
+        self.blocked
+    }
+}
+
+/// The table as nft lists it, without handles. None if there is no such table.
+async fn list() -> Result<Option<Value>, KernelError> {
+    let args = ["list", "table", "inet", TABLE];
+    let listing = blocking(move || helper::get_current_ruleset_raw(helper::DEFAULT_NFT, args)).await;
+    let text = match listing {
+        Err(NftablesError::NftFailed { stderr, .. }) if stderr.contains("No such file") => {
+            return Ok(None);
+        }
+        other => other.map_err(error)?,
+    };
+    let mut listing: Value =
+        serde_json::from_str(&text).map_err(|e| KernelError::Nft(e.to_string()))?;
+    strip(&mut listing, "handle");
+    Ok(Some(listing))
+}
+
+async fn apply(ruleset: Nftables<'static>) -> Result<(), KernelError> {
+    blocking(move || helper::apply_ruleset(&ruleset)).await.map_err(error)
+}
+
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, NftablesError> + Send + 'static,
+) -> Result<T, NftablesError> {
+    task::spawn_blocking(call).await.expect("nft's wrapper does not panic")
+}
+
+fn error(error: NftablesError) -> KernelError {
+    match error {
+        NftablesError::NftFailed { stderr, hint, .. } => {
+            KernelError::Nft(format!("{hint}: {}", stderr.lines().next().unwrap_or_default()))
+        }
+        other => KernelError::Nft(other.to_string()),
+    }
+}
+
+fn strip(value: &mut Value, key: &str) {
+    match value {
+        Value::Object(map) => {
+            map.remove(key);
+            map.values_mut().for_each(|inner| strip(inner, key));
+        }
+        Value::Array(list) => list.iter_mut().for_each(|inner| strip(inner, key)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn objects<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    let all = listing["nftables"].as_array().into_iter().flatten();
+    all.filter_map(move |object| object.get(kind))
+}
+
+fn rules(listing: &Value) -> usize {
+    objects(listing, "rule").count()
+}
+
+/// Reads the named counters and takes their values out of the listing, which change all the time.
+fn take_counters(listing: &mut Value) -> Option<Blocked> {
+    let count = |name: &str| {
+        let mut counters = objects(listing, "counter");
+        counters.find(|counter| counter["name"] == name)?["packets"].as_u64()
+    };
+    let blocked = Blocked { out: count(ruleset::OUT)?, into: count(ruleset::INTO)? };
+    for object in listing["nftables"].as_array_mut()? {
+        if let Some(counter) = object.get_mut("counter") {
+            strip(counter, "packets");
+            strip(counter, "bytes");
+        }
+    }
+    Some(blocked)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! The table's rules, as values of nft's own JSON schema.
+
+use std::{borrow::Cow, collections::HashSet};
+
+use cni::POD_DEVICE_PREFIX;
+use ipnet::IpNet;
+use nftables::{
+    batch::Batch,
+    expr::{Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix},
+    schema::{
+        Chain, Counter as NamedCounter, NfListObject, Nftables, Rule, Set, SetFlag, SetType,
+        SetTypeValue, Table,
+    },
+    stmt::{Counter, Match, Operator, Statement},
+    types::{NfChainPolicy, NfChainType, NfFamily, NfHook},
+};
+
+use super::{Blocked, TABLE};
+use crate::plan::Guard;
+
+pub(super) const OUT: &str = "blocked_out";
+pub(super) const INTO: &str = "blocked_in";
+/// Three devices and four matches in each filter, two devices and two families to masquerade.
+pub(super) const RULES: usize = 2 * (3 + 4) + 2 + 2;
+
+/// Before connection tracking, so nothing from the mesh is ever tracked on a foreign device.
+const RAW: i32 = -300;
+const SRCNAT: i32 = 100;
+/// After masquerading, so a pod's packet to the world has the node's address by now.
+const LAST: i32 = 300;
+
+type Words = Statement<'static>;
+
+/// Replaces the table as a whole; the counters start from `blocked`.
+pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
+    let mut batch = Batch::new();
+    batch.add(table());
+    batch.delete(table());
+    batch.add(table());
+    for (name, packets) in [(OUT, blocked.out), (INTO, blocked.into)] {
+        batch.add(counter(name, packets));
+    }
+    batch.add(set("mesh4", SetType::Ipv4Addr, guard.ranges.iter().filter(is_v4)));
+    batch.add(set("mesh6", SetType::Ipv6Addr, guard.ranges.iter().filter(is_v6)));
+    batch.add(set("pods4", SetType::Ipv4Addr, guard.masquerade.iter().filter(is_v4)));
+    batch.add(set("pods6", SetType::Ipv6Addr, guard.masquerade.iter().filter(is_v6)));
+    filter(&mut batch, "ingress", (NfHook::Prerouting, RAW), MetaKey::Iifname, (&guard.tun, INTO));
+    masquerade(&mut batch, guard);
+    filter(&mut batch, "egress", (NfHook::Postrouting, LAST), MetaKey::Oifname, (&guard.tun, OUT));
+    batch.to_nftables()
+}
+
+/// Removes the table, also if it isn't there.
+pub(super) fn remove() -> Nftables<'static> {
+    let mut batch = Batch::new();
+    batch.add(table());
+    batch.delete(table());
+    batch.to_nftables()
+}
+
+fn filter(
+    batch: &mut Batch<'static>,
+    name: &'static str,
+    (hook, priority): (NfHook, i32),
+    device: MetaKey,
+    (tun, counter): (&str, &'static str),
+) {
+    batch.add(chain(name, NfChainType::Filter, hook, priority));
+    for ours in [tun, &pod_devices(), "lo"] {
+        batch.add(rule(name, vec![on(device, ours), Statement::Accept(None)]));
+    }
+    for (protocol, mesh) in [("ip", "@mesh4"), ("ip6", "@mesh6")] {
+        for field in ["daddr", "saddr"] {
+            let count = Statement::Counter(Counter::Named(counter.into()));
+            let drop = Statement::Drop(None);
+            batch.add(rule(name, vec![address(protocol, field, Operator::EQ, mesh), count, drop]));
+        }
+    }
+}
+
+fn masquerade(batch: &mut Batch<'static>, guard: &Guard) {
+    const NAME: &str = "masquerade";
+    batch.add(chain(NAME, NfChainType::NAT, NfHook::Postrouting, SRCNAT));
+    for ours in [&guard.tun, &pod_devices()] {
+        batch.add(rule(NAME, vec![on(MetaKey::Oifname, ours), Statement::Accept(None)]));
+    }
+    for (protocol, pods, mesh) in [("ip", "@pods4", "@mesh4"), ("ip6", "@pods6", "@mesh6")] {
+        let from = address(protocol, "saddr", Operator::EQ, pods);
+        let outside = address(protocol, "daddr", Operator::NEQ, mesh);
+        batch.add(rule(NAME, vec![from, outside, Statement::Masquerade(None)]));
+    }
+}
+
+fn pod_devices() -> String {
+    format!("{POD_DEVICE_PREFIX}*")
+}
+
+fn on(key: MetaKey, device: &str) -> Words {
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::Meta(Meta { key })),
+        right: Expression::String(device.to_owned().into()),
+        op: Operator::EQ,
+    })
+}
+
+fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'static str) -> Words {
+    let payload = PayloadField { protocol: protocol.into(), field: field.into() };
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(payload))),
+        right: Expression::String(set.into()),
+        op,
+    })
+}
+
+fn table() -> NfListObject<'static> {
+    NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None })
+}
+
+fn chain(
+    name: &'static str,
+    kind: NfChainType,
+    hook: NfHook,
+    priority: i32,
+) -> NfListObject<'static> {
+    NfListObject::Chain(Chain {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: name.into(),
+        _type: Some(kind),
+        hook: Some(hook),
+        prio: Some(priority),
+        policy: Some(NfChainPolicy::Accept),
+        ..Chain::default()
+    })
+}
+
+fn rule(chain: &'static str, expr: Vec<Words>) -> NfListObject<'static> {
+    NfListObject::Rule(Rule {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        chain: chain.into(),
+        expr: expr.into(),
+        ..Rule::default()
+    })
+}
+
+fn counter(name: &'static str, packets: u64) -> NfListObject<'static> {
+    NfListObject::Counter(NamedCounter {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: name.into(),
+        handle: None,
+        packets: Some(u32::try_from(packets).unwrap_or(u32::MAX)),
+        bytes: Some(0),
+    })
+}
+
+fn set<'a>(
+    name: &'static str,
+    kind: SetType,
+    nets: impl Iterator<Item = &'a IpNet>,
+) -> NfListObject<'static> {
+    let elements: Vec<_> = nets.map(element).collect();
+    NfListObject::Set(Box::new(Set {
+        family: NfFamily::INet,
+        table: TABLE.into(),
+        name: name.into(),
+        set_type: SetTypeValue::Single(kind),
+        flags: Some(HashSet::from([SetFlag::Interval])),
+        elem: (!elements.is_empty()).then(|| Cow::Owned(elements)),
+        ..Set::default()
+    }))
+}
+
+fn element(net: &IpNet) -> Expression<'static> {
+    let address = Expression::String(net.addr().to_string().into());
+    let longest = net.prefix_len() == net.max_prefix_len();
+    if longest {
+        return address;
+    }
+    Expression::Named(NamedExpression::Prefix(Prefix {
+        addr: Box::new(address),
+        len: u32::from(net.prefix_len()),
+    }))
+}
+
+fn is_v4(net: &&IpNet) -> bool {
+    net.addr().is_ipv4()
+}
+
+fn is_v6(net: &&IpNet) -> bool {
+    net.addr().is_ipv6()
+}

@@ -1,0 +1,57 @@
+use super::*;
+
+fn guard(ranges: &[&str]) -> Guard {
+    Guard {
+        ranges: ranges.iter().map(|range| range.parse().unwrap()).collect(),
+        tun: "hawser0".into(),
+        masquerade: ["10.42.1.0/24".parse().unwrap()].into(),
+    }
+}
+
+fn installed(guard: &Guard) -> Value {
+    serde_json::to_value(ruleset::install(guard, Blocked { out: 7, into: 9 })).unwrap()
+}
+
+#[test]
+fn the_table_is_replaced_as_a_whole_in_one_transaction() {
+    let commands = installed(&guard(&["10.42.0.0/16", "fd42::/48"]));
+
+    let all = commands["nftables"].as_array().unwrap();
+    assert!(all[0]["add"]["table"].is_object());
+    assert!(all[1]["delete"]["table"].is_object());
+    assert!(all[2]["add"]["table"].is_object());
+    let rules = all.iter().filter(|command| command["add"]["rule"].is_object()).count();
+    assert_eq!(rules, ruleset::RULES);
+}
+
+#[test]
+fn both_families_are_dropped_by_destination_and_by_source_in_both_directions() {
+    let text = installed(&guard(&["10.42.0.0/16", "fd42::/48"])).to_string();
+
+    for chain in ["ingress", "egress"] {
+        for (protocol, set) in [("ip", "@mesh4"), ("ip6", "@mesh6")] {
+            for field in ["daddr", "saddr"] {
+                let matches = format!(
+                    r#""left":{{"payload":{{"field":"{field}","protocol":"{protocol}"}}}},"op":"==","right":"{set}""#
+                );
+                assert!(text.contains(&matches), "{chain} {matches}\n{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn counters_are_read_and_do_not_count_as_a_difference() {
+    let listing = |packets: u64| {
+        serde_json::json!({"nftables": [
+            {"counter": {"name": "blocked_out", "packets": packets, "bytes": 5}},
+            {"counter": {"name": "blocked_in", "packets": 3, "bytes": 5}},
+            {"rule": {"chain": "egress", "handle": 12}}]})
+    };
+    let (mut first, mut second) = (listing(1), listing(2));
+
+    assert_eq!(take_counters(&mut first), Some(Blocked { out: 1, into: 3 }));
+    assert_eq!(take_counters(&mut second), Some(Blocked { out: 2, into: 3 }));
+
+    assert_eq!(first, second);
+}

@@ -1,0 +1,145 @@
+//! Our routes in the main table, told from others by their protocol number.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use futures::TryStreamExt;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netlink_packet_route::{
+    AddressFamily,
+    route::{
+        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
+        RouteType,
+    },
+};
+use rtnetlink::{Handle, RouteMessageBuilder};
+
+use super::{KernelError, ROUTE_PROTOCOL, link::Links};
+use crate::plan::{Route, Target};
+
+/// The guard's: the last that anybody asks.
+const GUARD_METRIC: u32 = u32::MAX;
+/// What Linux gives an IPv6 route without one, so that both families look alike.
+const METRIC: u32 = 1024;
+
+pub(super) async fn list(handle: &Handle, links: &Links) -> Result<BTreeSet<Route>, KernelError> {
+    let mut found = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = family;
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        filter.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+        let messages: Vec<RouteMessage> = handle
+            .route()
+            .get(filter)
+            .execute()
+            .try_collect()
+            .await
+            .map_err(KernelError::netlink("listing routes"))?;
+        found.extend(messages.iter().filter_map(|message| parse(message, links)));
+    }
+    Ok(found)
+}
+
+fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
+    let header = &message.header;
+    if header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
+        || header.table != RouteHeader::RT_TABLE_MAIN
+    {
+        return None;
+    }
+    let mut address = match header.address_family {
+        AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let (mut device, mut source) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(destination) => address = ip(destination)?,
+            RouteAttribute::PrefSource(preferred) => source = ip(preferred),
+            RouteAttribute::Oif(index) => device = Some(*index),
+            _ => {}
+        }
+    }
+    let target = match header.kind {
+        RouteType::Unreachable => Target::Unreachable,
+        _ => Target::Device { name: links.name_of(device?)?.to_owned(), source },
+    };
+    Some(Route { prefix: IpNet::new(address, header.destination_prefix_length).ok()?, target })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+pub(super) async fn add(
+    handle: &Handle,
+    route: &Route,
+    device: Option<u32>,
+) -> Result<(), KernelError> {
+    let request = handle.route().add(message(route, device)).replace().execute();
+    request.await.map_err(KernelError::netlink(format!("adding the route to {}", route.prefix)))
+}
+
+/// A route that is gone already counts as removed.
+pub(super) async fn remove(
+    handle: &Handle,
+    route: &Route,
+    device: Option<u32>,
+) -> Result<(), KernelError> {
+    const ESRCH: i32 = 3;
+    match handle.route().del(message(route, device)).execute().await {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -ESRCH => Ok(()),
+        result => {
+            let what = format!("removing the route to {}", route.prefix);
+            result.map_err(KernelError::netlink(what))
+        }
+    }
+}
+
+fn message(route: &Route, device: Option<u32>) -> RouteMessage {
+    let mut message = match route.prefix {
+        IpNet::V4(net) => message_v4(net, route),
+        IpNet::V6(net) => message_v6(net, route),
+    };
+    message.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+    let metric = match route.target {
+        Target::Unreachable => {
+            message.header.kind = RouteType::Unreachable;
+            GUARD_METRIC
+        }
+        Target::Device { .. } => METRIC,
+    };
+    message.attributes.push(RouteAttribute::Priority(metric));
+    message.attributes.extend(device.map(RouteAttribute::Oif));
+    message
+}
+
+fn message_v4(net: Ipv4Net, route: &Route) -> RouteMessage {
+    let mut builder = RouteMessageBuilder::<Ipv4Addr>::new();
+    builder = builder.destination_prefix(net.addr(), net.prefix_len());
+    match &route.target {
+        Target::Device { source: Some(IpAddr::V4(source)), .. } => {
+            builder.pref_source(*source).scope(RouteScope::Link).build()
+        }
+        Target::Device { .. } => builder.scope(RouteScope::Link).build(),
+        Target::Unreachable => builder.build(),
+    }
+}
+
+fn message_v6(net: Ipv6Net, route: &Route) -> RouteMessage {
+    let builder = RouteMessageBuilder::<Ipv6Addr>::new();
+    let builder = builder.destination_prefix(net.addr(), net.prefix_len());
+    match &route.target {
+        Target::Device { source: Some(IpAddr::V6(source)), .. } => {
+            builder.pref_source(*source).build()
+        }
+        Target::Device { .. } | Target::Unreachable => builder.build(),
+    }
+}

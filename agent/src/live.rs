@@ -1,0 +1,108 @@
+//! Answers the local API's questions from the last snapshot and the data path's figures.
+
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use keys::KeyEpoch;
+
+use crate::{
+    admin::{GuardState, Live, PeerState, RouteState, State, ViewState},
+    datapath::{Datapath, Engine, PeerStatus},
+    snapshot::{Leads, RouteFact, Snapshot},
+};
+
+/// The running agent, as the local API sees it.
+pub(crate) struct Agent {
+    pub(crate) engine: Engine,
+    pub(crate) epoch: KeyEpoch,
+    pub(crate) datapath: Arc<Datapath>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
+impl Live for Agent {
+    fn state(&self) -> State {
+        let snapshot = self.snapshot.load();
+        let live: BTreeMap<_, _> =
+            self.datapath.status().into_iter().map(|peer| (peer.name.clone(), peer)).collect();
+        let since = snapshot.view_since.and_then(|since| since.elapsed().ok());
+        State {
+            node: snapshot.node.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            engine: self.engine.name().to_owned(),
+            mtu: snapshot.mtu,
+            epoch: self.epoch.0,
+            view: ViewState {
+                source: snapshot.source.clone(),
+                age_seconds: since.map(|age| age.as_secs_f64()),
+            },
+            peers: peers(&snapshot, &live),
+            routes: snapshot.routes.iter().map(route).collect(),
+            guard: GuardState {
+                routes: snapshot.guard.routes,
+                nft: snapshot.guard.nft,
+                blocked_packets: snapshot.blocked.out + snapshot.blocked.into,
+            },
+            discards: self.discards(),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let snapshot = self.snapshot.load();
+        if snapshot.ready {
+            return Ok(());
+        }
+        let refusals = snapshot.refusals.iter().map(ToString::to_string);
+        let reasons: Vec<_> = snapshot.errors.iter().cloned().chain(refusals).collect();
+        Err(match (snapshot.view_since, reasons.is_empty()) {
+            (None, _) => format!("no view from {} yet", snapshot.source),
+            (Some(_), true) => "still putting the plan into force".to_owned(),
+            (Some(_), false) => reasons.join("; "),
+        })
+    }
+
+    fn alive(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Agent {
+    fn discards(&self) -> BTreeMap<String, u64> {
+        let discards = self.datapath.discards().into_iter();
+        discards.map(|(reason, count)| (reason.to_owned(), count)).collect()
+    }
+}
+
+fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerState> {
+    let known = snapshot.peers.iter();
+    let state = |(name, facts): (&String, &crate::snapshot::PeerFacts)| {
+        let live = live.get(name);
+        PeerState {
+            name: name.clone(),
+            endpoint: live.and_then(|peer| peer.endpoint),
+            epoch: live.and_then(|peer| peer.epoch).map(|epoch| epoch.0),
+            last_handshake: live.and_then(|peer| peer.last_handshake).and_then(timestamp),
+            up: live.is_some_and(|peer| peer.established),
+            rx_bytes: live.map_or(0, |peer| peer.rx_bytes),
+            tx_bytes: live.map_or(0, |peer| peer.tx_bytes),
+            rtt_seconds: live.and_then(|peer| peer.rtt).map(|rtt| rtt.as_secs_f64()),
+            mtu: snapshot.mtu,
+            subnets: facts.subnets.clone(),
+            site: facts.site.clone(),
+        }
+    };
+    known.map(state).collect()
+}
+
+fn timestamp(time: SystemTime) -> Option<Timestamp> {
+    Timestamp::try_from(time).ok()
+}
+
+fn route(fact: &RouteFact) -> RouteState {
+    let (peer, kind) = match &fact.leads {
+        Leads::Peer(name) => (Some(name.clone()), None),
+        Leads::Pod { .. } => (None, Some("pod".to_owned())),
+        Leads::Nowhere => (None, Some("unreachable".to_owned())),
+    };
+    RouteState { prefix: fact.prefix, peer, kind }
+}

@@ -1,0 +1,25 @@
+//! `hawser-agent`: reads the command line and runs one command.
+
+use agent::options::{Command, Options};
+use anyhow::Context;
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> anyhow::Result<()> {
+    let Options { command } = Options::parse();
+    let filter = EnvFilter::try_from_env("HAWSER_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    match command {
+        Command::Keygen(state) => agent::keygen(&state.directory),
+        Command::Run(run) => runtime.block_on(agent::run::run(*run)),
+        Command::Uninstall(uninstall) => runtime.block_on(agent::uninstall::run(uninstall)),
+    }
+}

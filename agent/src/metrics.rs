@@ -1,0 +1,219 @@
+//! The agent's figures in OpenMetrics text, made from the same [`State`] that `/state` shows.
+//!
+//! Nothing is counted here: each scrape reads the values that the code decides with. A fleet has
+//! as many series a peer as pairs of nodes, so those stop above [`MANY`] peers.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
+    registry::{Registry, Unit},
+};
+
+use crate::admin::{PeerState, State};
+
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// Peers up to which each has series of its own.
+const MANY: usize = 200;
+
+/// Whether each peer has its own series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PerPeer {
+    Always,
+    Never,
+    /// Up to 200 peers.
+    Auto,
+}
+
+/// The text that a scrape gets.
+pub fn exposition(state: &State, per_peer: PerPeer) -> String {
+    let peers = match per_peer {
+        PerPeer::Always => true,
+        PerPeer::Never => false,
+        PerPeer::Auto => state.peers.len() <= MANY,
+    };
+    let mut registry = Registry::with_prefix("hawser");
+    registry.register_collector(Box::new(Scrape {
+        state: state.clone(),
+        peers,
+    }));
+    let mut out = String::new();
+    text::encode(&mut out, &registry).expect("writing to a string never fails");
+    out
+}
+
+#[derive(Debug)]
+struct Scrape {
+    state: State,
+    peers: bool,
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        encode_node(&self.state, &mut encoder)?;
+        if self.peers {
+            encode_peers(&self.state.peers, &mut encoder)?;
+        }
+        Ok(())
+    }
+}
+
+fn encode_node(state: &State, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let info = [
+        ("version", state.version.as_str()),
+        ("engine", state.engine.as_str()),
+    ];
+    let one = ConstGauge::new(1u64);
+    let mut family =
+        encoder.encode_descriptor("build_info", "What runs here", None, one.metric_type())?;
+    one.encode(family.encode_family(&info)?)?;
+
+    let gauges = [
+        (
+            "key_epoch",
+            "Epoch of this node's key",
+            None,
+            u64::from(state.epoch),
+        ),
+        (
+            "mtu",
+            "MTU of the tunnel device",
+            Some(Unit::Bytes),
+            u64::from(state.mtu),
+        ),
+    ];
+    for (name, help, unit, value) in gauges {
+        let gauge = ConstGauge::new(value);
+        let out = encoder.encode_descriptor(name, help, unit.as_ref(), gauge.metric_type())?;
+        gauge.encode(out)?;
+    }
+
+    let blocked = ConstCounter::new(state.guard.blocked_packets);
+    let help = "Packets of the mesh that would have left in clear";
+    let out =
+        encoder.encode_descriptor("clear_packets_blocked", help, None, blocked.metric_type())?;
+    blocked.encode(out)?;
+
+    let zero = ConstCounter::new(0u64);
+    let help = "Packets that died in the data path";
+    let mut family =
+        encoder.encode_descriptor("discarded_packets", help, None, zero.metric_type())?;
+    for (reason, count) in &state.discards {
+        let labels = [("reason", reason.as_str())];
+        ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
+/// One family after the other, each with all its peers: OpenMetrics wants no interleaving. A peer
+/// of whom there is nothing to say is absent, not 0.
+fn encode_peers(
+    peers: &[PeerState],
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let counters: [(&str, &str, fn(&PeerState) -> u64); 2] = [
+        ("peer_receive", "Bytes of packets from the peer", |peer| {
+            peer.rx_bytes
+        }),
+        ("peer_transmit", "Bytes of packets to the peer", |peer| {
+            peer.tx_bytes
+        }),
+    ];
+    for (name, help, read) in counters {
+        let zero = ConstCounter::new(0u64);
+        let unit = Some(&Unit::Bytes);
+        let mut family = encoder.encode_descriptor(name, help, unit, zero.metric_type())?;
+        for peer in peers {
+            let labels = [("peer", peer.name.as_str())];
+            ConstCounter::new(read(peer)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    let gauges: [(&str, &str, Option<Unit>, fn(&PeerState) -> Option<f64>); 3] = [
+        (
+            "peer_up",
+            "1 while packets go out without a handshake first",
+            None,
+            |peer| Some(if peer.up { 1.0 } else { 0.0 }),
+        ),
+        (
+            "peer_last_handshake_timestamp",
+            "The last handshake",
+            Some(Unit::Seconds),
+            |peer| peer.last_handshake.map(|at| at.as_second() as f64),
+        ),
+        (
+            "peer_rtt",
+            "Round trip of the last handshake begun here",
+            Some(Unit::Seconds),
+            |peer| peer.rtt_seconds,
+        ),
+    ];
+    for (name, help, unit, read) in gauges {
+        let zero = ConstGauge::new(0.0f64);
+        let mut family =
+            encoder.encode_descriptor(name, help, unit.as_ref(), zero.metric_type())?;
+        for peer in peers {
+            let labels = [("peer", peer.name.as_str())];
+            if let Some(value) = read(peer) {
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::tests::sample;
+
+    #[test]
+    fn figures_have_the_names_and_labels_that_dashboards_use() {
+        let text = exposition(&sample(), PerPeer::Auto);
+
+        for line in [
+            r#"hawser_build_info{version="0.1.0",engine="boringtun"} 1"#,
+            "hawser_key_epoch 2",
+            "hawser_mtu_bytes 1420",
+            "hawser_clear_packets_blocked_total 17",
+            r#"hawser_discarded_packets_total{reason="no_route"} 3"#,
+            r#"hawser_discarded_packets_total{reason="replay"} 0"#,
+            r#"hawser_peer_receive_bytes_total{peer="node-2"} 10"#,
+            r#"hawser_peer_transmit_bytes_total{peer="node-2"} 20"#,
+            r#"hawser_peer_up{peer="node-2"} 1.0"#,
+            r#"hawser_peer_last_handshake_timestamp_seconds{peer="node-2"} 1795345086.0"#,
+            r#"hawser_peer_rtt_seconds{peer="node-2"} 0.0004"#,
+            "# EOF",
+        ] {
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is not in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_peer_without_a_handshake_has_no_time_of_one_and_its_name_is_escaped() {
+        let text = exposition(&sample(), PerPeer::Auto);
+
+        assert!(
+            text.contains(r#"hawser_peer_up{peer="quo\"te"} 0.0"#),
+            "{text}"
+        );
+        assert!(
+            !text.contains(r#"handshake_timestamp_seconds{peer="quo"#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_large_mesh_has_no_series_a_peer_unless_asked_for() {
+        let mut state = sample();
+        state.peers = vec![state.peers[0].clone(); MANY + 1];
+
+        assert!(!exposition(&state, PerPeer::Auto).contains("hawser_peer_"));
+        assert!(exposition(&state, PerPeer::Always).contains("hawser_peer_"));
+    }
+}

@@ -1,0 +1,203 @@
+//! The agent's command line: what an operator may say, and nothing else.
+
+use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr};
+
+use api::Backend;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use cni::POD_DEVICE_PREFIX;
+
+/// Hawser's agent: one on every node of the mesh.
+#[derive(Debug, Parser)]
+#[command(name = "hawser-agent", version)]
+pub struct Options {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Creates the node's key if there is none, and prints the public key.
+    Keygen(State),
+    /// Takes part in the mesh until it is killed. What it leaves behind fails closed.
+    Run(Box<Run>),
+    /// Removes device, routes and guard; nothing else does. The agent must not be running.
+    Uninstall(Uninstall),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct State {
+    /// Keys, the last view, the pods' addresses, node.json and agent.sock.
+    #[arg(long = "state", value_name = "DIR", env = "HAWSER_STATE",
+          default_value = "/var/lib/hawser")]
+    pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Run {
+    /// This node's name: its MeshNode.
+    #[arg(long, env = "HAWSER_NODE")]
+    pub node: String,
+
+    #[command(flatten)]
+    pub state: State,
+
+    /// Who is in the mesh: file:VIEW.yaml, kube or kube:KUBECONFIG.
+    #[arg(long, env = "HAWSER_SOURCE")]
+    pub source: SourceOption,
+
+    /// UDP port of the tunnels, on both families.
+    #[arg(long, env = "HAWSER_LISTEN_PORT", default_value_t = 51820)]
+    pub listen_port: u16,
+
+    /// Name of the tunnel device.
+    #[arg(long, env = "HAWSER_TUN", default_value = "hawser0", value_parser = device_name)]
+    pub tun: String,
+
+    /// Which implementation carries the sessions.
+    #[arg(long, env = "HAWSER_ENGINE", value_enum, default_value_t = EngineOption::Boringtun)]
+    pub engine: EngineOption,
+
+    /// Overrides the Mesh's backend; its encryption judges the result all the same.
+    #[arg(long, env = "HAWSER_BACKEND", value_parser = backend)]
+    pub backend: Option<Backend>,
+
+    /// Where this node is reached, one per family: ADDRESS or ADDRESS:PORT.
+    #[arg(long, env = "HAWSER_ENDPOINT", value_delimiter = ',', conflicts_with = "interface")]
+    pub endpoint: Vec<Endpoint>,
+
+    /// The device whose addresses this node is reached at; else those of the default routes.
+    #[arg(long, env = "HAWSER_INTERFACE")]
+    pub interface: Option<String>,
+
+    /// Serves /livez, /readyz, /metrics and /state on this loopback address as well.
+    #[arg(long, env = "HAWSER_ADMIN", value_name = "ADDR")]
+    pub admin: Option<SocketAddr>,
+
+    /// Firewall mark on the encrypted packets, for policy routing.
+    #[arg(long, env = "HAWSER_FWMARK")]
+    pub fwmark: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Uninstall {
+    #[command(flatten)]
+    pub state: State,
+
+    /// Removes keys, the last view and the pods' reservations as well.
+    #[arg(long)]
+    pub purge: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum EngineOption {
+    Native,
+    Boringtun,
+}
+
+/// `file:VIEW.yaml`, `kube` or `kube:KUBECONFIG`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceOption {
+    File(PathBuf),
+    Kube(Option<PathBuf>),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("write it as file:VIEW.yaml, kube or kube:KUBECONFIG")]
+pub struct BadSource;
+
+impl FromStr for SourceOption {
+    type Err = BadSource;
+
+    fn from_str(text: &str) -> Result<Self, BadSource> {
+        match text.split_once(':') {
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("kube", path)) if !path.is_empty() => Ok(Self::Kube(Some(path.into()))),
+            None if text == "kube" => Ok(Self::Kube(None)),
+            _ => Err(BadSource),
+        }
+    }
+}
+
+impl fmt::Display for SourceOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Kube(Some(path)) => write!(f, "kube:{}", path.display()),
+            Self::Kube(None) => f.write_str("kube"),
+        }
+    }
+}
+
+/// An address of this node, with a port if it differs from the one listened on (a forwarded port).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: std::net::IpAddr,
+    pub port: Option<u16>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("write it as 192.0.2.1, 192.0.2.1:51820, 2001:db8::1 or [2001:db8::1]:51820")]
+pub struct BadEndpoint;
+
+impl FromStr for Endpoint {
+    type Err = BadEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, BadEndpoint> {
+        if let Ok(address) = text.parse() {
+            return Ok(Self { address, port: None });
+        }
+        let with_port: SocketAddr = text.parse().map_err(|_| BadEndpoint)?;
+        Ok(Self { address: with_port.ip(), port: Some(with_port.port()) })
+    }
+}
+
+fn backend(text: &str) -> Result<Backend, String> {
+    serde_json::from_value(text.into())
+        .map_err(|_| "one of wireguard, esp, udp, vxlan, direct".to_owned())
+}
+
+/// What Linux accepts as a device's name, and no pod's.
+fn device_name(text: &str) -> Result<String, String> {
+    let fits = (1..=15).contains(&text.len()) && text != "." && text != "..";
+    let plain = text.bytes().all(|c| c.is_ascii_graphic() && !b"/:*\"%".contains(&c));
+    if !fits || !plain {
+        return Err("a device name has 1 to 15 letters, digits or dashes".to_owned());
+    }
+    if text.starts_with(POD_DEVICE_PREFIX) || text == "lo" {
+        return Err(format!("lo and names that begin with {POD_DEVICE_PREFIX} are taken"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn sources_and_endpoints_are_told_apart() {
+        assert_eq!("file:/v.yaml".parse::<SourceOption>().unwrap().to_string(), "file:/v.yaml");
+        assert_eq!("kube:/k:c".parse::<SourceOption>().unwrap().to_string(), "kube:/k:c");
+        assert_eq!("kube".parse::<SourceOption>().unwrap().to_string(), "kube");
+        for bad in ["", "file:", "file", "http://x", "kube:"] {
+            assert!(bad.parse::<SourceOption>().is_err(), "{bad}");
+        }
+        assert_eq!("2001:db8::1".parse::<Endpoint>().unwrap().port, None);
+        assert_eq!("[2001:db8::1]:7".parse::<Endpoint>().unwrap().port, Some(7));
+        assert!("node-1:51820".parse::<Endpoint>().is_err());
+    }
+
+    #[test]
+    fn the_tunnel_cannot_be_called_like_a_pods_device() {
+        for bad in ["", "lo", "hwp0", "a name", "a/b", "0123456789abcdef", ".."] {
+            assert!(device_name(bad).is_err(), "{bad}");
+        }
+        assert!(device_name("hawser0").is_ok());
+    }
+}

@@ -1,0 +1,169 @@
+//! What this node should look like, as one value: peers, addresses, routes, guard, MTU, sysctls.
+//!
+//! ```text
+//! (View, Facts) ─▶ Plan ─▶ changes_from(Actual) ─▶ [guard … device … addresses … peers … routes]
+//! ```
+//!
+//! Pure: no clock, no system call. What is refused (a backend that this version lacks, a plain one
+//! where encryption is required) leaves a plan of the guard alone, so it fails closed.
+
+mod actual;
+mod change;
+mod guard;
+mod peers;
+mod refusal;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use crypto::PeerConfig;
+use ipnet::IpNet;
+use keys::PresharedKey;
+
+pub use self::{
+    actual::{Actual, Device},
+    change::Change,
+    guard::Guard,
+    peers::Peers,
+    refusal::Refusal,
+};
+use crate::view::{Backend, Node, View};
+
+/// What a WireGuard record costs over IPv6: 40 IP, 8 UDP, 32 record, and 80 in all on IPv4 too, so
+/// that a path may change its family.
+const OVERHEAD: u16 = 80;
+/// Below this Linux takes IPv6 off a device (RFC 8200, section 5).
+const SMALLEST_MTU: u16 = 1280;
+
+/// What only this machine knows.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub node: String,
+    /// The tunnel device's name.
+    pub tun: String,
+    pub underlay: Underlay,
+    /// False on a kernel without IPv6.
+    pub ipv6: bool,
+    /// Routes of pods whose device is there.
+    pub pods: Vec<PodRoute>,
+    /// The preshared keys that could be read, by MeshPeer.
+    pub preshared: BTreeMap<String, PresharedKey>,
+    /// `--backend`, which overrides the Mesh.
+    pub backend: Option<Backend>,
+}
+
+/// How this node reaches the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Underlay {
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
+    pub mtu: u16,
+}
+
+/// A pod's address and the device it is behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRoute {
+    pub address: IpAddr,
+    pub device: String,
+}
+
+/// A route of ours in the main table.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    pub prefix: IpNet,
+    pub target: Target,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Target {
+    /// The guard's: whoever asks gets an error instead of a way out.
+    Unreachable,
+    Device { name: String, source: Option<IpAddr> },
+}
+
+/// A switch under /proc/sys, by its path there, and the value it must have.
+pub type Sysctls = BTreeMap<&'static str, &'static str>;
+
+/// What this node should look like.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub guard: Guard,
+    pub mtu: u16,
+    /// This node's own addresses, on the tunnel device.
+    pub addresses: BTreeSet<IpNet>,
+    /// Without the guard's.
+    pub routes: BTreeSet<Route>,
+    pub sysctls: Sysctls,
+    pub peers: Peers,
+    pub refusals: Vec<Refusal>,
+}
+
+impl Plan {
+    pub fn new(view: &View, facts: &Facts) -> Self {
+        let mut refusals = refusal::judge(view, facts);
+        let me = view.nodes.get(&facts.node).filter(|_| refusals.is_empty());
+        let (peers, missing) = match me {
+            Some(_) => peers::configure(view, facts),
+            None => (Peers::default(), Vec::new()),
+        };
+        refusals.extend(missing);
+        let addresses: BTreeSet<IpNet> = me.map(|node| own(node, facts)).unwrap_or_default();
+        Self {
+            guard: guard::of(view, facts),
+            mtu: mtu(view, facts),
+            routes: routes(&peers.others, &addresses, facts),
+            addresses,
+            sysctls: sysctls(facts),
+            peers,
+            refusals,
+        }
+    }
+
+    /// True if this node takes part in the mesh.
+    pub fn takes_part(&self) -> bool {
+        !self.addresses.is_empty()
+    }
+}
+
+fn own(node: &Node, facts: &Facts) -> BTreeSet<IpNet> {
+    let usable = node.subnets.iter().filter(|subnet| facts.ipv6 || subnet.addr().is_ipv4());
+    usable.map(|subnet| IpNet::from(api::first_host(*subnet))).collect()
+}
+
+fn mtu(view: &View, facts: &Facts) -> u16 {
+    let measured = facts.underlay.mtu.saturating_sub(OVERHEAD);
+    view.mtu.unwrap_or(measured).max(SMALLEST_MTU)
+}
+
+fn routes(peers: &[PeerConfig], own: &BTreeSet<IpNet>, facts: &Facts) -> BTreeSet<Route> {
+    let source = |v4: bool| own.iter().map(IpNet::addr).find(|a| a.is_ipv4() == v4);
+    let tunnel = |prefix: &IpNet| Route {
+        prefix: *prefix,
+        target: Target::Device {
+            name: facts.tun.clone(),
+            source: source(prefix.addr().is_ipv4()),
+        },
+    };
+    let pod = |pod: &PodRoute| Route {
+        prefix: IpNet::from(pod.address),
+        target: Target::Device { name: pod.device.clone(), source: None },
+    };
+    let usable = |route: &Route| facts.ipv6 || route.prefix.addr().is_ipv4();
+    let prefixes = peers.iter().flat_map(|peer| &peer.allowed);
+    prefixes.map(tunnel).chain(facts.pods.iter().map(pod)).filter(usable).collect()
+}
+
+/// Forwarding only: reverse-path filters stay as they are, because every mesh source has its route
+/// through the device that it comes from.
+fn sysctls(facts: &Facts) -> Sysctls {
+    let mut wanted = Sysctls::from([("net/ipv4/ip_forward", "1")]);
+    if facts.ipv6 {
+        wanted.insert("net/ipv6/conf/all/forwarding", "1");
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,48 @@
+//! What must never cross a wire in clear, and which devices may carry it.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::Facts;
+use crate::view::View;
+
+/// Both layers of the guard: an unreachable route for each range, and a table that drops what is
+/// addressed to or from a range on any device but the tunnel and this node's pods'.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guard {
+    /// Aggregated: no range contains or touches another in a way that one prefix could say.
+    pub ranges: BTreeSet<IpNet>,
+    pub tun: String,
+    /// Sources that are masqueraded on their way out of the mesh: this node's pods.
+    pub masquerade: BTreeSet<IpNet>,
+}
+
+impl Guard {
+    pub fn covers(&self, prefix: &IpNet) -> bool {
+        self.ranges.iter().any(|range| range.contains(prefix))
+    }
+
+    /// This guard, which also holds for everything that `other` holds for.
+    pub fn joined(&self, other: &Self) -> Self {
+        let both = self.ranges.union(&other.ranges).copied().collect();
+        Self { ranges: aggregate(both), ..self.clone() }
+    }
+}
+
+/// The pools, and what plain peers own outside them.
+pub(super) fn of(view: &View, facts: &Facts) -> Guard {
+    let pools = view.pools.iter().copied();
+    let nodes = view.nodes.values().flat_map(|node| &node.subnets).copied();
+    let peers = view.peers.values().flat_map(|peer| &peer.addresses).copied();
+    let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
+    Guard {
+        ranges: aggregate(pools.chain(nodes).chain(peers).collect()),
+        tun: facts.tun.clone(),
+        masquerade: own.into_iter().collect(),
+    }
+}
+
+fn aggregate(ranges: Vec<IpNet>) -> BTreeSet<IpNet> {
+    IpNet::aggregate(&ranges).into_iter().collect()
+}

@@ -1,0 +1,74 @@
+//! From the view to the data path's peers: who is spoken to, with which keys, and where.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use crypto::PeerConfig;
+use ipnet::IpNet;
+use keys::KeyEpoch;
+
+use super::{Facts, Refusal, Underlay};
+use crate::view::{Node, PlainPeer, View};
+
+/// Holds a NAT's mapping open, and has every tunnel up before the first packet needs it.
+const KEEPALIVE: Duration = Duration::from_secs(25);
+
+/// What the data path is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peers {
+    /// This node's own prefixes: no peer may send from them.
+    pub own: Vec<IpNet>,
+    pub others: Vec<PeerConfig>,
+}
+
+/// Everybody but ourselves, and the plain peers that must stay out.
+pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
+    let others = view.nodes.iter().filter(|(name, node)| {
+        **name != facts.node && !node.revoked && !node.keys.is_empty()
+    });
+    let mut peers: Vec<_> = others.map(|(name, node)| mesh_node(name, node, facts)).collect();
+    let mut refused = Vec::new();
+    for (name, peer) in &view.peers {
+        if peer.preshared_key_file.is_some() && !facts.preshared.contains_key(name) {
+            refused.push(Refusal::NoPresharedKey(name.clone()));
+        } else {
+            peers.push(plain_peer(name, peer, facts));
+        }
+    }
+    let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
+    (Peers { own, others: peers }, refused)
+}
+
+fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
+    PeerConfig {
+        name: name.to_owned(),
+        keys: node.keys.iter().filter(|(epoch, _)| *epoch <= node.epoch).copied().collect(),
+        preshared_key: None,
+        endpoint: reachable(&node.endpoints, facts.underlay),
+        keepalive: Some(KEEPALIVE),
+        allowed: node.subnets.clone(),
+    }
+}
+
+fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
+    let keepalive = peer.keepalive.filter(|seconds| *seconds > 0);
+    PeerConfig {
+        name: name.to_owned(),
+        keys: vec![(KeyEpoch::FIRST, peer.key)],
+        preshared_key: facts.preshared.get(name).cloned(),
+        endpoint: peer.endpoint,
+        keepalive: keepalive.map(|seconds| Duration::from_secs(u64::from(seconds))),
+        allowed: peer.addresses.clone(),
+    }
+}
+
+/// The first endpoint of a family that this node has; if it knows of none, the first.
+fn reachable(endpoints: &[SocketAddr], underlay: Underlay) -> Option<SocketAddr> {
+    let ours = |endpoint: &&SocketAddr| match endpoint.ip() {
+        IpAddr::V4(_) => underlay.v4.is_some(),
+        IpAddr::V6(_) => underlay.v6.is_some(),
+    };
+    endpoints.iter().find(ours).or(endpoints.first()).copied()
+}

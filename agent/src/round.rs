@@ -1,0 +1,143 @@
+//! One turn of the agent: facts, plan, changes, and what came of them.
+
+use std::{path::Path, sync::Arc, time::SystemTime};
+
+use arc_swap::ArcSwap;
+use cni::NodeFile;
+
+use crate::{
+    apply::{ApplyError, apply},
+    datapath::Datapath,
+    facts,
+    kernel::Kernel,
+    options::Run,
+    plan::{Actual, Facts, Peers, Plan},
+    snapshot::Snapshot,
+    view::{View, store},
+};
+
+/// What a turn works on, and what it remembers from the last.
+pub(crate) struct Round {
+    options: Run,
+    kernel: Kernel,
+    pub(crate) datapath: Arc<Datapath>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    told: Peers,
+    saved: Option<Arc<View>>,
+    view_since: Option<SystemTime>,
+    written: Option<NodeFile>,
+}
+
+impl Round {
+    pub(crate) fn new(
+        options: Run,
+        kernel: Kernel,
+        datapath: Arc<Datapath>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+    ) -> Self {
+        let (told, saved, view_since, written) = (Peers::default(), None, None, None);
+        Self { options, kernel, datapath, snapshot, told, saved, view_since, written }
+    }
+
+    pub(crate) fn state(&self) -> &Path {
+        &self.options.state.directory
+    }
+
+    /// True if all is as it should be, or as good as this node can make it.
+    pub(crate) async fn turn(&mut self, view: &Arc<View>) -> bool {
+        self.remember(view);
+        match self.plan_and_apply(view).await {
+            Ok(snapshot) => {
+                let settled = snapshot.errors.is_empty();
+                self.report(snapshot);
+                settled
+            }
+            Err(error) => {
+                let mut snapshot = Snapshot::clone(&self.snapshot.load());
+                snapshot.errors = vec![format!("{error:#}")];
+                snapshot.ready = false;
+                self.report(snapshot);
+                false
+            }
+        }
+    }
+
+    async fn plan_and_apply(&mut self, view: &View) -> anyhow::Result<Snapshot> {
+        let facts = facts::gather(&self.kernel, &self.options, view).await?;
+        let plan = Plan::new(view, &facts);
+        let changes = plan.changes_from(&self.read(&plan).await?);
+        let mut errors = Vec::new();
+        if !changes.is_empty() {
+            let outcome = apply(changes, &mut self.kernel, &self.datapath).await;
+            tracing::info!(done = outcome.done, errors = outcome.errors.len(), "applied");
+            errors.extend(outcome.errors.iter().map(ApplyError::to_string));
+            self.told = plan.peers.clone();
+        }
+        let actual = self.read(&plan).await?;
+        let before = Snapshot::clone(&self.snapshot.load());
+        let snapshot = before.of_round(view, &facts, &plan, &actual);
+        if let Err(error) = self.tell_the_plugin(&plan, &facts, &snapshot) {
+            errors.push(format!("writing node.json: {error}"));
+        }
+        let (blocked, view_since) = (self.kernel.blocked(), self.view_since);
+        Ok(Snapshot { errors, blocked, view_since, ..snapshot })
+    }
+
+    async fn read(&mut self, plan: &Plan) -> anyhow::Result<Actual> {
+        let mut actual = self.kernel.read(&plan.sysctls).await?;
+        if let Some(device) = &mut actual.device {
+            device.attached = self.datapath.tun_attached();
+        }
+        Ok(Actual { peers: self.told.clone(), ..actual })
+    }
+
+    /// Keeps a new view on disk. A full disk is no reason to stop carrying packets.
+    fn remember(&mut self, view: &Arc<View>) {
+        if self.saved.as_ref().is_some_and(|saved| Arc::ptr_eq(saved, view)) {
+            return;
+        }
+        self.view_since = Some(SystemTime::now());
+        if let Err(error) = store::save(self.state(), view) {
+            tracing::warn!(%error, "view not kept on disk");
+        }
+        self.saved = Some(Arc::clone(view));
+    }
+
+    /// Pods get addresses only behind a guard that holds.
+    fn tell_the_plugin(
+        &mut self,
+        plan: &Plan,
+        facts: &Facts,
+        snapshot: &Snapshot,
+    ) -> std::io::Result<()> {
+        if !snapshot.guard.routes || !snapshot.guard.nft || !plan.takes_part() {
+            return Ok(());
+        }
+        let file = NodeFile {
+            version: NodeFile::VERSION,
+            node: facts.node.clone(),
+            subnets: plan.peers.own.clone(),
+            mtu: plan.mtu,
+            pools: plan.guard.ranges.iter().copied().collect(),
+        };
+        if self.written.as_ref() != Some(&file) {
+            file.write(&self.options.state.directory)?;
+            self.written = Some(file);
+        }
+        Ok(())
+    }
+
+    fn report(&self, snapshot: Snapshot) {
+        let before = self.snapshot.load();
+        for new in snapshot.errors.iter().filter(|error| !before.errors.contains(error)) {
+            tracing::error!(error = %new, "not as planned");
+        }
+        for new in snapshot.refusals.iter().filter(|refusal| !before.refusals.contains(refusal)) {
+            tracing::warn!(reason = new.reason(), "{new}");
+        }
+        if snapshot.ready != before.ready {
+            tracing::info!(ready = snapshot.ready, "readiness changed");
+        }
+        self.snapshot.store(Arc::new(snapshot));
+    }
+}

@@ -1,0 +1,160 @@
+//! The running agent: wakes when the view or the kernel changes, plans, applies, looks again.
+//!
+//! ```text
+//!        ┌─▶ new view ── kernel event ── pods' files ── once in a while ─┐
+//!        │                                                               ▼
+//!      wait ◀── snapshot ◀── read again ◀── apply ◀── changes ◀── facts, plan, actual
+//! ```
+//! Nothing is taken down when it ends: guard, routes and addresses stay as they are.
+
+use std::{sync::Arc, time::{Duration, SystemTime, UNIX_EPOCH}};
+
+use anyhow::{Context, bail};
+use api::Backend;
+use arc_swap::ArcSwap;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+
+use crate::{
+    admin::{self, Live},
+    datapath::{Config, Datapath, Engine},
+    identity::{self, Identity},
+    kernel::{Kernel, events},
+    live::Agent,
+    options::{EngineOption, Run, SourceOption},
+    round::Round,
+    snapshot::Snapshot,
+    source::{self, Publisher, Views},
+    state, view,
+};
+
+const ENGINE: Engine = Engine::Boringtun;
+/// Between two looks at everything, should an event ever be missed.
+const LOOK: Duration = Duration::from_secs(10);
+/// Events come in bursts; one round serves all that come within this.
+const SETTLE: Duration = Duration::from_millis(20);
+const RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
+/// How often the highest handshake timestamp is kept on disk.
+const KEEP_CLOCK: Duration = Duration::from_secs(60);
+
+pub async fn run(options: Run) -> anyhow::Result<()> {
+    refuse_what_is_missing(&options)?;
+    let directory = &options.state.directory;
+    let identity = Identity::load_or_create(directory).context("reading the node key")?;
+    let _lock = state::lock(directory)?;
+    state::remember_device(directory, &options.tun).context("writing the state directory")?;
+    let kernel = Kernel::open(&options.tun)?;
+    let events = events::watch(&options.tun)?;
+    let datapath = Arc::new(start_datapath(&options, &identity)?);
+    let (publisher, views) = Publisher::new(view::store::load(directory));
+    let source = options.source.to_string();
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(&options.node, &source)));
+    let agent = Agent {
+        engine: ENGINE,
+        epoch: identity.current_epoch(),
+        datapath: Arc::clone(&datapath),
+        snapshot: Arc::clone(&snapshot),
+    };
+    serve(Arc::new(agent), &options);
+    match &options.source {
+        SourceOption::File(path) => {
+            tokio::spawn(source::file::follow(path.clone(), publisher));
+        }
+        SourceOption::Kube(_) => bail!("source kube is not available yet"),
+    }
+    let round = Round::new(options, kernel, datapath, snapshot);
+    let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    tokio::select! {
+        result = follow(round, views, events) => result,
+        _ = stop.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    }
+}
+
+/// The local API. Without it packets flow all the same.
+fn serve(agent: Arc<dyn Live>, options: &Run) {
+    let socket = options.state.directory.join("agent.sock");
+    let local = Arc::clone(&agent);
+    tokio::spawn(async move {
+        let Err(error) = admin::serve_unix(&socket, local).await else { return };
+        tracing::error!(%error, socket = %socket.display(), "local API not served");
+    });
+    if let Some(address) = options.admin {
+        tokio::spawn(async move {
+            let Err(error) = admin::serve_tcp(address, agent).await else { return };
+            tracing::error!(%error, %address, "local API not served");
+        });
+    }
+}
+
+fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
+    match options.backend {
+        None | Some(Backend::Wireguard) => {}
+        Some(other) => bail!("backend {other} is not available in this version: use wireguard"),
+    }
+    match options.engine {
+        EngineOption::Boringtun => Ok(()),
+        EngineOption::Native => {
+            bail!("engine native is not available in this version: use boringtun")
+        }
+    }
+}
+
+fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath> {
+    let epoch = identity.current_epoch();
+    let private_key = identity.private_key(epoch).context("reading the node key")?.clone();
+    let config = Config {
+        engine: ENGINE,
+        private_key,
+        listen_port: options.listen_port,
+        tun_name: options.tun.clone(),
+        mtu: 1420,
+        fwmark: options.fwmark,
+        timestamp_floor: identity.timestamp_floor().map(|floor| UNIX_EPOCH + floor),
+    };
+    Ok(Datapath::start(config)?)
+}
+
+/// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.
+async fn follow(
+    mut round: Round,
+    mut views: Views,
+    mut events: mpsc::Receiver<()>,
+) -> anyhow::Result<()> {
+    let mut retry = RETRY;
+    let mut keep_clock = Instant::now();
+    loop {
+        let view = views.borrow_and_update().clone();
+        let settled = match view {
+            Some(view) => round.turn(&view).await,
+            None => true,
+        };
+        retry = if settled { RETRY } else { (retry * 2).min(LONGEST_RETRY) };
+        let pause = if settled { LOOK } else { retry };
+        if keep_clock <= Instant::now() {
+            keep_handshake_clock(&round);
+            keep_clock = Instant::now() + KEEP_CLOCK;
+        }
+        let wake = (Instant::now() + pause).min(keep_clock);
+        tokio::select! {
+            changed = views.changed() => changed.context("following the source")?,
+            event = events.recv() => event.context("watching the kernel")?,
+            () = sleep_until(wake) => {}
+        }
+        sleep(SETTLE).await;
+        events.try_recv().ok();
+    }
+}
+
+fn keep_handshake_clock(round: &Round) {
+    let clock = round.datapath.handshake_clock();
+    let Ok(clock) = clock.duration_since(SystemTime::UNIX_EPOCH) else { return };
+    if let Err(error) = identity::raise_timestamp_floor(round.state(), clock) {
+        tracing::warn!(%error, "handshake clock not kept");
+    }
+}

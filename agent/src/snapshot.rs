@@ -1,0 +1,131 @@
+//! What the agent last decided and found, for whoever asks: the local API and the node's status.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use ipnet::IpNet;
+
+use crate::{
+    kernel::{Blocked, guard_in_force},
+    plan::{Actual, Facts, Plan, Refusal, Route, Target, Underlay},
+    view::View,
+};
+
+/// One moment of the agent.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub node: String,
+    /// The word after `--source`.
+    pub source: String,
+    /// When the view last changed; none while there is no view.
+    pub view_since: Option<SystemTime>,
+    pub mtu: u16,
+    pub underlay: Underlay,
+    /// This node's subnets that are in force.
+    pub subnets: Vec<IpNet>,
+    /// What the view says of each peer.
+    pub peers: BTreeMap<String, PeerFacts>,
+    pub routes: Vec<RouteFact>,
+    pub guard: GuardFact,
+    pub blocked: Blocked,
+    pub refusals: Vec<Refusal>,
+    /// What could not be done in the last round, in words.
+    pub errors: Vec<String>,
+    /// Nothing differs from the plan, and the plan takes part in the mesh.
+    pub ready: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerFacts {
+    pub subnets: Vec<IpNet>,
+    pub site: Option<String>,
+    /// False for a plain WireGuard peer.
+    pub is_node: bool,
+}
+
+/// A prefix and where it leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteFact {
+    pub prefix: IpNet,
+    pub leads: Leads,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Leads {
+    Peer(String),
+    Pod { device: String },
+    Nowhere,
+}
+
+/// Which layers of the guard hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GuardFact {
+    pub routes: bool,
+    pub nft: bool,
+}
+
+impl Snapshot {
+    /// Before there has been a view.
+    pub fn empty(node: &str, source: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            source: source.to_owned(),
+            view_since: None,
+            mtu: 0,
+            underlay: Underlay { v4: None, v6: None, mtu: 0 },
+            subnets: Vec::new(),
+            peers: BTreeMap::new(),
+            routes: Vec::new(),
+            guard: GuardFact::default(),
+            blocked: Blocked::default(),
+            refusals: Vec::new(),
+            errors: Vec::new(),
+            ready: false,
+        }
+    }
+
+    /// What a round found in the kernel after its changes.
+    #[must_use]
+    pub fn of_round(self, view: &View, facts: &Facts, plan: &Plan, actual: &Actual) -> Self {
+        let (routes, nft) = guard_in_force(plan, actual);
+        let settled = plan.changes_from(actual).is_empty();
+        Self {
+            mtu: plan.mtu,
+            underlay: facts.underlay,
+            subnets: plan.peers.own.clone(),
+            peers: peer_facts(view, &self.node),
+            routes: actual.routes.iter().map(|route| route_fact(route, plan, facts)).collect(),
+            guard: GuardFact { routes, nft },
+            refusals: plan.refusals.clone(),
+            ready: settled && plan.takes_part() && routes && nft,
+            ..self
+        }
+    }
+}
+
+fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
+    let others = view.nodes.iter().filter(|(name, node)| *name != me && !node.revoked);
+    let nodes = others.map(|(name, node)| {
+        let (subnets, site) = (node.subnets.clone(), node.site.clone());
+        (name.clone(), PeerFacts { subnets, site, is_node: true })
+    });
+    let plain = view.peers.iter().map(|(name, peer)| {
+        let subnets = peer.addresses.clone();
+        (name.clone(), PeerFacts { subnets, site: None, is_node: false })
+    });
+    plain.chain(nodes).collect()
+}
+
+fn route_fact(route: &Route, plan: &Plan, facts: &Facts) -> RouteFact {
+    let owner = |prefix: &IpNet| {
+        let mut peers = plan.peers.others.iter();
+        peers.find(|peer| peer.allowed.contains(prefix)).map(|peer| peer.name.clone())
+    };
+    let leads = match &route.target {
+        Target::Unreachable => Leads::Nowhere,
+        Target::Device { name, .. } if *name == facts.tun => {
+            owner(&route.prefix).map_or(Leads::Nowhere, Leads::Peer)
+        }
+        Target::Device { name, .. } => Leads::Pod { device: name.clone() },
+    };
+    RouteFact { prefix: route.prefix, leads }
+}

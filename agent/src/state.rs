@@ -1,0 +1,89 @@
+//! The state directory's small files that belong to nobody else: who runs here, and which tunnel
+//! device there is to take away.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use rustix::fs::{FlockOperation, flock};
+
+const LOCK: &str = "agent.lock";
+const DEVICE: &str = "device";
+
+/// Held by the one agent, or uninstall, that works on a state directory.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock lives as long as the file")] File);
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error("an agent is running on {0}; stop it first")]
+    Taken(String),
+    #[error("locking {path}: {source}")]
+    Io { path: String, source: io::Error },
+}
+
+/// Takes the directory for this process, until it ends.
+pub fn lock(state: &Path) -> Result<Lock, LockError> {
+    let path = state.join(LOCK);
+    let error = |source| LockError::Io { path: path.display().to_string(), source };
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(error)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Lock(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(LockError::Taken(state.display().to_string())),
+        Err(other) => Err(error(other.into())),
+    }
+}
+
+/// Remembers the tunnel device's name, so that uninstall finds it.
+pub fn remember_device(state: &Path, tun: &str) -> io::Result<()> {
+    fs::write(state.join(DEVICE), tun)
+}
+
+pub fn remembered_device(state: &Path) -> Option<String> {
+    let name = fs::read_to_string(state.join(DEVICE)).ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+/// Removes what `run` leaves in the directory, except keys, view and reservations.
+pub fn forget(state: &Path) -> io::Result<()> {
+    for name in [DEVICE, "agent.sock"] {
+        match fs::remove_file(state.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_has_one_agent() {
+        let state = tempfile::tempdir().unwrap();
+
+        let first = lock(state.path()).unwrap();
+
+        assert!(matches!(lock(state.path()), Err(LockError::Taken(_))));
+        drop(first);
+        lock(state.path()).unwrap();
+    }
+
+    #[test]
+    fn the_device_is_remembered_and_forgotten() {
+        let state = tempfile::tempdir().unwrap();
+
+        remember_device(state.path(), "hawser7").unwrap();
+        assert_eq!(remembered_device(state.path()).as_deref(), Some("hawser7"));
+
+        forget(state.path()).unwrap();
+        forget(state.path()).unwrap();
+        assert_eq!(remembered_device(state.path()), None);
+    }
+}

@@ -1,0 +1,41 @@
+//! Takes the node out of the mesh for good: the only way that the guard ever leaves.
+
+use std::{fs, io, path::Path};
+
+use anyhow::Context;
+use cni::NodeFile;
+
+use crate::{
+    kernel::Kernel,
+    options::{State, Uninstall},
+    state,
+};
+
+const DEFAULT_DEVICE: &str = "hawser0";
+
+pub async fn run(options: Uninstall) -> anyhow::Result<()> {
+    let Uninstall { state: State { directory }, purge } = options;
+    let lock = match directory.exists() {
+        true => Some(state::lock(&directory)?),
+        false => None,
+    };
+    // From here on no pod is added.
+    NodeFile::remove(&directory).context("removing node.json")?;
+    let tun = state::remembered_device(&directory);
+    let tun = tun.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
+    let mut kernel = Kernel::open(&tun)?;
+    kernel.remove_everything().await.context("removing device, routes and guard")?;
+    state::forget(&directory).context("removing the agent's socket")?;
+    if purge {
+        remove_all(&directory).context("removing the state directory")?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+fn remove_all(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

@@ -1,0 +1,65 @@
+//! Who is in the mesh, judged and typed: what every source yields and every plan starts from.
+//!
+//! Resources are other people's input. [`View::judge`] looks at each object alone and then at all
+//! of them together; what it can't accept becomes a [`Complaint`] and stays out, and the rest of
+//! the mesh goes on.
+//!
+//! ```text
+//! file, API ─▶ Resources ─▶ View::judge(.., previous) ─▶ (View, complaints, overlaps)
+//!                                                          └─▶ view.json ─▶ the next start
+//! ```
+
+mod judge;
+mod resources;
+pub mod store;
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+pub use api::{Backend, Encryption};
+use ipnet::IpNet;
+use keys::{KeyEpoch, PublicKey};
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    judge::{Judgement, Overlap},
+    resources::{Complaint, Resources},
+};
+
+/// The mesh as this node knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    pub pools: Vec<IpNet>,
+    pub backend: Backend,
+    pub encryption: Encryption,
+    /// Set by the operator; else it follows from the underlay.
+    pub mtu: Option<u16>,
+    pub nodes: BTreeMap<String, Node>,
+    pub peers: BTreeMap<String, PlainPeer>,
+}
+
+/// One MeshNode, ourselves included.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    pub subnets: Vec<IpNet>,
+    /// The epoch whose key senders use.
+    pub epoch: KeyEpoch,
+    /// Published keys, the one of `epoch` first.
+    pub keys: Vec<(KeyEpoch, PublicKey)>,
+    pub endpoints: Vec<SocketAddr>,
+    pub site: Option<String>,
+    pub revoked: bool,
+}
+
+/// One MeshPeer: any WireGuard implementation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainPeer {
+    pub key: PublicKey,
+    pub addresses: Vec<IpNet>,
+    pub endpoint: Option<SocketAddr>,
+    pub preshared_key_file: Option<PathBuf>,
+    /// Seconds; zero and absent mean none.
+    pub keepalive: Option<u16>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! From decoded resources to a [`View`]: first each object alone, then all of them together.
+//!
+//! Whoever held a subnet or a key in the previous view keeps it: a newcomer that claims the same
+//! can't push an honest node out. With no previous holder, nobody gets it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::PathBuf,
+};
+
+use api::{MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, parse_prefix, published};
+use ipnet::IpNet;
+use keys::{KeyEpoch, PublicKey};
+
+use super::{Complaint, Node, PlainPeer, Resources, View};
+
+/// What came of the resources.
+#[derive(Debug)]
+pub struct Judgement {
+    /// None while there has never been a usable Mesh.
+    pub view: Option<View>,
+    pub complaints: Vec<Complaint>,
+    pub overlaps: Vec<Overlap>,
+}
+
+/// Two objects that claim the same addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    pub first: (String, IpNet),
+    pub second: (String, IpNet),
+}
+
+impl fmt::Display for Overlap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first: (a, net_a), second: (b, net_b) } = self;
+        write!(f, "{net_a} of {a:?} and {net_b} of {b:?} overlap")
+    }
+}
+
+impl View {
+    pub fn judge(resources: Resources, previous: Option<&View>) -> Judgement {
+        let mut complaints = Vec::new();
+        let Some(mut view) = frame(resources.mesh, previous, &mut complaints) else {
+            return Judgement { view: None, complaints, overlaps: Vec::new() };
+        };
+        for (name, (spec, status)) in resources.nodes {
+            match node(&name, &spec, &status, &view.pools, &mut complaints) {
+                Ok(node) => drop(view.nodes.insert(name, node)),
+                Err(problem) => complaints.push(Complaint::new("MeshNode", &name, problem)),
+            }
+        }
+        for (name, spec) in resources.peers {
+            match peer(&spec, &view) {
+                Ok(peer) => drop(view.peers.insert(name, peer)),
+                Err(problem) => complaints.push(Complaint::new("MeshPeer", &name, problem)),
+            }
+        }
+        let overlaps = settle_subnets(&mut view, previous);
+        settle_keys(&mut view, previous, &mut complaints);
+        Judgement { view: Some(view), complaints, overlaps }
+    }
+}
+
+/// The Mesh without anybody in it. An unusable one leaves the previous one in force.
+fn frame(
+    spec: Option<MeshSpec>,
+    previous: Option<&View>,
+    complaints: &mut Vec<Complaint>,
+) -> Option<View> {
+    let complaint = |problem| Complaint::new("Mesh", api::MESH, problem);
+    let old = previous.map(|view| View {
+        nodes: BTreeMap::new(),
+        peers: BTreeMap::new(),
+        ..view.clone()
+    });
+    let Some(spec) = spec else {
+        complaints.push(complaint("there is no Mesh".to_owned()));
+        return old;
+    };
+    let pools = spec.pools.iter().map(|pool| parse_prefix(&pool.cidr)).collect::<Result<_, _>>();
+    match pools {
+        Ok(pools) => Some(View {
+            pools,
+            backend: spec.backend,
+            encryption: spec.encryption,
+            mtu: spec.mtu,
+            nodes: BTreeMap::new(),
+            peers: BTreeMap::new(),
+        }),
+        Err(problem) => {
+            complaints.push(complaint(format!("pools: {problem}")));
+            old
+        }
+    }
+}
+
+fn node(
+    name: &str,
+    spec: &MeshNodeSpec,
+    status: &MeshNodeStatus,
+    pools: &[IpNet],
+    complaints: &mut Vec<Complaint>,
+) -> Result<Node, String> {
+    let subnets = prefixes(&spec.subnets)?;
+    if let Some(stray) = subnets.iter().find(|s| !pools.iter().any(|pool| pool.contains(*s))) {
+        return Err(format!("subnet {stray} is in none of the Mesh's pools"));
+    }
+    let (mut keys, bad) = published::public_keys(&status.public_keys);
+    complaints.extend(bad.iter().map(|problem| Complaint::new("MeshNode", name, problem)));
+    let mut endpoints = Vec::new();
+    for text in &status.endpoints {
+        match published::endpoint(text, pools) {
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(problem) => complaints.push(Complaint::new("MeshNode", name, problem)),
+        }
+    }
+    let epoch = KeyEpoch(spec.key_epoch.max(1));
+    keys.sort_by_key(|(of, _)| (*of != epoch, *of));
+    Ok(Node { subnets, epoch, keys, endpoints, site: spec.site.clone(), revoked: spec.revoked })
+}
+
+fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
+    if spec.preshared_key_secret_ref.is_some() {
+        return Err("presharedKeySecretRef is not available in this version: use \
+                    presharedKeyFile"
+            .into());
+    }
+    let addresses = prefixes(&spec.addresses)?;
+    if addresses.is_empty() {
+        return Err("addresses is empty".into());
+    }
+    let swallows = |net: &&IpNet| net.prefix_len() == 0 || view.pools.iter().any(|p| net.contains(p));
+    if let Some(greedy) = addresses.iter().find(swallows) {
+        return Err(format!("{greedy} would take a whole pool"));
+    }
+    let key = PublicKey::from_published(&spec.public_key).map_err(|e| format!("publicKey: {e}"))?;
+    let endpoint = spec.endpoint.as_deref().map(|text| published::endpoint(text, &view.pools));
+    let endpoint = endpoint.transpose().map_err(|e| e.to_string())?;
+    Ok(PlainPeer {
+        key,
+        addresses,
+        endpoint,
+        preshared_key_file: spec.preshared_key_file.as_ref().map(PathBuf::from),
+        keepalive: spec.persistent_keepalive,
+    })
+}
+
+fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {
+    texts.iter().map(|text| parse_prefix(text).map_err(|e| e.to_string())).collect()
+}
+
+/// Takes contested prefixes from everybody but the one who had them.
+fn settle_subnets(view: &mut View, previous: Option<&View>) -> Vec<Overlap> {
+    let had = |name: &str, net: &IpNet| {
+        let node = previous.and_then(|p| p.nodes.get(name)).map(|n| &n.subnets);
+        let peer = previous.and_then(|p| p.peers.get(name)).map(|p| &p.addresses);
+        node.is_some_and(|s| s.contains(net)) || peer.is_some_and(|s| s.contains(net))
+    };
+    let overlaps = overlaps(claims(view));
+    for Overlap { first, second } in &overlaps {
+        for (name, net) in [first, second] {
+            if had(name, net) {
+                continue;
+            }
+            if let Some(node) = view.nodes.get_mut(name) {
+                node.subnets.retain(|other| other != net);
+            }
+            if let Some(peer) = view.peers.get_mut(name) {
+                peer.addresses.retain(|other| other != net);
+            }
+        }
+    }
+    overlaps
+}
+
+fn claims(view: &View) -> Vec<(IpNet, String)> {
+    let nodes = view.nodes.iter().map(|(name, node)| (name, &node.subnets));
+    let peers = view.peers.iter().map(|(name, peer)| (name, &peer.addresses));
+    let mut claims: Vec<_> = nodes
+        .chain(peers)
+        .flat_map(|(name, nets)| nets.iter().map(|net| (*net, name.clone())))
+        .collect();
+    claims.sort();
+    claims
+}
+
+/// Sorted prefixes nest or follow each other, so a stack of the open ones finds every overlap.
+fn overlaps(claims: Vec<(IpNet, String)>) -> Vec<Overlap> {
+    let mut open: Vec<(IpNet, String)> = Vec::new();
+    let mut found = Vec::new();
+    for (net, name) in claims {
+        open.retain(|(outer, _)| outer.contains(&net));
+        for (outer, owner) in open.iter().filter(|(_, owner)| *owner != name) {
+            found.push(Overlap { first: (owner.clone(), *outer), second: (name.clone(), net) });
+        }
+        open.push((net, name));
+    }
+    found
+}
+
+/// Takes a key that two objects publish from everybody but the one who had it.
+fn settle_keys(view: &mut View, previous: Option<&View>, complaints: &mut Vec<Complaint>) {
+    let mut owners: BTreeMap<PublicKey, BTreeSet<String>> = BTreeMap::new();
+    let nodes = view.nodes.iter().flat_map(|(n, node)| node.keys.iter().map(move |k| (k.1, n)));
+    let peers = view.peers.iter().map(|(name, peer)| (peer.key, name));
+    for (key, name) in nodes.chain(peers) {
+        owners.entry(key).or_default().insert(name.clone());
+    }
+    owners.retain(|_, names| names.len() > 1);
+    for (key, names) in owners {
+        for name in names {
+            let node = previous.and_then(|p| p.nodes.get(&name));
+            let peer = previous.and_then(|p| p.peers.get(&name));
+            let had = node.is_some_and(|n| n.keys.iter().any(|k| k.1 == key))
+                || peer.is_some_and(|p| p.key == key);
+            if had {
+                continue;
+            }
+            let problem = format!("its key {} is somebody else's too", key.fingerprint());
+            if let Some(node) = view.nodes.get_mut(&name) {
+                node.keys.retain(|(_, other)| *other != key);
+                complaints.push(Complaint::new("MeshNode", &name, &problem));
+            }
+            if view.peers.get(&name).is_some_and(|peer| peer.key == key) {
+                view.peers.remove(&name);
+                complaints.push(Complaint::new("MeshPeer", &name, &problem));
+            }
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The resources as a source found them, each decoded by itself: one that cannot be decoded is
+//! reported and the others are kept.
+
+use std::{collections::BTreeMap, fmt};
+
+use api::{MESH, MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::Value;
+
+/// What is wrong with an object, for the log and the operator.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    pub kind: String,
+    pub name: String,
+    pub problem: String,
+}
+
+impl Complaint {
+    pub fn new(kind: &str, name: &str, problem: impl fmt::Display) -> Self {
+        let problem = problem.to_string();
+        Self { kind: kind.to_owned(), name: name.to_owned(), problem }
+    }
+}
+
+impl fmt::Display for Complaint {
+    /// Names are somebody else's text, so they are escaped.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}: {}", self.kind, self.name, self.problem)
+    }
+}
+
+/// Decoded objects by name, nothing judged yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resources {
+    pub mesh: Option<MeshSpec>,
+    pub nodes: BTreeMap<String, (MeshNodeSpec, MeshNodeStatus)>,
+    pub peers: BTreeMap<String, MeshPeerSpec>,
+}
+
+#[derive(Deserialize)]
+struct Envelope {
+    kind: String,
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Value,
+    #[serde(default)]
+    status: Value,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    name: String,
+}
+
+impl Resources {
+    pub fn decode(objects: impl IntoIterator<Item = Value>) -> (Self, Vec<Complaint>) {
+        let mut resources = Self::default();
+        let complaints = objects.into_iter().filter_map(|o| resources.add(o).err()).collect();
+        (resources, complaints)
+    }
+
+    /// Takes one object in. Kinds that say nothing about the mesh's shape are passed over.
+    fn add(&mut self, object: Value) -> Result<(), Complaint> {
+        let object: Envelope =
+            serde_json::from_value(object).map_err(|e| Complaint::new("object", "", e))?;
+        let Envelope { kind, metadata: Metadata { name }, spec, status } = object;
+        let complain = |problem: String| Complaint::new(&kind, &name, problem);
+        match kind.as_str() {
+            "Mesh" if name.is_empty() || name == MESH => {
+                self.mesh = Some(part(spec, "spec").map_err(complain)?);
+            }
+            "MeshNode" => {
+                check_name(&name).map_err(complain)?;
+                let spec = part(or_empty(spec), "spec").map_err(complain)?;
+                let status = part(or_empty(status), "status").map_err(complain)?;
+                if self.nodes.insert(name.clone(), (spec, status)).is_some() {
+                    return Err(complain("is there twice; the last one counts".into()));
+                }
+            }
+            "MeshPeer" => {
+                check_name(&name).map_err(complain)?;
+                let spec = part(spec, "spec").map_err(complain)?;
+                if self.peers.insert(name.clone(), spec).is_some() {
+                    return Err(complain("is there twice; the last one counts".into()));
+                }
+            }
+            "Mesh" => return Err(complain(format!("the one Mesh is named {MESH}"))),
+            "SubnetClaim" | "JoinToken" | "KeyRotation" => {}
+            _ => return Err(complain("is of a kind that this agent does not know".into())),
+        }
+        Ok(())
+    }
+}
+
+fn or_empty(value: Value) -> Value {
+    if value.is_null() { Value::Object(serde_json::Map::default()) } else { value }
+}
+
+fn part<T: DeserializeOwned>(value: Value, what: &str) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|e| format!("{what}: {e}"))
+}
+
+/// The form of Kubernetes object names (RFC 1123 subdomain).
+fn check_name(name: &str) -> Result<(), String> {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-' || c == b'.';
+    match name {
+        "" => Err("metadata.name is missing".into()),
+        _ if name.len() > 253 => Err("metadata.name is longer than 253 characters".into()),
+        _ if !name.bytes().all(plain) => {
+            Err("metadata.name has other characters than a-z, 0-9, - and .".into())
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,38 @@
+//! The last view on disk: with it an agent comes back while the API is away.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
+
+use super::View;
+
+const FILE: &str = "view.json";
+const TEMPORARY: &str = "view.json.new";
+
+/// The view that [`save`] wrote last. A file that can't be read counts as none: the source brings a
+/// new one.
+pub fn load(state: &Path) -> Option<View> {
+    let text = fs::read(state.join(FILE)).ok()?;
+    match serde_json::from_slice(&text) {
+        Ok(view) => Some(view),
+        Err(error) => {
+            tracing::warn!(%error, file = FILE, "last view unreadable");
+            None
+        }
+    }
+}
+
+/// Replaces the stored view, atomically and durably, mode 0600.
+pub fn save(state: &Path, view: &View) -> io::Result<()> {
+    let temporary = state.join(TEMPORARY);
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    serde_json::to_writer(&mut file, view)?;
+    file.flush()?;
+    file.sync_all()?;
+    fs::rename(&temporary, state.join(FILE))?;
+    File::open(state)?.sync_all()
+}

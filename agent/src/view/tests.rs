@@ -1,0 +1,161 @@
+use keys::PrivateKey;
+use serde_json::{Value, json};
+
+use super::*;
+
+fn mesh() -> Value {
+    json!({"kind": "Mesh", "metadata": {"name": "default"}, "spec": {"pools": [
+        {"cidr": "10.42.0.0/16", "nodePrefixLength": 24},
+        {"cidr": "fd42::/48", "nodePrefixLength": 64}]}})
+}
+
+fn key(seed: u8) -> String {
+    PrivateKey::from_bytes([seed; 32]).public().to_string()
+}
+
+fn node(name: &str, number: u8) -> Value {
+    json!({"kind": "MeshNode", "metadata": {"name": name},
+        "spec": {"subnets": [format!("10.42.{number}.0/24"), format!("fd42:0:0:{number}::/64")]},
+        "status": {"publicKeys": [{"epoch": 1, "publicKey": key(number)}],
+                   "endpoints": [format!("192.0.2.{number}:51820")]}})
+}
+
+fn peer(name: &str, address: &str) -> Value {
+    json!({"kind": "MeshPeer", "metadata": {"name": name},
+        "spec": {"publicKey": key(200), "addresses": [address]}})
+}
+
+fn judge(objects: Vec<Value>, previous: Option<&View>) -> Judgement {
+    let (resources, mut complaints) = Resources::decode(objects);
+    let mut judgement = View::judge(resources, previous);
+    complaints.append(&mut judgement.complaints);
+    Judgement { complaints, ..judgement }
+}
+
+#[test]
+fn good_resources_become_a_view_without_complaint() {
+    let judgement =
+        judge(vec![mesh(), node("a", 1), node("b", 2), peer("laptop", "10.42.200.7/32")], None);
+
+    let view = judgement.view.unwrap();
+    assert_eq!(judgement.complaints, vec![]);
+    assert_eq!(judgement.overlaps, vec![]);
+    assert_eq!(view.nodes.len(), 2);
+    assert_eq!(view.nodes["a"].endpoints, vec!["192.0.2.1:51820".parse().unwrap()]);
+    assert_eq!(view.peers["laptop"].addresses, vec!["10.42.200.7/32".parse().unwrap()]);
+}
+
+#[test]
+fn a_malformed_object_is_reported_and_left_out_alone() {
+    let objects = [
+        json!({"kind": "MeshNode", "metadata": {"name": "bad"}, "spec": {"subnets": 7}}),
+        json!({"kind": "MeshNode", "metadata": {"name": "bad"}, "spec": {"subnets": ["10.42.1.5/24"]}}),
+        json!({"kind": "MeshNode", "metadata": {"name": "bad"}, "spec": {"subnets": ["172.16.0.0/24"]}}),
+        json!({"kind": "MeshNode", "metadata": {"name": "Bad\n"}, "spec": {}}),
+        json!({"kind": "MeshNode", "spec": {}}),
+        json!({"kind": "MeshPeer", "metadata": {"name": "bad"}, "spec": {"publicKey": "x", "addresses": ["10.42.3.3/32"]}}),
+        json!({"kind": "MeshPeer", "metadata": {"name": "bad"}, "spec": {"publicKey": key(9), "addresses": ["0.0.0.0/0"]}}),
+        json!({"kind": "MeshPeer", "metadata": {"name": "bad"}, "spec": {"publicKey": key(9), "addresses": []}}),
+        json!({"kind": "Pod", "metadata": {"name": "bad"}}),
+        json!([1, 2]),
+    ];
+    for object in objects {
+        let judgement = judge(vec![mesh(), node("good", 1), object.clone()], None);
+
+        let view = judgement.view.unwrap();
+        assert_eq!(judgement.complaints.len(), 1, "{object}: {:?}", judgement.complaints);
+        assert_eq!(view.nodes.keys().collect::<Vec<_>>(), ["good"], "{object}");
+        assert!(view.peers.is_empty(), "{object}");
+    }
+}
+
+#[test]
+fn a_bad_key_or_endpoint_costs_only_itself() {
+    let mut object = node("a", 1);
+    object["status"]["publicKeys"] = json!([
+        {"epoch": 1, "publicKey": key(1)},
+        {"epoch": 2, "publicKey": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="},
+        {"epoch": 0, "publicKey": key(3)}]);
+    object["status"]["endpoints"] = json!([
+        "127.0.0.1:51820", "10.42.9.9:51820", "224.0.0.1:1", "0.0.0.0:1", "[::1]:1",
+        "[::ffff:10.42.1.1]:51820", "192.0.2.1:0", "name:51820", "192.0.2.9:51820"]);
+
+    let judgement = judge(vec![mesh(), object], None);
+
+    let view = judgement.view.unwrap();
+    assert_eq!(view.nodes["a"].keys.len(), 1);
+    assert_eq!(view.nodes["a"].endpoints, vec!["192.0.2.9:51820".parse().unwrap()]);
+    assert_eq!(judgement.complaints.len(), 10, "{:?}", judgement.complaints);
+}
+
+#[test]
+fn the_key_that_senders_use_comes_first() {
+    let mut object = node("a", 1);
+    object["spec"]["keyEpoch"] = json!(3);
+    object["status"]["publicKeys"] = json!([
+        {"epoch": 2, "publicKey": key(1)}, {"epoch": 3, "publicKey": key(2)}]);
+
+    let view = judge(vec![mesh(), object], None).view.unwrap();
+
+    assert_eq!(view.nodes["a"].keys[0].0, KeyEpoch(3));
+    assert_eq!(view.nodes["a"].keys.len(), 2);
+}
+
+#[test]
+fn overlapping_nodes_are_both_named_and_nobody_new_gets_the_subnet() {
+    let mut wide = node("b", 2);
+    wide["spec"]["subnets"] = json!(["10.42.0.0/20"]);
+
+    let judgement = judge(vec![mesh(), node("a", 1), wide], None);
+
+    let text = judgement.overlaps[0].to_string();
+    assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
+    let view = judgement.view.unwrap();
+    assert_eq!(view.nodes["a"].subnets, vec!["fd42:0:0:1::/64".parse().unwrap()]);
+    assert!(view.nodes["b"].subnets.is_empty());
+}
+
+#[test]
+fn a_newcomer_takes_neither_subnet_nor_key_from_the_one_who_had_it() {
+    let before = judge(vec![mesh(), node("b", 2)], None).view.unwrap();
+    let mut thief = node("a", 2);
+    thief["spec"]["subnets"] = json!(["10.42.2.128/25"]);
+
+    let judgement = judge(vec![mesh(), thief, node("b", 2)], Some(&before));
+
+    let view = judgement.view.unwrap();
+    assert_eq!(view.nodes["b"], before.nodes["b"]);
+    assert!(view.nodes["a"].subnets.is_empty());
+    assert!(view.nodes["a"].keys.is_empty());
+    assert_eq!(judgement.complaints.len(), 1);
+}
+
+#[test]
+fn a_plain_peer_inside_a_nodes_subnet_is_an_overlap() {
+    let judgement = judge(vec![mesh(), node("a", 1), peer("laptop", "10.42.1.9/32")], None);
+
+    assert_eq!(judgement.overlaps.len(), 1);
+}
+
+#[test]
+fn without_a_usable_mesh_the_last_one_holds() {
+    let before = judge(vec![mesh(), node("a", 1)], None).view.unwrap();
+    let mut bad = mesh();
+    bad["spec"]["pools"][0]["cidr"] = json!("10.42.0.1/16");
+
+    assert!(judge(vec![node("a", 1)], None).view.is_none());
+    assert!(judge(vec![bad.clone(), node("a", 1)], None).view.is_none());
+    assert_eq!(judge(vec![bad, node("a", 1)], Some(&before)).view.unwrap(), before);
+}
+
+#[test]
+fn a_view_survives_the_disk_and_garbage_counts_as_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let view = judge(vec![mesh(), node("a", 1), peer("p", "10.42.200.7/32")], None).view.unwrap();
+
+    store::save(directory.path(), &view).unwrap();
+
+    assert_eq!(store::load(directory.path()), Some(view));
+    std::fs::write(directory.path().join("view.json"), b"{").unwrap();
+    assert_eq!(store::load(directory.path()), None);
+}

@@ -1,0 +1,107 @@
+//! `JoinToken`: the permission for machines outside the cluster to join. It holds a hash only.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::Condition;
+
+/// What a token permits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "hawser.dev",
+    version = "v1alpha1",
+    kind = "JoinToken",
+    plural = "jointokens",
+    shortname = "hwjt",
+    category = "hawser",
+    status = "JoinTokenStatus",
+    derive = "PartialEq",
+    doc = "A JoinToken lets machines outside the cluster join the mesh. It holds the hash of the token, never the token.",
+    printcolumn(
+        name = "Valid",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Usable")].status"#
+    ),
+    printcolumn(
+        name = "Uses",
+        type_ = "string",
+        json_path = ".status.uses",
+        description = "uses so far, of those permitted"
+    ),
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec.site"),
+    printcolumn(
+        name = "Created-By",
+        type_ = "string",
+        json_path = ".spec.createdBy",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Last-Used",
+        type_ = "string",
+        json_path = ".status.lastUsedAt",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a token is made once; revoke it and make another"))]
+pub struct JoinTokenSpec {
+    /// SHA-256 of the token, in lower-case hexadecimal.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub hash: String,
+    /// When it ends (RFC 3339).
+    #[schemars(length(max = 64), extend("format" = "date-time"))]
+    pub expires_at: String,
+    /// How many machines may use it.
+    #[serde(default = "once")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub uses: u32,
+    /// The site that the machines belong to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub site: Option<String>,
+    /// What the machines' names begin with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*)$"))]
+    pub name_prefix: Option<String>,
+    /// Whether somebody has to approve each machine.
+    #[serde(default)]
+    pub approve: bool,
+    /// Who made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub created_by: Option<String>,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// How a token was used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinTokenStatus {
+    /// Uses so far, of those permitted, such as 0/1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub uses: Option<String>,
+    /// Uses so far; one conditional write consumes one.
+    #[serde(default)]
+    pub used: u32,
+    /// When it was last used (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub last_used_at: Option<String>,
+    /// Usable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}

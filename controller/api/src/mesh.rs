@@ -1,0 +1,169 @@
+//! `Mesh`: what the whole mesh shares. There is one, named `default`.
+
+use std::fmt;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Condition;
+
+/// What the operator wants of the mesh.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "hawser.dev",
+    version = "v1alpha1",
+    kind = "Mesh",
+    plural = "meshes",
+    shortname = "hwm",
+    category = "hawser",
+    status = "MeshStatus",
+    derive = "PartialEq",
+    doc = "A Mesh is an encrypted overlay network: its address pools, its backend and how strictly it encrypts. There is one, named default.",
+    validation = Rule::new("self.metadata.name == 'default'").message("there is one Mesh, and its name is default"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Backend", type_ = "string", json_path = ".spec.backend"),
+    printcolumn(name = "Encryption", type_ = "string", json_path = ".spec.encryption"),
+    printcolumn(name = "Nodes", type_ = "string", json_path = ".status.nodes", description = "nodes that are ready, of all"),
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".status.keyEpoch"),
+    printcolumn(name = "Pools", type_ = "string", json_path = ".spec.pools[*].cidr", priority = 1),
+    printcolumn(name = "MTU", type_ = "integer", json_path = ".spec.mtu", priority = 1),
+    printcolumn(name = "Reason", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#, priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshSpec {
+    /// Where the nodes' subnets come from. Pools may be added at run time; they never overlap.
+    #[schemars(length(min = 1, max = 16))]
+    pub pools: Vec<Pool>,
+    /// How pod traffic is carried between nodes.
+    #[serde(default)]
+    pub backend: Backend,
+    /// Whether a plain backend is permitted. Required refuses it.
+    #[serde(default)]
+    pub encryption: Encryption,
+    /// The largest packet inside the tunnel, in bytes; unset: the underlay's less the overhead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1280, max = 65535))]
+    pub mtu: Option<u16>,
+    /// The cluster's Service ranges, which no pool may overlap.
+    #[serde(
+        default,
+        rename = "serviceCIDRs",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    #[schemars(length(max = 8), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry is a prefix such as 10.96.0.0/12"))]
+    pub service_cidrs: Vec<String>,
+}
+
+/// A prefix that is cut into equal subnets, one per node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("isCIDR(self.cidr) && string(cidr(self.cidr).masked()) == self.cidr")
+    .message("cidr is a prefix without host bits, such as 10.42.0.0/16 or fd42::/48"))]
+#[x_kube(validation = Rule::new("!isCIDR(self.cidr) || (self.nodePrefixLength >= cidr(self.cidr).prefixLength() && self.nodePrefixLength <= (cidr(self.cidr).ip().family() == 4 ? 32 : 128))")
+    .message("nodePrefixLength lies between the pool's own length and 32 (IPv4) or 128 (IPv6)"))]
+pub struct Pool {
+    /// The prefix, such as 10.42.0.0/16 or fd42::/48.
+    #[schemars(length(max = 64))]
+    pub cidr: String,
+    /// The length of each node's subnet. It never changes: a claim's name stands for one block.
+    #[schemars(range(min = 8, max = 128))]
+    pub node_prefix_length: u8,
+}
+
+/// A carrier of pod traffic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    #[default]
+    Wireguard,
+    Esp,
+    Udp,
+    Vxlan,
+    Direct,
+}
+
+impl Backend {
+    /// True if what it carries cannot be read on the underlay.
+    pub fn encrypts(self) -> bool {
+        match self {
+            Self::Wireguard | Self::Esp => true,
+            Self::Udp | Self::Vxlan | Self::Direct => false,
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Wireguard => "wireguard",
+            Self::Esp => "esp",
+            Self::Udp => "udp",
+            Self::Vxlan => "vxlan",
+            Self::Direct => "direct",
+        })
+    }
+}
+
+/// How strictly the mesh encrypts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Encryption {
+    /// Nothing leaves in clear; plain backends are refused.
+    #[default]
+    Required,
+    /// Plain per pair of nodes, only while encryption is impossible.
+    Preferred,
+    /// Plain backends are permitted.
+    None,
+}
+
+impl fmt::Display for Encryption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Required => "Required",
+            Self::Preferred => "Preferred",
+            Self::None => "None",
+        })
+    }
+}
+
+/// What the controller sees of the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready nodes of all nodes, such as 5/6.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub nodes: Option<String>,
+    /// The key epoch that every node uses; absent while nodes differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_epoch: Option<u32>,
+    /// How full each pool is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub pools: Vec<PoolUsage>,
+    /// Ready, Encrypted, Degraded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// How many of a pool's subnets are taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolUsage {
+    /// The pool's prefix.
+    #[schemars(length(max = 64))]
+    pub cidr: String,
+    /// Subnets it can be cut into (at most 2^53, as JSON numbers go).
+    pub total: u64,
+    /// Subnets bound to a node.
+    pub bound: u64,
+    /// Subnets released a short while ago, which rest before somebody else gets them.
+    pub resting: u64,
+}

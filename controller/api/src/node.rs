@@ -1,0 +1,167 @@
+//! `MeshNode`: one machine in the mesh. The controller writes its spec, its agent the status.
+
+use keys::KeyEpoch;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::Condition;
+
+/// What the controller decided about a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[kube(
+    group = "hawser.dev",
+    version = "v1alpha1",
+    kind = "MeshNode",
+    plural = "meshnodes",
+    shortname = "hwn",
+    category = "hawser",
+    status = "MeshNodeStatus",
+    derive = "PartialEq",
+    doc = "A MeshNode is a machine in the mesh: the subnets it was given, and the keys and endpoints that its agent publishes.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#
+    ),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec.site"),
+    printcolumn(name = "Subnet", type_ = "string", json_path = ".spec.subnets[0]"),
+    printcolumn(
+        name = "Peers",
+        type_ = "string",
+        json_path = ".status.peers",
+        description = "peers with a live tunnel, of all"
+    ),
+    printcolumn(name = "Epoch", type_ = "integer", json_path = ".spec.keyEpoch"),
+    printcolumn(
+        name = "Endpoint",
+        type_ = "string",
+        json_path = ".status.endpoints[0]",
+        priority = 1
+    ),
+    printcolumn(
+        name = "NAT",
+        type_ = "string",
+        json_path = ".status.nat",
+        priority = 1
+    ),
+    printcolumn(
+        name = "MTU",
+        type_ = "integer",
+        json_path = ".status.mtu",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        priority = 1
+    ),
+    printcolumn(
+        name = "Age",
+        type_ = "date",
+        json_path = ".metadata.creationTimestamp"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!oldSelf.revoked || self.revoked")
+    .message("a revoked node stays revoked; delete it and let the machine join with a new identity"))]
+pub struct MeshNodeSpec {
+    /// The node's subnets, one per pool family. The node's own address is the first host of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(s, isCIDR(s) && string(cidr(s).masked()) == s)")
+        .message("each subnet is a prefix without host bits, such as 10.42.1.0/24"))]
+    pub subnets: Vec<String>,
+    /// The key epoch that the node's peers send with. Counts from 1.
+    #[serde(default = "first_epoch")]
+    #[schemars(range(min = 1))]
+    pub key_epoch: u32,
+    /// Where the machine stands, such as a cloud region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub site: Option<String>,
+    /// The node is thrown out: every peer refuses its keys for ever.
+    #[serde(default)]
+    pub revoked: bool,
+}
+
+impl Default for MeshNodeSpec {
+    fn default() -> Self {
+        Self {
+            subnets: Vec::new(),
+            key_epoch: first_epoch(),
+            site: None,
+            revoked: false,
+        }
+    }
+}
+
+fn first_epoch() -> u32 {
+    KeyEpoch::FIRST.0
+}
+
+/// What the node's agent publishes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MeshNodeStatus {
+    /// The generation of the spec that the agent acts on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The node's public keys, one per live epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["epoch"]))]
+    pub public_keys: Vec<PublishedKey>,
+    /// Where the node's tunnel port is reached, such as 10.0.0.1:51820, best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 3, max = 64)))]
+    pub endpoints: Vec<String>,
+    /// Peers with a live tunnel, of all, such as 4/5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub peers: Option<String>,
+    /// The address translation found in front of the node, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub nat: Option<String>,
+    /// The largest packet that fits through the node's tunnels, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// The agent's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub version: Option<String>,
+    /// Changes with every boot of the machine.
+    #[serde(default, rename = "bootID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub boot_id: Option<String>,
+    /// The subnets that the agent has put into force. After a restore of the control plane, they
+    /// tell which subnets are in use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub subnets: Vec<String>,
+    /// Ready, SubnetAllocated, TunnelsUp, KeyCurrent, EndpointReachable.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A public key and the epoch it belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedKey {
+    /// Counts from 1 and only grows.
+    #[schemars(range(min = 1))]
+    pub epoch: u32,
+    /// 32 bytes in base64.
+    #[schemars(length(min = 44, max = 44), regex(pattern = r"^[A-Za-z0-9+/]{43}=$"))]
+    pub public_key: String,
+}

@@ -1,0 +1,38 @@
+//! Prefixes as people write them, parsed once.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// Why a text is no prefix of the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadPrefix {
+    #[error("{0:?} is no prefix; write it like 10.42.0.0/16 or fd42::/48")]
+    Malformed(String),
+    #[error("{given} has bits set behind its length; did you mean {meant}?")]
+    HostBits { given: IpNet, meant: IpNet },
+}
+
+/// Parses a prefix whose host bits are zero.
+pub fn parse_prefix(text: &str) -> Result<IpNet, BadPrefix> {
+    let given: IpNet = text
+        .parse()
+        .map_err(|_| BadPrefix::Malformed(text.to_owned()))?;
+    let meant = given.trunc();
+    if given == meant {
+        Ok(given)
+    } else {
+        Err(BadPrefix::HostBits { given, meant })
+    }
+}
+
+/// The node's own address in a subnet: its first host address, or the address itself of a /32 or
+/// /128. `10.42.1.0/24` gives `10.42.1.1`, `fd42:0:0:1::/64` gives `fd42:0:0:1::1`.
+pub fn first_host(subnet: IpNet) -> IpAddr {
+    match subnet {
+        IpNet::V4(net) if net.prefix_len() == 32 => IpAddr::V4(net.addr()),
+        IpNet::V6(net) if net.prefix_len() == 128 => IpAddr::V6(net.addr()),
+        IpNet::V4(net) => IpAddr::V4((u32::from(net.network()) | 1).into()),
+        IpNet::V6(net) => IpAddr::V6((u128::from(net.network()) | 1).into()),
+    }
+}

@@ -1,0 +1,320 @@
+//! The command line: every flag and command with its help text, and nothing else.
+//!
+//! Precedence is flag, `HAWSER_*`, file, default: clap does the first two, [`crate::settings`] the
+//! rest, so flags with a default elsewhere are `Option` here.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum, ValueHint, builder::styling};
+use clap_complete::Shell;
+use jiff::SignedDuration;
+use serde::Deserialize;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  ok (warnings allowed)
+    1  a check failed or a difference was found
+    2  usage
+    3  cannot reach the API or the agent
+    4  timed out while waiting (the state is printed)
+    5  refused: needs --yes and stdin is no terminal
+    6  not permitted (names the missing verb or capability)
+  130  interrupted
+
+Settings: flag, then HAWSER_*, then $XDG_CONFIG_HOME/hawser/config.yaml, then the default.";
+
+/// An encrypted overlay mesh for Kubernetes and the machines around it
+#[derive(Debug, Parser)]
+#[command(name = "hawser", version, after_help = EXIT_CODES, styles = STYLES)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const STYLES: styling::Styles = styling::Styles::styled()
+    .header(styling::AnsiColor::Yellow.on_default())
+    .usage(styling::AnsiColor::Yellow.on_default())
+    .literal(styling::AnsiColor::Green.on_default());
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct Global {
+    /// How to print the result
+    #[arg(short, long, global = true, env = "HAWSER_OUTPUT", value_enum)]
+    pub output: Option<Format>,
+
+    /// The kubeconfig's context to use
+    #[arg(long, global = true, env = "HAWSER_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
+
+    /// The kubeconfig; else KUBECONFIG, else ~/.kube/config, else the pod's service account
+    #[arg(long, global = true, env = "HAWSER_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Act as this user
+    #[arg(long = "as", global = true, env = "HAWSER_AS", value_name = "USER")]
+    pub impersonate: Option<String>,
+
+    /// The agent whose live figures to show [default: /var/lib/hawser/agent.sock]
+    #[arg(long, global = true, env = "HAWSER_AGENT", value_name = "SOCKET")]
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub agent: Option<PathBuf>,
+
+    /// When to colour; NO_COLOR, TERM=dumb and pipes are honoured [default: auto]
+    #[arg(
+        long,
+        global = true,
+        env = "HAWSER_COLOR",
+        value_enum,
+        value_name = "WHEN"
+    )]
+    pub color: Option<Color>,
+
+    /// Longest wait for one answer, such as 10s or 1m30s [default: 10s]
+    #[arg(long, global = true, env = "HAWSER_TIMEOUT", value_parser = duration)]
+    #[arg(value_name = "DURATION")]
+    pub timeout: Option<Duration>,
+
+    /// Answer yes to every question
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+
+    /// Say what would be done: `client` asks nobody, `server` lets the API check it
+    #[arg(long, global = true, value_enum, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "client", value_name = "WHERE")]
+    pub dry_run: Option<DryRun>,
+
+    /// Log to stderr what is asked; twice for more
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+
+    /// No progress and no hints on stderr
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Rows for people, 80 columns
+    #[default]
+    Table,
+    /// More columns
+    Wide,
+    /// One versioned document
+    Json,
+    /// The same document as YAML
+    Yaml,
+    /// kind/name, one a line
+    Name,
+    /// One versioned object a line
+    Jsonl,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DryRun {
+    Client,
+    Server,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The mesh on one screen: what works, what does not, what to do about it
+    Status(Status),
+    /// The nodes of the mesh, as the API has them
+    #[command(alias = "node")]
+    Nodes {
+        #[command(subcommand)]
+        command: Option<Nodes>,
+    },
+    /// The tunnels, as one agent sees them
+    Peers {
+        #[command(subcommand)]
+        command: Option<Peers>,
+    },
+    /// The route, owner, key and carrier between two addresses; sends nothing
+    ///
+    /// SRC and DST are addresses, nodes or peers. Exit code 1 if there is no path.
+    Path {
+        /// Where the packet starts: an address, a node or a peer
+        #[arg(value_name = "SRC")]
+        source: String,
+        /// Where it goes: an address, a node or a peer
+        #[arg(value_name = "DST")]
+        destination: String,
+    },
+    /// Prove what the mesh promises
+    Verify {
+        #[command(subcommand)]
+        command: Option<Verify>,
+    },
+    /// Key epochs and fingerprints, never a key
+    Keys {
+        #[command(subcommand)]
+        command: Keys,
+    },
+    /// Print the custom resource definitions, for kubectl apply -f -
+    Crds,
+    /// Print a completion script: source <(hawser completion bash)
+    Completion {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages into DIR
+    Man {
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        directory: PathBuf,
+    },
+    /// The versions of this program, of the API server and of the agent
+    Version,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Status {
+    /// Wait until everything is ready, at most so long (5m if no time is given)
+    #[arg(long, value_parser = duration, num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "5m", value_name = "DURATION")]
+    pub wait: Option<Duration>,
+    /// Show it again at every change, until Ctrl-C
+    #[arg(long, conflicts_with = "wait")]
+    pub watch: bool,
+    /// Which problems make the exit code 1
+    #[arg(long, value_enum, default_value = "error", value_name = "SEVERITY")]
+    pub fail_on: FailOn,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    Error,
+    Warning,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Nodes {
+    /// One row a node
+    #[command(alias = "ls")]
+    List,
+    /// Everything about one node
+    Show { name: String },
+    /// Create a node and a kubeconfig with exactly its rights
+    Add {
+        name: String,
+        /// The kubeconfig to write, 0600; it holds the node's token
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        out: PathBuf,
+        /// Where the node stands; nodes of one site prefer each other
+        #[arg(long)]
+        site: Option<String>,
+        /// The API's address as the node reaches it; else the one used now
+        #[arg(long, value_name = "URL")]
+        server: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Peers {
+    /// One row a peer
+    #[command(alias = "ls")]
+    List,
+    /// Everything about one peer
+    Show { name: String },
+    /// One peer in the form of `wg showconf`, with the private key hidden
+    Config { name: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Keys {
+    /// Which node is on which epoch, with fingerprints to compare by eye
+    Status,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verify {
+    /// Guard, handshakes and epochs, from the agent's own figures; sends nothing
+    Quick {
+        /// Also write the checks as JUnit XML
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        junit: Option<PathBuf>,
+    },
+    /// Send marked packets and prove that none is readable on the underlay
+    ///
+    /// Runs on a node and needs CAP_NET_RAW. The same capture must see the marker on the tunnel
+    /// device, else the result counts for nothing and the check fails.
+    Wire(Wire),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Wire {
+    /// Also write the checks as JUnit XML
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub junit: Option<PathBuf>,
+    /// The tunnel device; else the one that the agent made
+    #[arg(long, value_name = "DEVICE")]
+    pub tun: Option<String>,
+    /// The devices to watch; else all but loopback, the tunnel and the pods' devices
+    #[arg(long, value_name = "DEVICE")]
+    pub underlay: Vec<String>,
+    /// The UDP port of the tunnels
+    #[arg(long, default_value_t = 51820, value_name = "PORT")]
+    pub port: u16,
+    /// Send to these addresses; else to each peer's own address in the mesh
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Vec<IpAddr>,
+    /// Packets to each address
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub count: u32,
+}
+
+/// `10s`, `5m`, `1h30m`; never negative.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let length: SignedDuration = text
+        .parse()
+        .map_err(|_| "write a duration such as 30s, 5m or 1h30m".to_owned())?;
+    length
+        .try_into()
+        .map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_written_as_people_write_them() {
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert!(duration("-5s").is_err());
+        assert!(duration("soon").is_err());
+    }
+
+    #[test]
+    fn wait_alone_means_five_minutes() {
+        let args = Args::try_parse_from(["hawser", "status", "--wait"]).unwrap();
+
+        let Command::Status(status) = args.command else {
+            panic!("not status")
+        };
+        assert_eq!(status.wait, Some(Duration::from_secs(300)));
+    }
+}

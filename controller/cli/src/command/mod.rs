@@ -1,0 +1,52 @@
+//! The commands: each asks whom it must, hands what it got to a pure view, and prints it.
+
+mod crds;
+mod keys;
+mod nodes;
+mod path;
+mod peers;
+mod program;
+mod status;
+
+use crate::{
+    agent::{self, AgentError},
+    args::Command,
+    exit::{Exit, Failure},
+    settings::Settings,
+    state::State,
+    terminal::Terminal,
+    verify,
+};
+
+/// Runs one command.
+pub async fn run(
+    command: Command,
+    settings: &Settings,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
+    match command {
+        Command::Status(args) => status::run(args, settings, terminal).await,
+        Command::Nodes { command } => nodes::run(command, settings, terminal).await,
+        Command::Peers { command } => peers::run(command, settings, terminal).await,
+        Command::Path {
+            source,
+            destination,
+        } => path::run(&source, &destination, settings, terminal).await,
+        Command::Verify { command } => verify::run(command, settings, terminal).await,
+        Command::Keys { command } => keys::run(command, settings, terminal).await,
+        Command::Crds => crds::run(terminal),
+        Command::Completion { shell } => program::completion(shell, terminal),
+        Command::Man { directory } => program::man(&directory, terminal),
+        Command::Version => program::version(settings, terminal).await,
+    }
+}
+
+/// The agent's figures, where there is an agent. One that was named, or is there and does not
+/// answer, is an error.
+async fn state_if_any(settings: &Settings) -> Result<Option<State>, AgentError> {
+    match agent::state(&settings.agent, settings.timeout).await {
+        Ok(state) => Ok(Some(state)),
+        Err(AgentError::Absent(_)) if !settings.agent_named => Ok(None),
+        Err(error) => Err(error),
+    }
+}

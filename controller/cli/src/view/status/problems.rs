@@ -1,0 +1,227 @@
+//! What is wrong with the mesh: each problem with a code, the one who has it, and what to do.
+
+use api::{Condition, Mesh, MeshNode, conditions};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Agent, Known, is_ready, node_name, requires_encryption};
+use crate::{
+    state::{Peer, State},
+    text,
+    view::peers,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// `HWnnnn`, stable between releases.
+    pub code: &'static str,
+    pub severity: Severity,
+    /// Who has it: a node, a peer, the mesh.
+    pub subject: String,
+    pub message: String,
+    pub fix: String,
+}
+
+fn problem(
+    (code, severity): (&'static str, Severity),
+    subject: &str,
+    message: impl Into<String>,
+    fix: impl Into<String>,
+) -> Problem {
+    Problem {
+        code,
+        severity,
+        subject: text::cell(subject),
+        message: message.into(),
+        fix: fix.into(),
+    }
+}
+
+const NO_MESH: (&str, Severity) = ("HW1001", Severity::Error);
+const MESH_NOT_READY: (&str, Severity) = ("HW1002", Severity::Error);
+const NO_NODES: (&str, Severity) = ("HW1100", Severity::Error);
+const NODE_NOT_READY: (&str, Severity) = ("HW1101", Severity::Error);
+const NODE_SILENT: (&str, Severity) = ("HW1102", Severity::Error);
+const PEER_NOT_ACCEPTED: (&str, Severity) = ("HW1201", Severity::Warning);
+const TUNNEL_STALE: (&str, Severity) = ("HW2104", Severity::Warning);
+const NEVER_HANDSHAKEN: (&str, Severity) = ("HW2105", Severity::Warning);
+const GUARD_MISSING: (&str, Severity) = ("HW4001", Severity::Error);
+const CLEAR_PERMITTED: (&str, Severity) = ("HW4002", Severity::Warning);
+const AGENT_SILENT: (&str, Severity) = ("HW5001", Severity::Warning);
+
+/// All problems, the worst first.
+pub(super) fn find(known: &Known, now: Timestamp) -> Vec<Problem> {
+    let mut found = of_mesh(known.mesh.as_ref());
+    if known.nodes.is_empty() {
+        found.push(problem(
+            NO_NODES,
+            "mesh",
+            "the mesh has no nodes",
+            "create one: hawser nodes add NAME --out FILE",
+        ));
+    }
+    found.extend(known.nodes.iter().filter_map(of_node));
+    found.extend(known.peers.iter().filter_map(|peer| {
+        let status = peer.status.as_ref()?;
+        let refused =
+            conditions::get(&status.conditions, "Accepted").filter(|c| c.status == "False")?;
+        let name = peer.metadata.name.as_deref().unwrap_or_default();
+        Some(problem(
+            PEER_NOT_ACCEPTED,
+            name,
+            said(refused),
+            "correct the MeshPeer's spec",
+        ))
+    }));
+    match &known.agent {
+        Agent::Answered(state) => found.extend(of_agent(state, now)),
+        Agent::Absent => {}
+        Agent::Failed(why) => {
+            found.push(problem(
+                AGENT_SILENT,
+                "agent",
+                why,
+                "is hawser-agent running?",
+            ));
+        }
+    }
+    found.sort_by_key(|problem| problem.severity);
+    found
+}
+
+fn of_mesh(mesh: Option<&Mesh>) -> Vec<Problem> {
+    let Some(mesh) = mesh else {
+        let fix = "create it: a Mesh named default, with the pools and the backend";
+        return vec![problem(
+            NO_MESH,
+            "mesh",
+            "there is no Mesh named default",
+            fix,
+        )];
+    };
+    let mut found = Vec::new();
+    let status = mesh.status.clone().unwrap_or_default();
+    if let Some(c) = conditions::get(&status.conditions, "Ready").filter(|c| !c.is_true()) {
+        let fix = "kubectl describe hwm default; is hawser-controller running?";
+        found.push(problem(MESH_NOT_READY, "mesh", said(c), fix));
+    }
+    if !requires_encryption(mesh) {
+        let message = format!(
+            "encryption is {}: packets may leave in clear",
+            mesh.spec.encryption
+        );
+        found.push(problem(
+            CLEAR_PERMITTED,
+            "mesh",
+            message,
+            "set spec.encryption: Required",
+        ));
+    }
+    found
+}
+
+fn of_node(node: &MeshNode) -> Option<Problem> {
+    if node.spec.revoked || is_ready(node) {
+        return None;
+    }
+    let name = node_name(node);
+    let status = node.status.clone().unwrap_or_default();
+    Some(match conditions::get(&status.conditions, "Ready") {
+        Some(condition) => {
+            let fix = format!("hawser nodes show {name}");
+            problem(NODE_NOT_READY, &name, said(condition), fix)
+        }
+        None => {
+            let fix =
+                format!("start hawser-agent on {name}; its log says whether it reaches the API");
+            problem(
+                NODE_SILENT,
+                &name,
+                "its agent has reported nothing yet",
+                fix,
+            )
+        }
+    })
+}
+
+fn said(condition: &Condition) -> String {
+    if condition.message.is_empty() {
+        condition.reason.clone()
+    } else {
+        condition.message.clone()
+    }
+}
+
+fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
+    let mut found: Vec<Problem> = state
+        .peers
+        .iter()
+        .filter_map(|peer| of_tunnel(state, peer, now))
+        .collect();
+    let missing: &[&str] = match (state.guard.routes, state.guard.nft) {
+        (true, true) => &[],
+        (false, true) => &["unreachable routes"],
+        (true, false) => &["nft table"],
+        (false, false) => &["unreachable routes", "nft table"],
+    };
+    if !missing.is_empty() {
+        let message = format!("the guard lacks its {}", missing.join(" and its "));
+        let fix = "the agent repairs it within a second; its log says what keeps it from that";
+        found.push(problem(GUARD_MISSING, &state.node, message, fix));
+    }
+    found
+}
+
+fn of_tunnel(state: &State, peer: &Peer, now: Timestamp) -> Option<Problem> {
+    if peer.is_up(now) {
+        return None;
+    }
+    let between = format!("{} <-> {}", state.node, peer.name);
+    let Some(endpoint) = &peer.endpoint else {
+        // A laptop that nobody can call is not a problem while it sleeps.
+        return None;
+    };
+    let fix = format!(
+        "is udp open to {endpoint}? hawser path {} {}",
+        state.node, peer.name
+    );
+    Some(match peer.last_handshake {
+        Some(_) => {
+            let message = format!(
+                "{between}: no handshake for {}",
+                peers::handshake(peer, now)
+            );
+            problem(TUNNEL_STALE, &peer.name, message, fix)
+        }
+        None => problem(
+            NEVER_HANDSHAKEN,
+            &peer.name,
+            format!("{between}: no handshake yet"),
+            fix,
+        ),
+    })
+}
+
+/// The lines under the screen.
+pub(super) fn print(problems: &[Problem]) -> String {
+    let mut text = format!("\nProblems ({})\n", problems.len());
+    for problem in problems {
+        let message = text::printable(&problem.message);
+        text.push_str(&format!(
+            "  {}  {}  {message}\n",
+            problem.code, problem.subject
+        ));
+        text.push_str(&format!(
+            "          fix: {}\n",
+            text::printable(&problem.fix)
+        ));
+    }
+    text
+}

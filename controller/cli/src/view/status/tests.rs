@@ -1,0 +1,166 @@
+//! The screen, and each problem that it can name.
+
+use super::*;
+use crate::{args::Format, fixture};
+
+fn known() -> Known {
+    let mut nodes = fixture::nodes();
+    nodes.pop();
+    Known {
+        server: "https://127.0.0.1:7443".into(),
+        server_version: "v1.32.0+hawser".into(),
+        mesh: Some(fixture::mesh()),
+        nodes,
+        peers: vec![fixture::laptop()],
+        agent: Agent::Answered(Box::new(fixture::state())),
+    }
+}
+
+fn codes(known: &Known) -> Vec<&'static str> {
+    Status::new(known, fixture::now())
+        .problems
+        .iter()
+        .map(|problem| problem.code)
+        .collect()
+}
+
+fn live(known: &mut Known) -> &mut State {
+    match &mut known.agent {
+        Agent::Answered(state) => state,
+        Agent::Absent | Agent::Failed(_) => panic!("the fixture has an agent"),
+    }
+}
+
+#[test]
+fn a_healthy_mesh_has_no_problems() {
+    let status = Status::new(&known(), fixture::now());
+
+    assert!(!status.fails(FailOn::Warning));
+    insta::assert_snapshot!(status.print().render(Format::Table), @r"
+    Mesh     Ready      wireguard  encryption required
+    Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
+    Nodes    2/2 ready
+    Tunnels  1/2 up     seen by node-1; 1 stale: laptop (never)
+    Keys     epoch 1
+    MTU      1420
+    Clear    guarded    routes in place, nft table in place, 17 packets blocked
+    ");
+}
+
+#[test]
+fn a_sick_mesh_says_who_and_what_to_do() {
+    let mut known = known();
+    known.nodes = fixture::nodes();
+    live(&mut known).peers[0].last_handshake = "2026-11-22T09:53:48Z".parse().ok();
+
+    let status = Status::new(&known, fixture::now());
+
+    assert!(status.fails(FailOn::Error));
+    assert!(!status.fails(FailOn::Never));
+    insta::assert_snapshot!(status.print().render(Format::Table), @r"
+    Mesh     Ready      wireguard  encryption required
+    Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
+    Nodes    2/3 ready
+    Tunnels  0/2 up     seen by node-1; 2 stale: node-2 (6m12s), laptop (never)
+    Keys     epoch 1
+    MTU      1420
+    Clear    guarded    routes in place, nft table in place, 17 packets blocked
+
+    Problems (2)
+      HW1101  node-3  pool 10.42.0.0/16 is full
+              fix: hawser nodes show node-3
+      HW2104  node-2  node-1 <-> node-2: no handshake for 6m12s
+              fix: is udp open to 10.0.0.2:51820? hawser path node-1 node-2
+    ");
+}
+
+#[test]
+fn without_an_agent_the_api_still_tells() {
+    let mut known = known();
+    known.agent = Agent::Absent;
+
+    let status = Status::new(&known, fixture::now());
+
+    assert!(!status.fails(FailOn::Warning));
+    insta::assert_snapshot!(status.print().render(Format::Table), @r"
+    Mesh     Ready      wireguard  encryption required
+    Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
+    Nodes    2/2 ready
+    Tunnels  <unknown>  no agent was asked; run this on a node
+    Keys     epoch 1
+    MTU      1420
+    Clear    <unknown>  no agent was asked; run this on a node
+    ");
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_a_warning() {
+    let mut known = known();
+    known.agent = Agent::Failed("connection refused".into());
+
+    assert_eq!(codes(&known), ["HW5001"]);
+    let status = Status::new(&known, fixture::now());
+    assert!(status.fails(FailOn::Warning) && !status.fails(FailOn::Error));
+}
+
+#[test]
+fn a_missing_guard_is_an_error() {
+    let mut known = known();
+    live(&mut known).guard.nft = false;
+
+    assert_eq!(codes(&known), ["HW4001"]);
+    assert!(Status::new(&known, fixture::now()).fails(FailOn::Error));
+}
+
+#[test]
+fn a_mesh_that_permits_clear_packets_says_so_loudly() {
+    let mut known = known();
+    known.mesh.as_mut().unwrap().spec.encryption = Encryption::None;
+
+    assert_eq!(codes(&known), ["HW4002"]);
+    let screen = Status::new(&known, fixture::now())
+        .print()
+        .render(Format::Table);
+    assert!(screen.contains("NOT ENCRYPTED"));
+}
+
+#[test]
+fn an_empty_server_says_what_to_create() {
+    let mut known = known();
+    known.mesh = None;
+    known.nodes.clear();
+    known.agent = Agent::Absent;
+
+    assert_eq!(codes(&known), ["HW1001", "HW1100"]);
+}
+
+#[test]
+fn a_revoked_node_is_nobodys_problem() {
+    let mut known = known();
+    known.nodes[1].spec.revoked = true;
+    known.nodes[1].status = None;
+
+    assert!(codes(&known).is_empty());
+    let status = Status::new(&known, fixture::now());
+    assert_eq!((status.nodes.ready, status.nodes.total), (1, 1));
+}
+
+#[test]
+fn a_node_that_never_reported_is_told_from_one_that_is_sick() {
+    let mut known = known();
+    known.nodes[1].status = None;
+
+    assert_eq!(codes(&known), ["HW1102"]);
+}
+
+#[test]
+fn a_sleeping_laptop_is_no_problem() {
+    assert!(codes(&known()).is_empty());
+}
+
+#[test]
+fn one_line_says_it_where_there_is_no_screen() {
+    let line = Status::new(&known(), fixture::now()).line();
+
+    assert_eq!(line, "mesh Ready  nodes 2/2  tunnels 1/2  problems 0");
+}

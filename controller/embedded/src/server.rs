@@ -1,0 +1,353 @@
+//! The server: opens the directory, answers on a listener, keeps house.
+//!
+//! The directory holds `hawser.redb` (everything, the certificate authority and the hashes of the
+//! tokens too), `lock`, and `admin.kubeconfig` (0600), which is rewritten at each start.
+
+use crate::auth::{Identity, Tokens};
+use crate::builtin::EVENTS;
+use crate::http;
+use crate::kind::{KindError, Kinds};
+use crate::openapi;
+use crate::store::{Decision, Disk, DiskError, Lock, Object, Pages, Store, first_version};
+use crate::tls::{Authority, TlsError};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+/// How long a client may take for its TLS handshake, or for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long open requests may take to end when the server does.
+const GRACE: Duration = Duration::from_secs(2);
+/// How often old events and dead tokens are removed.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// How long an event stays.
+const EVENT_LIFE: SignedDuration = SignedDuration::from_hours(1);
+/// How many events stay at most.
+const EVENTS_KEPT: usize = 5_000;
+
+/// What the server serves.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub crds: Vec<CustomResourceDefinition>,
+    /// DNS names or addresses by which clients reach the server, besides the listener's own.
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Kind(#[from] KindError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("{path}: {source}")]
+    Kubeconfig { path: PathBuf, source: std::io::Error },
+    #[error("making the admin token: {0}")]
+    Token(String),
+    #[error("the listener: {0}")]
+    Listener(std::io::Error),
+    #[error("the database cannot be written; see the log")]
+    StoreStopped,
+}
+
+/// What every request needs.
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) dir: PathBuf,
+    pub(crate) store: Store,
+    pub(crate) kinds: Kinds,
+    pub(crate) pages: Pages,
+    pub(crate) openapi: OpenApi,
+    closing: watch::Sender<bool>,
+}
+
+impl App {
+    /// Turns true when the server ends.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+}
+
+/// The documents of `/openapi/v3`, made once.
+#[derive(Debug)]
+pub(crate) struct OpenApi {
+    index: Value,
+    documents: BTreeMap<String, Bytes>,
+}
+
+impl OpenApi {
+    fn new(kinds: &Kinds) -> OpenApi {
+        let (mut entries, mut documents) = (Vec::new(), BTreeMap::new());
+        for (group, version) in kinds.group_versions() {
+            let path = match group {
+                "" => format!("api/{version}"),
+                group => format!("apis/{group}/{version}"),
+            };
+            let resources: Vec<_> = kinds.of(group, version).map(|kind| kind.resource()).collect();
+            let group_version =
+                if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+            let text = openapi::document(&group_version, &resources);
+            let hash = Sha256::digest(text.as_bytes());
+            let hash: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
+            entries.push((path.clone(), hash));
+            documents.insert(path, Bytes::from(text));
+        }
+        OpenApi { index: openapi::index(&entries), documents }
+    }
+
+    pub(crate) fn index(&self) -> &Value {
+        &self.index
+    }
+
+    pub(crate) fn document(&self, path: &str) -> Option<Bytes> {
+        self.documents.get(path).cloned()
+    }
+}
+
+/// An open directory, ready to serve.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+    authority: Arc<Authority>,
+}
+
+impl Server {
+    /// Opens `dir` or makes it. Refuses while another process has it.
+    pub fn open(dir: &Path, options: Options) -> Result<Server, OpenError> {
+        let Options { crds, names } = options;
+        let kinds = Kinds::new(&crds)?;
+        let disk = Disk::open(dir, Lock::take(dir)?, first_version(Timestamp::now()))?;
+        let kept = match disk.meta("ca")? {
+            Some(kept) => kept,
+            None => {
+                let created = Authority::create()?;
+                disk.set_meta("ca", &created)?;
+                created
+            }
+        };
+        let authority = Arc::new(Authority::open(&kept, names)?);
+        let app = App {
+            dir: dir.to_owned(),
+            store: Store::open(disk)?,
+            openapi: OpenApi::new(&kinds),
+            kinds,
+            pages: Pages::default(),
+            closing: watch::Sender::new(false),
+        };
+        Ok(Server { app: Arc::new(app), authority })
+    }
+
+    /// Where `serve` writes the admin's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
+        kubeconfig_path(&self.app.dir)
+    }
+
+    /// Serves until `shutdown` resolves; then ends every watch cleanly and returns.
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), ServeError> {
+        let address = listener.local_addr().map_err(ServeError::Listener)?;
+        self.write_kubeconfig(address).await?;
+        tracing::info!(%address, dir = ?self.app.dir, "serving the mesh's resources");
+        let mut connections = JoinSet::new();
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        tokio::pin!(shutdown);
+        let outcome = loop {
+            tokio::select! {
+                () = &mut shutdown => break Ok(()),
+                () = self.app.store.stopped() => break Err(ServeError::StoreStopped),
+                _ = housekeeping.tick() => keep_house(&self.app, Timestamp::now()).await,
+                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let (app, authority) = (self.app.clone(), self.authority.clone());
+                        connections.spawn(connection(app, authority, stream));
+                    }
+                    // Out of descriptors, or a client that went away: not the listener's end.
+                    Err(error) => {
+                        tracing::warn!(%error, "accepting a connection");
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                },
+            }
+        };
+        self.app.closing.send_replace(true);
+        let drained = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(GRACE, drained).await.is_err() {
+            connections.shutdown().await;
+        }
+        outcome
+    }
+
+    /// Keeps the token of an earlier start if it still works.
+    async fn write_kubeconfig(&self, address: SocketAddr) -> Result<(), ServeError> {
+        let path = self.kubeconfig();
+        let tokens = Tokens(&self.app.store);
+        let earlier = std::fs::read_to_string(&path).ok();
+        let earlier = earlier.as_deref().and_then(|text| field(text, "token"));
+        let works = |token: &&str| {
+            let header = format!("Bearer {token}");
+            tokens.authenticate(Some(&header), Timestamp::now()).is_ok()
+        };
+        let token = match earlier.filter(works) {
+            Some(token) => token.to_owned(),
+            None => tokens
+                .issue(&Identity::Admin, None)
+                .await
+                .map_err(|status| ServeError::Token(status.message))?,
+        };
+        let text = kubeconfig(address, self.authority.certificate(), &token);
+        write_private(&path, text.as_bytes())
+            .map_err(|source| ServeError::Kubeconfig { path, source })
+    }
+}
+
+async fn connection(app: Arc<App>, authority: Arc<Authority>, stream: TcpStream) {
+    let Ok(address) = stream.local_addr() else { return };
+    // Events are small and must not wait for more.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let config = match authority.config(address.ip()) {
+        Ok(config) => config,
+        Err(error) => return tracing::error!(%error, "making a certificate"),
+    };
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    let stream = match tokio::time::timeout(PATIENCE, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake ended"),
+        Err(_) => return tracing::debug!("a TLS handshake took too long"),
+    };
+    let mut closing = app.closing();
+    let service = service_fn(move |request| http::handle(app.clone(), request));
+    let mut server = hyper::server::conn::http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE * 18);
+    let connection = server.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        _ = closing.wait_for(|closing| *closing) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Removes events that have had their time, and tokens that nobody can use.
+async fn keep_house(app: &App, now: Timestamp) {
+    let mut events = app.store.list(EVENTS, "").objects;
+    events.sort_by_key(|event| std::cmp::Reverse(born(event)));
+    let old = now.saturating_sub(EVENT_LIFE).unwrap_or(Timestamp::MIN);
+    let stale = events.iter().enumerate().filter(|(index, event)| {
+        *index >= EVENTS_KEPT || born(event).is_some_and(|born| born < old)
+    });
+    let mut keys = Tokens(&app.store).dead(now);
+    keys.extend(stale.map(|(_, event)| {
+        let text = |name: &str| event.value["metadata"][name].as_str().unwrap_or_default();
+        crate::store::Key::new(EVENTS, text("namespace"), text("name"))
+    }));
+    for key in keys {
+        let gone = app.store.submit(key, |current, _| {
+            let current: &Object = current.ok_or_else(crate::status::Status::no_such_path)?;
+            Ok(Decision::Remove(current.value.clone()))
+        });
+        if let Err(status) = gone.await
+            && status.code != 404
+        {
+            tracing::warn!(message = status.message, "keeping house");
+            return;
+        }
+    }
+}
+
+fn born(event: &Object) -> Option<Timestamp> {
+    let series = event.value.pointer("/series/lastObservedTime").and_then(Value::as_str);
+    let time = series.or_else(|| event.value["metadata"]["creationTimestamp"].as_str());
+    time?.parse().ok()
+}
+
+pub(crate) fn kubeconfig_path(dir: &Path) -> PathBuf {
+    dir.join("admin.kubeconfig")
+}
+
+fn kubeconfig(address: SocketAddr, authority: &[u8], token: &str) -> String {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let server = SocketAddr::new(ip, address.port());
+    let authority = BASE64_STANDARD.encode(pem(authority));
+    format!(
+        "apiVersion: v1
+kind: Config
+current-context: hawser
+contexts:
+- name: hawser
+  context:
+    cluster: hawser
+    user: admin
+clusters:
+- name: hawser
+  cluster:
+    server: https://{server}
+    certificate-authority-data: {authority}
+users:
+- name: admin
+  user:
+    token: {token}
+"
+    )
+}
+
+fn pem(certificate: &[u8]) -> String {
+    let text = BASE64_STANDARD.encode(certificate);
+    let lines: Vec<&str> = (0..text.len())
+        .step_by(64)
+        .map(|start| &text[start..text.len().min(start + 64)])
+        .collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}
+
+/// A scalar of a kubeconfig that `kubeconfig` wrote.
+pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// Whole or not at all, and for the owner alone.
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let next = path.with_extension("next");
+    let mut options = std::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&next, path)
+}

@@ -1,0 +1,361 @@
+//! The next writes, and what to tell each node.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::occupied::{Occupied, Taken};
+use super::pools::{Family, Pool, families};
+use super::{Claim, Node, Owner, State, View};
+
+/// One write. All are safe to try, in any order and from any view; they fail when out of date.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// A claim of this name, if there is none.
+    Create { subnet: IpNet, owner: Owner },
+    /// The rested claim of `generation`, under the version read.
+    Bind {
+        subnet: IpNet,
+        generation: i64,
+        owner: Owner,
+    },
+    /// The claim of `generation`, under the version read, if [`may_release`] still says so after a
+    /// fresh look at the owner.
+    Release {
+        subnet: IpNet,
+        generation: i64,
+        owner: Owner,
+    },
+    /// The node's subnets, under the version read.
+    Publish { owner: Owner, subnets: Vec<IpNet> },
+}
+
+/// What the controller can say about a node's subnets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeVerdict {
+    /// It has all it should have.
+    Allocated,
+    /// Writes are on their way.
+    Pending,
+    /// No pool of this family has a free block. `resting`: some will come free by themselves.
+    Exhausted { family: Family, resting: bool },
+    /// The pool's range holds the node's own address on the underlay.
+    PoolCoversNode { pool: IpNet, address: IpAddr },
+    /// There is no usable pool, and the node has no subnet.
+    NoPools,
+    /// Nothing new is given out since the restore.
+    Paused,
+    /// A revoked node gets nothing new.
+    Revoked,
+}
+
+/// The outcome of one look at the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub writes: Vec<Write>,
+    /// By the node's name.
+    pub verdicts: BTreeMap<Arc<str>, NodeVerdict>,
+    /// Bound subnets that no usable pool would give out now.
+    pub outside: Vec<IpNet>,
+}
+
+/// Decides the next writes for a view.
+pub fn plan(view: &View) -> Plan {
+    let mut planner = Planner::new(view);
+    let mut plan = Plan {
+        writes: planner.release_the_orphans(),
+        outside: outside(view),
+        ..Plan::default()
+    };
+    let mut order: Vec<usize> = (0..view.nodes.len()).collect();
+    order.sort_by(|a, b| view.nodes[*a].name.cmp(&view.nodes[*b].name));
+    for index in order {
+        let verdict = planner.settle(index, &mut plan.writes);
+        plan.verdicts
+            .insert(view.nodes[index].name.clone(), verdict);
+    }
+    plan
+}
+
+struct Planner<'a> {
+    view: &'a View,
+    families: BTreeSet<Family>,
+    /// Bound claims by the owner's UID, in order of address.
+    bound: HashMap<&'a str, Vec<&'a Claim>>,
+    /// Generation of the rested claims.
+    rested: HashMap<IpNet, i64>,
+    /// All that is not free: held claims, and what specs name.
+    taken: Occupied,
+    held: Occupied,
+    specs: Occupied,
+    resting: Vec<IpNet>,
+    cursors: Vec<Option<u128>>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(view: &'a View) -> Planner<'a> {
+        let mut planner = Planner {
+            view,
+            families: families(&view.pools),
+            bound: HashMap::new(),
+            rested: HashMap::new(),
+            taken: Occupied::default(),
+            held: Occupied::default(),
+            specs: Occupied::default(),
+            resting: Vec::new(),
+            cursors: vec![None; view.pools.len()],
+        };
+        for claim in &view.claims {
+            planner.note(claim);
+        }
+        for (index, node) in view.nodes.iter().enumerate() {
+            for subnet in &node.subnets {
+                planner.taken.insert(*subnet, Taken::ButFor(index));
+                planner.specs.insert(*subnet, Taken::ButFor(index));
+            }
+        }
+        for claims in planner.bound.values_mut() {
+            claims.sort_by_key(|claim| claim.subnet);
+        }
+        planner
+    }
+
+    fn note(&mut self, claim: &'a Claim) {
+        match &claim.state {
+            State::Bound(owner) => self.bound.entry(&owner.uid).or_default().push(claim),
+            State::Rested => {
+                self.rested.insert(claim.subnet, claim.generation);
+                return;
+            }
+            State::Resting => self.resting.push(claim.subnet),
+            State::Reserved => {}
+        }
+        self.held.insert(claim.subnet, Taken::ForAll);
+        self.taken.insert(claim.subnet, Taken::ForAll);
+    }
+
+    /// Claims whose owner is not in the view.
+    fn release_the_orphans(&self) -> Vec<Write> {
+        let alive: BTreeSet<&str> = self.view.nodes.iter().map(|n| &*n.uid).collect();
+        let mut orphans: Vec<Write> = (self.bound.iter())
+            .filter(|(uid, _)| !alive.contains(*uid))
+            .flat_map(|(_, claims)| claims.iter().filter_map(|claim| release(claim)))
+            .collect();
+        orphans.sort_by_key(|write| write.subnet());
+        orphans
+    }
+
+    /// Brings one node forward by at most one step.
+    fn settle(&mut self, index: usize, writes: &mut Vec<Write>) -> NodeVerdict {
+        let view = self.view;
+        let node = &view.nodes[index];
+        let mine = self.bound.get(&*node.uid).cloned().unwrap_or_default();
+        let kept = self.keep(index, &mine);
+        let published = node.tidy && node.subnets == kept;
+        if published {
+            writes.extend(surplus(&mine, &kept));
+        }
+
+        let mut verdict = NodeVerdict::Allocated;
+        let mut allocating = false;
+        for family in self.families.clone() {
+            if kept.iter().any(|subnet| Family::of(subnet) == family) {
+                continue;
+            }
+            match self.allocate(index, family) {
+                Ok(write) => {
+                    writes.push(write);
+                    allocating = true;
+                }
+                Err(why) => verdict = why,
+            }
+        }
+        if allocating {
+            return NodeVerdict::Pending;
+        }
+        if !published {
+            writes.push(Write::Publish {
+                owner: owner_of(node),
+                subnets: kept,
+            });
+            return if verdict == NodeVerdict::Allocated {
+                NodeVerdict::Pending
+            } else {
+                verdict
+            };
+        }
+        if self.families.is_empty() && kept.is_empty() {
+            return NodeVerdict::NoPools;
+        }
+        verdict
+    }
+
+    /// One of the node's claims per family: the one in its spec, else the lowest that overlaps no
+    /// other held claim and no other node's spec.
+    fn keep(&self, index: usize, mine: &[&Claim]) -> Vec<IpNet> {
+        let node = &self.view.nodes[index];
+        [Family::V4, Family::V6]
+            .into_iter()
+            .filter_map(|family| {
+                let mut subnets = mine
+                    .iter()
+                    .map(|claim| claim.subnet)
+                    .filter(|subnet| Family::of(subnet) == family);
+                let published = subnets.clone().find(|s| node.subnets.contains(s));
+                published.or_else(|| subnets.find(|subnet| self.may_publish(subnet, index)))
+            })
+            .collect()
+    }
+
+    fn may_publish(&self, subnet: &IpNet, index: usize) -> bool {
+        self.held.overlaps(subnet) == 1 && self.specs.is_free_for(subnet, index)
+    }
+
+    fn allocate(&mut self, index: usize, family: Family) -> Result<Write, NodeVerdict> {
+        let view = self.view;
+        let node = &view.nodes[index];
+        if node.revoked {
+            return Err(NodeVerdict::Revoked);
+        }
+        let subnet = match self.familiar(index, family) {
+            Some(subnet) => subnet,
+            None if view.paused => return Err(NodeVerdict::Paused),
+            None => self.next_free(node, family)?,
+        };
+        self.taken.insert(subnet, Taken::ForAll);
+        let owner = owner_of(node);
+        Ok(match self.rested.get(&subnet) {
+            Some(generation) => Write::Bind {
+                subnet,
+                generation: *generation,
+                owner,
+            },
+            None => Write::Create { subnet, owner },
+        })
+    }
+
+    /// A free block that the node's spec names already (its claim was lost), or after a restore one
+    /// that its agent uses.
+    fn familiar(&self, index: usize, family: Family) -> Option<IpNet> {
+        let node = &self.view.nodes[index];
+        let in_force = node.in_force.iter().filter(|_| self.view.paused);
+        (node.subnets.iter().chain(in_force))
+            .filter(|subnet| Family::of(subnet) == family)
+            .filter(|subnet| {
+                self.pools_for(node, family)
+                    .any(|(_, p)| p.has_block(subnet))
+            })
+            .find(|subnet| self.taken.is_free_for(subnet, index))
+            .copied()
+    }
+
+    fn next_free(&mut self, node: &Node, family: Family) -> Result<IpNet, NodeVerdict> {
+        let candidates: Vec<(usize, &Pool)> = self.pools_for(node, family).collect();
+        for (index, pool) in &candidates {
+            if let Some(subnet) = self.taken.next_free(pool, &mut self.cursors[*index]) {
+                return Ok(subnet);
+            }
+        }
+        if candidates.is_empty()
+            && let Some((pool, address)) = self.covered(node, family)
+        {
+            return Err(NodeVerdict::PoolCoversNode { pool, address });
+        }
+        let resting = (self.resting.iter())
+            .any(|subnet| candidates.iter().any(|(_, pool)| pool.has_block(subnet)));
+        Err(NodeVerdict::Exhausted { family, resting })
+    }
+
+    /// The pools that `node` may have a block of.
+    fn pools_for(&self, node: &'a Node, family: Family) -> impl Iterator<Item = (usize, &'a Pool)> {
+        (self.view.pools.iter().enumerate())
+            .filter(move |(_, pool)| pool.family() == family)
+            .filter(|(_, pool)| !node.underlay.iter().any(|address| pool.covers(address)))
+    }
+
+    fn covered(&self, node: &Node, family: Family) -> Option<(IpNet, IpAddr)> {
+        (self.view.pools.iter())
+            .filter(|pool| pool.family() == family)
+            .find_map(|pool| {
+                let address = node.underlay.iter().find(|address| pool.covers(address))?;
+                Some((pool.cidr, *address))
+            })
+    }
+}
+
+impl Write {
+    /// The subnet whose claim is written; none for a node's spec.
+    pub fn subnet(&self) -> Option<IpNet> {
+        match self {
+            Write::Create { subnet, .. }
+            | Write::Bind { subnet, .. }
+            | Write::Release { subnet, .. } => Some(*subnet),
+            Write::Publish { .. } => None,
+        }
+    }
+
+    pub fn owner(&self) -> &Owner {
+        match self {
+            Write::Create { owner, .. }
+            | Write::Bind { owner, .. }
+            | Write::Release { owner, .. }
+            | Write::Publish { owner, .. } => owner,
+        }
+    }
+}
+
+fn owner_of(node: &Node) -> Owner {
+    Owner {
+        node: node.name.clone(),
+        uid: node.uid.clone(),
+    }
+}
+
+fn release(claim: &Claim) -> Option<Write> {
+    let State::Bound(owner) = &claim.state else {
+        return None;
+    };
+    Some(Write::Release {
+        subnet: claim.subnet,
+        generation: claim.generation,
+        owner: owner.clone(),
+    })
+}
+
+/// Claims that a node holds beside the published one of the same family. Without a published one
+/// another controller may be about to publish this very claim, under the version we have read too.
+fn surplus<'a>(mine: &'a [&Claim], kept: &'a [IpNet]) -> impl Iterator<Item = Write> + 'a {
+    (mine.iter())
+        .filter(|claim| !kept.contains(&claim.subnet))
+        .filter(|claim| {
+            kept.iter()
+                .any(|k| Family::of(k) == Family::of(&claim.subnet))
+        })
+        .filter_map(|claim| release(claim))
+}
+
+/// The fresh look before a release: `now` is the UID and the spec of the node of the owner's name,
+/// read after the plan was made. The owner must be gone, or stand with another subnet of this
+/// family: a living node without one may be about to get this very subnet.
+pub fn may_release(subnet: &IpNet, owner: &Owner, now: Option<(&str, &[IpNet])>) -> bool {
+    let Some((uid, subnets)) = now else {
+        return true;
+    };
+    *uid != *owner.uid
+        || (!subnets.contains(subnet)
+            && subnets
+                .iter()
+                .any(|other| Family::of(other) == Family::of(subnet)))
+}
+
+fn outside(view: &View) -> Vec<IpNet> {
+    let mut out: Vec<IpNet> = (view.claims.iter())
+        .filter(|claim| matches!(claim.state, State::Bound(_)))
+        .map(|claim| claim.subnet)
+        .filter(|subnet| !view.pools.iter().any(|pool| pool.has_block(subnet)))
+        .collect();
+    out.sort();
+    out
+}

@@ -1,0 +1,46 @@
+//! What a mesh is told about its peers, and what it tells about them.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use keys::{KeyEpoch, PresharedKey, PublicKey};
+
+/// One peer as the control plane wants it. Two configurations of one name are one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerConfig {
+    pub name: String,
+    /// Its public keys by epoch. All are listened to, the newest is sent with.
+    pub keys: Vec<(KeyEpoch, PublicKey)>,
+    pub preshared_key: Option<PresharedKey>,
+    /// Where it is reached. Learned endpoints win until this changes.
+    pub endpoint: Option<SocketAddr>,
+    /// Sends an empty message when nothing else was sent for so long, and begins the first
+    /// handshake at once instead of with the first packet.
+    pub keepalive: Option<Duration>,
+    /// The prefixes whose packets it may send and gets.
+    pub allowed: Vec<IpNet>,
+}
+
+/// One peer as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerStatus {
+    pub name: String,
+    pub endpoint: Option<SocketAddr>,
+    /// The epoch of the key that packets to it are sealed for.
+    pub epoch: Option<KeyEpoch>,
+    /// When a handshake last completed.
+    pub last_handshake: Option<Instant>,
+    /// When anything authentic last came from it.
+    pub last_received: Option<Instant>,
+    /// Bytes of IP packets, without the tunnel's own.
+    pub rx_bytes: u64,
+    pub tx_bytes: u64,
+    /// Round trip of the last handshake that we began.
+    pub rtt: Option<Duration>,
+    /// True while packets can be sealed without a handshake first.
+    pub established: bool,
+    pub allowed: Vec<IpNet>,
+}

@@ -1,0 +1,240 @@
+//! How many handshakes are answered, and who must first prove an address.
+//!
+//! A handshake costs some 100 µs and anybody can send one from any source address. So:
+//!
+//! ```text
+//!  source within its rate, all within theirs? ── yes ─▶ answer
+//!        │ no
+//!        ▼
+//!  valid cookie? ── no ─▶ send a cookie (64 bytes for 148)
+//!        │ yes
+//!        ▼
+//!  proven source within its rate? ── yes ─▶ answer, no ─▶ drop
+//! ```
+//!
+//! One flooder is put into cookie mode alone. Somebody who forges a neighbour's address empties the
+//! neighbour's first bucket, never the second: the neighbour gets through with a cookie.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+/// Handshakes a second from one source (the Linux kernel's figure), and at once.
+const SOURCE: Rate = Rate {
+    per_second: 20.0,
+    burst: 40.0,
+};
+/// From proven sources.
+const PROVEN: Rate = Rate {
+    per_second: 20.0,
+    burst: 10.0,
+};
+/// From all sources together, before everybody must prove an address.
+const ALL: Rate = Rate {
+    per_second: 500.0,
+    burst: 1000.0,
+};
+/// Sources remembered at most; beyond, unknown sources must prove their address.
+const SOURCES: usize = 8192;
+
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    per_second: f64,
+    burst: f64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn full(rate: Rate, now: Instant) -> Self {
+        Self {
+            tokens: rate.burst,
+            filled: now,
+        }
+    }
+
+    fn refill(&mut self, rate: Rate, now: Instant) {
+        let passed = now.saturating_duration_since(self.filled).as_secs_f64();
+        self.tokens = (self.tokens + passed * rate.per_second).min(rate.burst);
+        self.filled = self.filled.max(now);
+    }
+
+    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        self.refill(rate, now);
+        let taken = self.tokens >= 1.0;
+        if taken {
+            self.tokens -= 1.0;
+        }
+        taken
+    }
+}
+
+/// A bucket for each source prefix, in bounded memory.
+#[derive(Debug)]
+struct Sources {
+    rate: Rate,
+    buckets: HashMap<Prefix, Bucket>,
+    swept: Instant,
+}
+
+impl Sources {
+    fn new(rate: Rate, now: Instant) -> Self {
+        Self {
+            rate,
+            buckets: HashMap::new(),
+            swept: now,
+        }
+    }
+
+    fn take(&mut self, prefix: Prefix, now: Instant) -> bool {
+        if self.buckets.len() >= SOURCES && !self.buckets.contains_key(&prefix) {
+            self.sweep(now);
+            if self.buckets.len() >= SOURCES {
+                return false;
+            }
+        }
+        let rate = self.rate;
+        self.buckets
+            .entry(prefix)
+            .or_insert_with(|| Bucket::full(rate, now))
+            .take(rate, now)
+    }
+
+    /// Forgets who has a full bucket again; at most once a second, so that a flood cannot make
+    /// the sweep the work.
+    fn sweep(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.swept) < Duration::from_secs(1) {
+            return;
+        }
+        self.swept = now;
+        let rate = self.rate;
+        self.buckets.retain(|_, bucket| {
+            bucket.refill(rate, now);
+            bucket.tokens < rate.burst
+        });
+    }
+}
+
+/// What one machine can use freely: an IPv4 address, an IPv6 /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Prefix {
+    V4(u32),
+    V6(u64),
+}
+
+impl From<IpAddr> for Prefix {
+    fn from(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(v4) => Self::V4(v4.to_bits()),
+            IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Limiter {
+    all: Bucket,
+    sources: Sources,
+    proven: Sources,
+}
+
+impl Limiter {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            all: Bucket::full(ALL, now),
+            sources: Sources::new(SOURCE, now),
+            proven: Sources::new(PROVEN, now),
+        }
+    }
+
+    /// May a handshake from there be answered without a proof of address? The source is asked
+    /// first, so that one flooder does not use up what is for all.
+    pub(crate) fn admit(&mut self, from: IpAddr, now: Instant) -> bool {
+        self.sources.take(from.into(), now) && self.all.take(ALL, now)
+    }
+
+    /// May it be answered with one?
+    pub(crate) fn admit_proven(&mut self, from: IpAddr, now: Instant) -> bool {
+        self.proven.take(from.into(), now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    fn v4(bits: u32) -> IpAddr {
+        Ipv4Addr::from_bits(bits).into()
+    }
+
+    #[test]
+    fn one_flooder_is_limited_and_nobody_else() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+
+        let passed = (0..10_000).filter(|_| limiter.admit(v4(1), now)).count();
+
+        assert_eq!(passed, 40);
+        assert!(limiter.admit(v4(2), now));
+    }
+
+    #[test]
+    fn a_quiet_second_gives_the_rate_back() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+        while limiter.admit(v4(1), now) {}
+
+        let later = now + Duration::from_secs(1);
+
+        assert_eq!((0..100).filter(|_| limiter.admit(v4(1), later)).count(), 20);
+    }
+
+    #[test]
+    fn an_ipv6_source_is_its_64() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+        let from = |host: u128| IpAddr::V6(Ipv6Addr::from_bits((0xfd42 << 112) | host));
+
+        let passed = (0..10_000)
+            .filter(|host| limiter.admit(from(*host), now))
+            .count();
+
+        assert_eq!(passed, 40);
+    }
+
+    #[test]
+    fn many_forged_sources_use_up_what_is_for_all_but_not_what_is_for_the_proven() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+
+        let passed = (0..100_000)
+            .filter(|source| limiter.admit(v4(*source), now))
+            .count();
+
+        assert_eq!(passed, 1000);
+        assert!(!limiter.admit(v4(3), now));
+        assert!(limiter.admit_proven(v4(3), now));
+    }
+
+    #[test]
+    fn memory_is_bounded_and_comes_back() {
+        let mut now = Instant::now();
+        let mut limiter = Limiter::new(now);
+        for source in 0..100_000 {
+            limiter.admit(v4(source), now);
+        }
+        assert_eq!(limiter.sources.buckets.len(), SOURCES);
+
+        now += Duration::from_secs(5);
+        assert!(limiter.admit(v4(0x0a00_0001), now));
+        assert!(limiter.sources.buckets.len() < 10);
+    }
+}

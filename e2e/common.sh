@@ -1,0 +1,43 @@
+# Sourced by demo, test, bench and .ci/run: where we are, and what the machine lacks.
+# shellcheck shell=bash
+
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+export HAWSER_BIN_DIR=${HAWSER_BIN_DIR:-$(realpath -m "${CARGO_TARGET_DIR:-target}")/release}
+[ -d "$HOME/.cargo/bin" ] && PATH=$HOME/.cargo/bin:$PATH
+
+say() { printf '==> %s\n' "$*" >&2; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# as_root: everything here makes network namespaces.
+as_root() {
+    [ "$(id -u)" = 0 ] || die "needs root: it makes network namespaces"
+}
+
+# need PROGRAM:PACKAGE…  installs the Debian packages of programs that are missing.
+need() {
+    local pair missing=()
+    for pair in "$@"; do
+        command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    say "installing ${missing[*]}"
+    command -v apt-get >/dev/null || die "please install ${missing[*]}"
+    apt-get update -q >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "${missing[@]}" >&2
+}
+
+need_rust() {
+    command -v cargo >/dev/null || die "needs a Rust toolchain: https://rustup.rs"
+    need cc:gcc ld:binutils make:make
+}
+
+# need_peer PROGRAM CRATE VERSION  builds a peer that Debian does not carry, once.
+need_peer() {
+    local root=$HOME/.cache/hawser-peers
+    [ -x "$root/bin/$1" ] && return
+    say "building $1 $3 (kept in $root)"
+    env -u CARGO_TARGET_DIR cargo install -q --locked --root "$root" "$2@$3" >&2 ||
+        { say "$1 could not be built"; return 1; }
+}

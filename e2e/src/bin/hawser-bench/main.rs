@@ -1,0 +1,104 @@
+//! Ours beside the peers, in one run: round-robin, cubic, medians.
+//!
+//! ```text
+//!   for each round: for each contender:
+//!     two namespaces and a cable → the contender between them → iperf3, ping → away with it
+//! ```
+//! Both ends, both tunnels and iperf3 share this machine's cores, so figures compare contenders;
+//! they do not say what a link between two machines would carry.
+
+mod contender;
+mod figures;
+mod machines;
+mod measure;
+mod nebula;
+mod wireguard;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Parser;
+
+use contender::{Contender, contenders};
+use figures::{Figures, Row};
+
+/// Measure Hawser and its peers side by side
+#[derive(Parser)]
+#[command(name = "e2e/bench")]
+struct Args {
+    /// Write the rows to this file as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// How often every contender is measured; the medians are printed
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    rounds: u8,
+    /// How long each single measurement takes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..))]
+    secs: u8,
+    /// Only these contenders
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    only: Vec<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Args {
+        json,
+        rounds,
+        secs,
+        only,
+    } = Args::parse();
+    let (mut chosen, missing) = choose(&only)?;
+    for round in 1..=rounds {
+        for (contender, figures) in &mut chosen {
+            eprintln!("round {round}/{rounds}  {}", contender.name);
+            match measure::measure(contender, Duration::from_secs(secs.into())) {
+                Ok(measured) => figures.push(measured),
+                Err(error) => eprintln!("  {}: {error:#}", contender.name),
+            }
+        }
+    }
+    let rows: Vec<Row> = chosen
+        .iter()
+        .filter_map(|(contender, all)| Row::median(contender.name, all))
+        .collect();
+    figures::print(&rows, &missing);
+    if let Some(path) = json {
+        let text = serde_json::to_string_pretty(&figures::document(&rows, &missing))?;
+        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+    }
+    anyhow::ensure!(
+        rows.len() == chosen.len(),
+        "some contenders gave no figures"
+    );
+    Ok(())
+}
+
+type Chosen = Vec<(Contender, Vec<Figures>)>;
+
+/// Those asked for that are installed, and the names of those that are not.
+fn choose(only: &[String]) -> anyhow::Result<(Chosen, Vec<String>)> {
+    let all = contenders();
+    for name in only {
+        let known = all.iter().any(|contender| contender.name == name);
+        let names: Vec<_> = all.iter().map(|contender| contender.name).collect();
+        anyhow::ensure!(known, "there is no {name}; there are {}", names.join(", "));
+    }
+    let wanted =
+        |contender: &Contender| only.is_empty() || only.iter().any(|name| name == contender.name);
+    let (present, absent): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(wanted)
+        .partition(Contender::is_installed);
+    let missing = absent
+        .iter()
+        .map(|contender| contender.name.to_owned())
+        .collect();
+    Ok((
+        present
+            .into_iter()
+            .map(|contender| (contender, Vec::new()))
+            .collect(),
+        missing,
+    ))
+}

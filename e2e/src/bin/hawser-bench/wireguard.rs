@@ -1,0 +1,148 @@
+//! Everything that speaks WireGuard: peers configured by `wg`, and Hawser's agent in file mode.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use e2e::lab::{Process, eventually};
+
+use crate::contender::Running;
+use crate::machines::{Machine, Machines};
+
+const PORT: u16 = 51820;
+const MTU: u32 = 1420;
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// One end: its device (the control socket lies in a directory that all namespaces share, so the
+/// name is unique on the machine) and its public key.
+struct End<'a> {
+    machine: &'a Machine,
+    device: String,
+    public: String,
+}
+
+pub(crate) fn start(machines: &Machines, program: &str, flags: &[&str]) -> anyhow::Result<Running> {
+    let mut processes = Vec::new();
+    let mut ends = Vec::new();
+    for (machine, letter) in [(&machines.a, 'a'), (&machines.b, 'b')] {
+        let device = format!("hwb{}{letter}", std::process::id());
+        processes.push(machine.command(program).args(flags).arg(&device).spawn()?);
+        let public = configure(machine, &device)?;
+        ends.push(End {
+            machine,
+            device,
+            public,
+        });
+    }
+    for (own, other) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
+        connect(own, other)?;
+    }
+    Ok(Running {
+        target: machines.b.inner.into(),
+        _processes: processes,
+    })
+}
+
+/// Waits for the device, gives it a key and a port.
+fn configure(machine: &Machine, device: &str) -> anyhow::Result<String> {
+    let ready = || {
+        machine
+            .command("wg")
+            .args(["show", device])
+            .output()
+            .is_ok_and(|out| out.status.success())
+    };
+    eventually(&format!("the device {device}"), LIMIT, ready)?;
+    let private = machine.command("wg").arg("genkey").stdout()?;
+    let public = machine
+        .command("wg")
+        .arg("pubkey")
+        .input(private.as_str())
+        .stdout()?;
+    let file = machine.dir.join("key");
+    std::fs::write(&file, private).context("writing a key")?;
+    let port = PORT.to_string();
+    let set = machine
+        .command("wg")
+        .args(["set", device, "listen-port", &port, "private-key"]);
+    set.arg(&file).stdout()?;
+    let (name, inner) = (device.to_owned(), machine.inner);
+    machine.namespace.netlink(async move |net| {
+        net.add_address(&name, inner, 24).await?;
+        net.mtu(&name, MTU).await?;
+        net.up(&name).await
+    })?;
+    Ok(public.trim().to_owned())
+}
+
+fn connect(own: &End<'_>, other: &End<'_>) -> anyhow::Result<()> {
+    let endpoint = format!("{}:{PORT}", other.machine.address);
+    let allowed = format!("{}/32", other.machine.inner);
+    let set = own
+        .machine
+        .command("wg")
+        .args(["set", &own.device, "peer", &other.public]);
+    set.args(["endpoint", &endpoint, "allowed-ips", &allowed])
+        .stdout()?;
+    Ok(())
+}
+
+const MESH: &str = "\
+apiVersion: hawser.dev/v1alpha1
+kind: Mesh
+metadata: {name: default}
+spec:
+  pools: [{cidr: 10.42.0.0/16, nodePrefixLength: 24}]
+";
+
+fn mesh_node(name: &str, number: u8, machine: &Machine, public: &str) -> String {
+    let address = machine.address;
+    format!(
+        "---
+apiVersion: hawser.dev/v1alpha1
+kind: MeshNode
+metadata: {{name: {name}}}
+spec: {{subnets: [10.42.{number}.0/24], keyEpoch: 1}}
+status:
+  publicKeys: [{{epoch: 1, publicKey: \"{public}\"}}]
+  endpoints: [\"{address}:{PORT}\"]
+"
+    )
+}
+
+/// Two agents in file mode; the far end is the other's own address in the mesh.
+pub(crate) fn start_hawser(machines: &Machines, flags: &[&str]) -> anyhow::Result<Running> {
+    let ends = [("bench-a", &machines.a, 1), ("bench-b", &machines.b, 2)];
+    let mut view = MESH.to_owned();
+    for (name, machine, number) in ends {
+        let keygen = machine.command("hawser-agent").arg("keygen").arg("--state");
+        let public = keygen.arg(machine.dir.join("state")).stdout()?;
+        view.push_str(&mesh_node(name, number, machine, public.trim()));
+    }
+    let mut processes = Vec::new();
+    for (name, machine, _) in ends {
+        processes.push(start_agent(name, machine, &view, flags)?);
+    }
+    Ok(Running {
+        target: [10, 42, 2, 1].into(),
+        _processes: processes,
+    })
+}
+
+fn start_agent(
+    name: &str,
+    machine: &Machine,
+    view: &str,
+    flags: &[&str],
+) -> anyhow::Result<Process> {
+    let file = machine.dir.join("view.yaml");
+    std::fs::write(&file, view).context("writing the view")?;
+    let command = machine
+        .command("hawser-agent")
+        .args(["run", "--node", name, "--state"]);
+    let command = command.arg(machine.dir.join("state"));
+    let source = format!("file:{}", file.display());
+    command
+        .args(["--source", &source, "--interface", "eth0"])
+        .args(flags)
+        .spawn()
+}

@@ -1,0 +1,148 @@
+//! The controller's machine: the program, its API, and what an operator does there.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::api::{Api, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+use crate::lab::{Lab, Node, Process, until};
+use crate::oracle::POOLS;
+
+const PORT: u16 = 6443;
+
+pub struct Controller {
+    process: Option<Process>,
+    node: Node,
+    dir: PathBuf,
+}
+
+impl Controller {
+    pub fn new(lab: &Lab) -> anyhow::Result<Self> {
+        let node = lab.node("control")?;
+        let dir = node.dir().join("api");
+        Ok(Self {
+            process: None,
+            node,
+            dir,
+        })
+    }
+
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    pub fn process(&self) -> Option<&Process> {
+        self.process.as_ref()
+    }
+
+    /// The kubeconfig of the operator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("admin.kubeconfig")
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::new(self.node.address().v4.into(), PORT)
+    }
+
+    /// Starts the program and waits until it answers.
+    pub fn start(&mut self) -> anyhow::Result<Duration> {
+        let command = self.node.command("hawser-controller");
+        let command = command.arg("--embedded").arg(&self.dir);
+        let process = command
+            .arg("--listen")
+            .arg(self.address().to_string())
+            .spawn()?;
+        self.process = Some(process);
+        let answers = until(Duration::from_secs(20), || {
+            self.api(async |client| Ok(client.apiserver_version().await?))
+                .ok()
+        });
+        let last_words = || {
+            self.process
+                .as_ref()
+                .map(Process::last_words)
+                .unwrap_or_default()
+        };
+        let (_, took) = answers.with_context(|| format!("no API: {}", last_words()))?;
+        Ok(took)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Speaks to the API as the operator.
+    pub fn api<T, F>(&self, work: F) -> anyhow::Result<T>
+    where
+        T: Send + 'static,
+        F: AsyncFnOnce(Client) -> anyhow::Result<T> + Send + 'static,
+    {
+        let path = self.kubeconfig();
+        self.node.namespace().block_on(async move || {
+            let file = Kubeconfig::read_from(&path).context("reading the kubeconfig")?;
+            let options = KubeConfigOptions::default();
+            let mut config = Config::from_custom_kubeconfig(file, &options)
+                .await
+                .context("understanding the kubeconfig")?;
+            config.connect_timeout = Some(Duration::from_secs(2));
+            work(Client::try_from(config).context("making a client")?).await
+        })
+    }
+
+    /// Creates the Mesh that every test and the demo use, if there is none yet.
+    pub fn create_mesh(&self) -> anyhow::Result<()> {
+        let pool = |cidr: &str, length| api::Pool {
+            cidr: cidr.to_owned(),
+            node_prefix_length: length,
+        };
+        let spec = api::MeshSpec {
+            pools: vec![pool(POOLS[0], 24), pool(POOLS[1], 64)],
+            backend: api::Backend::Wireguard,
+            encryption: api::Encryption::Required,
+            mtu: None,
+            service_cidrs: Vec::new(),
+        };
+        let mesh = api::Mesh::new(api::MESH, spec);
+        let made = self.api(async move |client| {
+            match Api::<api::Mesh>::all(client)
+                .create(&PostParams::default(), &mesh)
+                .await
+            {
+                Err(kube::Error::Api(refusal)) if refusal.code == 409 => Ok(()),
+                other => Ok(other.map(drop)?),
+            }
+        });
+        made.context("creating the Mesh")
+    }
+
+    /// `hawser nodes add`: the node's kubeconfig.
+    pub fn add_node(&self, name: &str) -> anyhow::Result<PathBuf> {
+        let file = self.node.dir().join(format!("{name}.kubeconfig"));
+        let add = self
+            .hawser()
+            .args(["nodes", "add", name, "--out"])
+            .arg(&file);
+        add.stdout().with_context(|| format!("adding {name}"))?;
+        Ok(file)
+    }
+
+    /// The CLI on this machine, as the operator.
+    pub fn hawser(&self) -> crate::lab::Command {
+        self.node
+            .command("hawser")
+            .env("KUBECONFIG", self.kubeconfig())
+    }
+
+    /// All MeshNodes.
+    pub fn nodes(&self) -> anyhow::Result<Vec<api::MeshNode>> {
+        self.api(async |client| {
+            let all = Api::<api::MeshNode>::all(client);
+            Ok(all.list(&kube::api::ListParams::default()).await?.items)
+        })
+    }
+}

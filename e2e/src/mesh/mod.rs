@@ -1,0 +1,96 @@
+//! A whole mesh in a lab: the controller with its embedded API, agents, pods; real programs only.
+//!
+//! ```text
+//!   Mesh ── Controller   hawser-controller --embedded, `hawser nodes add`
+//!        └─ Member …     hawser-agent run --source kube:FILE
+//!            └─ Pod …    hawser-cni ADD
+//! ```
+
+mod controller;
+mod local_api;
+mod member;
+mod pod;
+mod reach;
+
+use std::time::Duration;
+
+pub use controller::Controller;
+pub use member::Member;
+pub use pod::Pod;
+pub use reach::{Reach, every_pair};
+
+use crate::lab::Lab;
+
+/// How long the first convergence may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Mesh {
+    // programs end before the namespaces they live in
+    pub members: Vec<Member>,
+    pub controller: Controller,
+    pub lab: Lab,
+}
+
+impl Mesh {
+    /// A controller and `nodes` agents, started and ready to take pods.
+    pub fn start(prefix: &str, nodes: usize) -> anyhow::Result<Self> {
+        let mut mesh = Self::prepare(prefix, nodes, &mut |_| {})?;
+        for member in &mut mesh.members {
+            member.start_agent()?;
+        }
+        mesh.wait_until_ready()?;
+        Ok(mesh)
+    }
+
+    /// Everything but the agents; `say` hears what is being done.
+    pub fn prepare(prefix: &str, nodes: usize, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+        let lab = Lab::new(prefix)?;
+        say("starting the controller with its embedded API");
+        let mut controller = Controller::new(&lab)?;
+        controller.start()?;
+        controller.create_mesh()?;
+        say(&format!("adding {nodes} nodes"));
+        let members = (1..=nodes)
+            .map(|number| {
+                let name = format!("node-{number}");
+                let kubeconfig = controller.add_node(&name)?;
+                Ok(Member::new(lab.node(&name)?, kubeconfig))
+            })
+            .collect::<anyhow::Result<_>>()?;
+        Ok(Self {
+            members,
+            controller,
+            lab,
+        })
+    }
+
+    /// Waits until every agent has told its CNI plugin what it may give out.
+    pub fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        for member in &mut self.members {
+            member.wait_until_ready(PATIENCE)?;
+        }
+        Ok(())
+    }
+
+    /// `count` pods on each node.
+    pub fn add_pods(&mut self, count: usize) -> anyhow::Result<()> {
+        for member in &mut self.members {
+            for letter in ('a'..='z').take(count) {
+                member.add_pod(&self.lab, &letter.to_string())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub fn pods(&self) -> Vec<&Pod> {
+        self.members
+            .iter()
+            .flat_map(|member| &member.pods)
+            .collect()
+    }
+
+    /// Echo requests with `marker` between every ordered pair of pods, each family.
+    pub fn reach(&self, marker: &[u8], limit: Duration) -> Reach {
+        every_pair(&self.pods(), marker, limit)
+    }
+}

@@ -1,0 +1,11 @@
+//! Tests in network namespaces: real packets, real programs, seconds. They need root.
+//!
+//! One binary, one file an area in `netns/`. Hawser's programs come from `HAWSER_BIN_DIR` or the
+//! release build.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
+#[path = "netns/lab.rs"]
+mod lab;
+#[path = "netns/mesh.rs"]
+mod mesh;
