@@ -251,7 +251,7 @@ async fn connection(app: Arc<App>, authority: Arc<Authority>, stream: TcpStream)
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        _ = closing.wait_for(|closing| *closing) => {
+        () = async { drop(closing.wait_for(|closing| *closing).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -10,7 +10,7 @@ mod route;
 mod selection;
 mod watch;
 
-pub(crate) use body::{Answer, Body};
+pub(crate) use body::Answer;
 pub(crate) use query::dry_run;
 
 use crate::auth::{Identity, Session, Tokens};
@@ -21,7 +21,6 @@ use http::{HeaderMap, Method, Request, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use negotiate::Shape;
-use query::Query;
 use route::{Route, route};
 use std::convert::Infallible;
 use std::sync::Arc;
