@@ -7,6 +7,8 @@
 
 #[path = "netns/demo.rs"]
 mod demo;
+#[path = "netns/interop.rs"]
+mod interop;
 #[path = "netns/lab.rs"]
 mod lab;
 #[path = "netns/mesh.rs"]
