@@ -59,14 +59,12 @@ impl Step {
         match (self, value) {
             (Step::Member(name), Value::Object(members)) => members.get(name).into_iter().collect(),
             (Step::Item(index), Value::Array(items)) => {
-                let index = if *index < 0 {
-                    *index + items.len() as i64
-                } else {
-                    *index
+                let from_end = |back: u64| items.len().checked_sub(usize::try_from(back).ok()?);
+                let index = match usize::try_from(*index) {
+                    Ok(index) => Some(index),
+                    Err(_) => from_end(index.unsigned_abs()),
                 };
-                let item = usize::try_from(index)
-                    .ok()
-                    .and_then(|index| items.get(index));
+                let item = index.and_then(|index| items.get(index));
                 item.into_iter().collect()
             }
             (Step::All, Value::Array(items)) => items.iter().collect(),

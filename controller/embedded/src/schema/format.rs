@@ -3,8 +3,10 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use regex::Regex;
 use serde_json::Number;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::LazyLock;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
@@ -49,6 +51,12 @@ pub(super) const UNCHECKED: &[&str] = &[
     "uint8", "uint16", "uint32", "uint64", "uint", "int8", "int16", "int",
 ];
 
+/// jiff takes more than RFC 3339 does: a space for the T, a zone's name in brackets.
+static RFC_3339: LazyLock<Regex> = LazyLock::new(|| {
+    let shape = r"^\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(\.\d+)?([Zz]|[+-]\d{2}:\d{2})$";
+    Regex::new(shape).expect("the pattern is a constant and a test runs it")
+});
+
 impl Format {
     pub(super) fn named(name: &str) -> Option<Format> {
         ALL.iter()
@@ -65,7 +73,7 @@ impl Format {
     /// Whether text has this format; formats of numbers say nothing about text.
     pub(super) fn holds(self, text: &str) -> bool {
         match self {
-            Format::DateTime => text.parse::<jiff::Timestamp>().is_ok() && text.len() >= 20,
+            Format::DateTime => RFC_3339.is_match(text) && text.parse::<jiff::Timestamp>().is_ok(),
             Format::Date => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
             Format::Duration => is_duration(text),
             Format::Ipv4 => text.parse::<Ipv4Addr>().is_ok(),
