@@ -28,6 +28,9 @@ mod rest;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use ipnet::IpNet;
 
 pub use plan::{NodeVerdict, Plan, Write, may_release, plan};
@@ -45,10 +48,10 @@ pub struct View {
 }
 
 /// A node as allocation sees it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
-    pub name: String,
-    pub uid: String,
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
     /// `spec.subnets`, as far as it can be read.
     pub subnets: Vec<IpNet>,
     /// Whether `spec.subnets` is written exactly so.
@@ -56,7 +59,7 @@ pub struct Node {
     /// What its agent says it uses.
     pub in_force: Vec<IpNet>,
     /// The node's own addresses on the underlay.
-    pub underlay: Vec<std::net::IpAddr>,
+    pub underlay: Vec<IpAddr>,
     pub revoked: bool,
 }
 
@@ -83,6 +86,6 @@ pub enum State {
 /// A node, told apart from a later one of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
-    pub node: String,
-    pub uid: String,
+    pub node: Arc<str>,
+    pub uid: Arc<str>,
 }

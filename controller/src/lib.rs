@@ -1,8 +1,16 @@
-//! Gives each node its subnets, judges what nodes publish, runs key rotations.
+//! Gives each node its subnets and judges what nodes publish.
 //!
-//! Decisions are pure functions ([`allocate`]); the rest reads the API, asks them, and writes.
+//! Decisions are pure functions ([`allocate`], [`admit`]); [`reconcile`] reads the API, asks them,
+//! and writes. Start with [`allocate`]: it says why a subnet has one owner.
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod admit;
 pub mod allocate;
+pub mod args;
+pub mod embed;
+pub mod lease;
+pub mod metrics;
+pub mod reconcile;
+pub mod run;

@@ -11,11 +11,15 @@
 
 mod attachment;
 mod durable;
+mod kernel;
 mod node_file;
+mod plugin;
+mod protocol;
 mod reservations;
 mod subnet;
 
 pub use attachment::{Attachment, POD_DEVICE_PREFIX, PodRecord};
 pub use node_file::{NodeFile, NodeFileError};
+pub use plugin::{Answer, call};
 pub use reservations::{InUse, Reservation, Reservations, ReserveError};
 pub use subnet::node_address;

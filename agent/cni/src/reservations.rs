@@ -121,6 +121,11 @@ impl<D: Disk> Reservations<D> {
         self.hold_name(&who.host_device(), true)
     }
 
+    /// The same, but None also while somebody else works on it.
+    pub fn try_hold(&self, who: &Attachment) -> io::Result<Option<Reservation<D::Hold>>> {
+        self.hold_name(&who.host_device(), false)
+    }
+
     /// Frees what a held record reserved.
     pub fn release(&self, reservation: Reservation<D::Hold>) -> io::Result<()> {
         {

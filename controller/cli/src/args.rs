@@ -261,9 +261,9 @@ pub struct Wire {
     /// Also write the checks as JUnit XML
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub junit: Option<PathBuf>,
-    /// The tunnel device
-    #[arg(long, default_value = "hawser0", value_name = "DEVICE")]
-    pub tun: String,
+    /// The tunnel device; else the one that the agent made
+    #[arg(long, value_name = "DEVICE")]
+    pub tun: Option<String>,
     /// The devices to watch; else all but loopback, the tunnel and the pods' devices
     #[arg(long, value_name = "DEVICE")]
     pub underlay: Vec<String>,

@@ -128,7 +128,7 @@ pub(crate) fn state() -> State {
             {"prefix": "fd42:0:0:2::/64", "peer": "node-2"},
             {"prefix": "10.42.1.200/32", "peer": "laptop"},
         ],
-        "guard": {"routes": true, "nft": true, "blocked": 17},
+        "guard": {"routes": true, "nft": true, "blockedPackets": 17},
         "discards": {"NoRoute": 3, "Replayed": 0},
     }))
     .unwrap()

@@ -14,9 +14,9 @@ pub struct State {
     pub node: String,
     pub version: String,
     pub engine: String,
-    pub backend: Option<String>,
     pub mtu: Option<u16>,
-    pub listen_port: Option<u16>,
+    /// Of this node's own key.
+    pub epoch: Option<u32>,
     pub view: View,
     pub peers: Vec<Peer>,
     pub routes: Vec<Route>,
@@ -39,6 +39,8 @@ pub struct Peer {
     pub endpoint: Option<String>,
     pub epoch: Option<u32>,
     pub last_handshake: Option<Timestamp>,
+    /// As the agent judges it; else it is judged by the handshake's age.
+    pub up: Option<bool>,
     pub rx_bytes: u64,
     pub tx_bytes: u64,
     pub rtt_seconds: Option<f64>,
@@ -61,11 +63,12 @@ pub struct Route {
 
 /// Whether what keeps clear packets off the wire is in place.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Guard {
     pub routes: bool,
     pub nft: bool,
-    pub blocked: Option<u64>,
+    /// Packets that would have left in clear.
+    pub blocked_packets: Option<u64>,
 }
 
 impl Guard {
@@ -86,7 +89,9 @@ impl Peer {
 
     /// A tunnel is up while the session of its last handshake is.
     pub fn is_up(&self, now: Timestamp) -> bool {
-        self.last_handshake
-            .is_some_and(|then| now.duration_since(then).as_secs() <= Self::STALE_SECONDS)
+        self.up.unwrap_or_else(|| {
+            self.last_handshake
+                .is_some_and(|then| now.duration_since(then).as_secs() <= Self::STALE_SECONDS)
+        })
     }
 }

@@ -219,8 +219,11 @@ impl Server {
         outcome
     }
 
-    /// Keeps the token of an earlier start if it still works.
-    async fn write_kubeconfig(&self, address: SocketAddr) -> Result<(), ServeError> {
+    /// Writes the admin's kubeconfig for a listener at `address`. `serve` does so too; whoever
+    /// wants to connect as soon as the listener stands calls it first.
+    ///
+    /// The token of an earlier start is kept if it still works.
+    pub async fn write_kubeconfig(&self, address: SocketAddr) -> Result<(), ServeError> {
         let path = self.kubeconfig();
         let tokens = Tokens(&self.app.store);
         let earlier = std::fs::read_to_string(&path).ok();

@@ -1,6 +1,8 @@
 //! The next writes, and what to tell each node.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -40,10 +42,7 @@ pub enum NodeVerdict {
     /// No pool of this family has a free block. `resting`: some will come free by themselves.
     Exhausted { family: Family, resting: bool },
     /// The pool's range holds the node's own address on the underlay.
-    PoolCoversNode {
-        pool: IpNet,
-        address: std::net::IpAddr,
-    },
+    PoolCoversNode { pool: IpNet, address: IpAddr },
     /// There is no usable pool, and the node has no subnet.
     NoPools,
     /// Nothing new is given out since the restore.
@@ -57,7 +56,7 @@ pub enum NodeVerdict {
 pub struct Plan {
     pub writes: Vec<Write>,
     /// By the node's name.
-    pub verdicts: BTreeMap<String, NodeVerdict>,
+    pub verdicts: BTreeMap<Arc<str>, NodeVerdict>,
     /// Bound subnets that no usable pool would give out now.
     pub outside: Vec<IpNet>,
 }
@@ -139,7 +138,7 @@ impl<'a> Planner<'a> {
 
     /// Claims whose owner is not in the view.
     fn release_the_orphans(&self) -> Vec<Write> {
-        let alive: BTreeSet<&str> = self.view.nodes.iter().map(|n| n.uid.as_str()).collect();
+        let alive: BTreeSet<&str> = self.view.nodes.iter().map(|n| &*n.uid).collect();
         let mut orphans: Vec<Write> = (self.bound.iter())
             .filter(|(uid, _)| !alive.contains(*uid))
             .flat_map(|(_, claims)| claims.iter().filter_map(|claim| release(claim)))
@@ -152,11 +151,7 @@ impl<'a> Planner<'a> {
     fn settle(&mut self, index: usize, writes: &mut Vec<Write>) -> NodeVerdict {
         let view = self.view;
         let node = &view.nodes[index];
-        let mine = self
-            .bound
-            .get(node.uid.as_str())
-            .cloned()
-            .unwrap_or_default();
+        let mine = self.bound.get(&*node.uid).cloned().unwrap_or_default();
         let kept = self.keep(index, &mine);
         let published = node.tidy && node.subnets == kept;
         if published {
@@ -280,7 +275,7 @@ impl<'a> Planner<'a> {
             .filter(|(_, pool)| !node.underlay.iter().any(|address| pool.covers(address)))
     }
 
-    fn covered(&self, node: &Node, family: Family) -> Option<(IpNet, std::net::IpAddr)> {
+    fn covered(&self, node: &Node, family: Family) -> Option<(IpNet, IpAddr)> {
         (self.view.pools.iter())
             .filter(|pool| pool.family() == family)
             .find_map(|pool| {
@@ -348,7 +343,7 @@ pub fn may_release(subnet: &IpNet, owner: &Owner, now: Option<(&str, &[IpNet])>)
     let Some((uid, subnets)) = now else {
         return true;
     };
-    uid != owner.uid
+    *uid != *owner.uid
         || (!subnets.contains(subnet)
             && subnets
                 .iter()

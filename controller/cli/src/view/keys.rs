@@ -126,6 +126,10 @@ mod tests {
         let text = status(&fixture::nodes(), &[]).render(Format::Table);
 
         insta::assert_snapshot!(text, @r"
+        NAME    EPOCH  FINGERPRINT          OTHERS  ROTATION
+        node-1  1      72cd:6e84:22c4:07fb  <none>  <none>
+        node-2  1      7587:7bb4:1d39:3b5f  <none>  <none>
+        node-3  1      <pending>            <none>  <none>
         ");
     }
 

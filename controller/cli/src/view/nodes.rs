@@ -248,6 +248,10 @@ mod tests {
         let text = list(&fixture::nodes(), fixture::now()).render(Format::Table);
 
         insta::assert_snapshot!(text, @r"
+        NAME    READY  SITE    SUBNET                        PEERS      EPOCH  AGE
+        node-1  True   aws     10.42.1.0/24,fd42:0:0:1::/64  1/2        1      3d4h
+        node-2  True   <none>  10.42.2.0/24,fd42:0:0:2::/64  1/2        1      3d4h
+        node-3  False  <none>  <pending>                     <unknown>  1      3d4h
         ");
         assert!(text.lines().all(|line| line.len() <= 80));
     }
@@ -257,6 +261,10 @@ mod tests {
         let text = list(&fixture::nodes(), fixture::now()).render(Format::Wide);
 
         insta::assert_snapshot!(text, @r"
+        NAME    READY  SITE    SUBNET                        PEERS      EPOCH  AGE   ENDPOINT        NAT     MTU        VERSION    REASON
+        node-1  True   aws     10.42.1.0/24,fd42:0:0:1::/64  1/2        1      3d4h  10.0.0.1:51820  <none>  1420       0.1.0      TunnelsUp
+        node-2  True   <none>  10.42.2.0/24,fd42:0:0:2::/64  1/2        1      3d4h  10.0.0.2:51820  <none>  1420       0.1.0      TunnelsUp
+        node-3  False  <none>  <pending>                     <unknown>  1      3d4h  <pending>       <none>  <unknown>  <unknown>  NoSubnet
         ");
     }
 
@@ -276,6 +284,26 @@ mod tests {
         let text = show(&fixture::nodes()[0], Some(&claims), fixture::now()).render(Format::Table);
 
         insta::assert_snapshot!(text, @r"
+        Name       node-1
+        Ready      True
+        Site       aws
+        Subnets    10.42.1.0/24,fd42:0:0:1::/64
+        Addresses  10.42.1.1,fd42:0:0:1::1
+        Endpoints  10.0.0.1:51820
+        NAT        <none>
+        Peers      1/2
+        Epoch      1
+        Keys       1=72cd:6e84:22c4:07fb
+        MTU        1420
+        Version    0.1.0
+        Age        3d4h
+
+        Claims
+          10.42.1.0/24     Bound  generation 3
+          fd42:0:0:1::/64  Bound  generation 3
+
+        Conditions
+          Ready  True  TunnelsUp  60m
         ");
     }
 

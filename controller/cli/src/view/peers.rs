@@ -245,6 +245,9 @@ mod tests {
         let text = list(&fixture::state(), fixture::now()).render(Format::Table);
 
         insta::assert_snapshot!(text, @r"
+        NAME    SITE  SUBNET          PATH     HANDSHAKE  RTT    RX      TX      EPOCH
+        node-2  -     10.42.2.0/24    direct   34s        0.4ms  1.2GiB  880MiB  1
+        laptop  -     10.42.1.200/32  waiting  never      -      0       0       -
         ");
         assert!(text.lines().all(|line| line.len() <= 80));
     }
@@ -273,6 +276,20 @@ mod tests {
         let text = show(&state, &state.peers[0], fixture::now()).render(Format::Table);
 
         insta::assert_snapshot!(text, @r"
+        Name        node-2
+        Seen by     node-1
+        Tunnel      up
+        Site        <none>
+        Subnets     10.42.2.0/24,fd42:0:0:2::/64
+        Path        direct
+        Endpoint    10.0.0.2:51820
+        Handshake   34s
+        Epoch       1
+        Round trip  0.4ms
+        MTU         1420
+        Received    1.2GiB
+        Sent        880MiB
+        Last drop   <none>
         ");
     }
 
@@ -284,6 +301,15 @@ mod tests {
         let configuration = configuration("laptop", &fixture::nodes(), &[laptop]).unwrap();
 
         insta::assert_snapshot!(configuration.print().render(Format::Table), @r"
+        [Interface]
+        # PrivateKey = (hidden)
+
+        # laptop
+        [Peer]
+        PublicKey = CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=
+        # PresharedKey = (hidden)
+        AllowedIPs = 10.42.1.200/32
+        PersistentKeepalive = 25
         ");
     }
 

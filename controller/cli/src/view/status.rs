@@ -136,7 +136,7 @@ impl Status {
             clear: state.map(|state| Clear {
                 guard_routes: state.guard.routes,
                 guard_nft: state.guard.nft,
-                blocked: state.guard.blocked,
+                blocked: state.guard.blocked_packets,
             }),
             problems: problems::find(known, now),
         }
@@ -254,8 +254,10 @@ fn tunnels(state: &State, now: Timestamp) -> Tunnels {
         seen_by: state.node.clone(),
         up: up.len(),
         total: state.peers.len(),
+        // Who cannot be called is asleep and not stale.
         stale: down
             .iter()
+            .filter(|peer| peer.endpoint.is_some())
             .map(|peer| format!("{} ({})", peer.name, peers::handshake(peer, now)))
             .collect(),
     }

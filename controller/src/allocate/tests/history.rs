@@ -1,6 +1,7 @@
 //! Many small random histories: two controllers at once, crashes between any two writes, stalled
 //! and stale reads, clocks that jump, pools edited, nodes deleted and made again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::{Fault, Read, Server};
@@ -163,7 +164,7 @@ impl World {
                     self.server.now += Duration::from_secs(seconds);
                 }
                 1 | 2 => self.change_a_node(),
-                3 if self.dice.one_in(2) => self.server.pools = pools(&mut self.dice),
+                3 if self.dice.one_in(2) => self.server.pools = Arc::new(pools(&mut self.dice)),
                 4 => self.remember(),
                 5 => self.disturb(),
                 _ => {
@@ -262,7 +263,7 @@ fn run(seed: u64, fault: Fault) -> Result<(), String> {
     let mut world = World::new(seed, fault);
     world.chaos()?;
     // Four blocks that nobody can hold in another shape: exactly enough.
-    world.server.pools = vec![pool("10.9.0.0/30", 32), pool("fd09::/62", 64)];
+    world.server.pools = Arc::new(vec![pool("10.9.0.0/30", 32), pool("fd09::/62", 64)]);
     for controller in &mut world.controllers {
         controller.queue.clear();
         controller.has_nodes = false;

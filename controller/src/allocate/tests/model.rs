@@ -4,6 +4,7 @@
 //! one rule of the controller, to show that the oracles would notice.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -40,31 +41,31 @@ pub(super) struct StoredClaim {
 #[derive(Clone, Debug)]
 pub(super) struct StoredNode {
     pub(super) version: u64,
-    pub(super) uid: String,
+    pub(super) uid: Arc<str>,
     pub(super) subnets: Vec<IpNet>,
 }
 
-pub(super) type Nodes = BTreeMap<String, StoredNode>;
+pub(super) type Nodes = BTreeMap<Arc<str>, StoredNode>;
 pub(super) type Claims = BTreeMap<IpNet, StoredClaim>;
 
 pub(super) struct Server {
     pub(super) fault: Fault,
     pub(super) now: Duration,
-    pub(super) nodes: Nodes,
-    pub(super) claims: Claims,
-    pub(super) pools: Vec<Pool>,
+    pub(super) nodes: Arc<Nodes>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) pools: Arc<Vec<Pool>>,
     version: u64,
     uids: u64,
     /// When each block was last in a living node's spec, and whose.
-    used: BTreeMap<IpNet, (String, Duration)>,
+    used: BTreeMap<IpNet, (Arc<str>, Duration)>,
 }
 
 /// What a controller remembers of its reads: the versions that its writes depend on.
 #[derive(Clone, Default)]
 pub(super) struct Read {
-    pub(super) nodes: Nodes,
-    pub(super) claims: Claims,
-    pub(super) pools: Vec<Pool>,
+    pub(super) nodes: Arc<Nodes>,
+    pub(super) claims: Arc<Claims>,
+    pub(super) pools: Arc<Vec<Pool>>,
 }
 
 impl Server {
@@ -72,9 +73,9 @@ impl Server {
         Server {
             fault,
             now: Duration::from_secs(1000),
-            nodes: BTreeMap::new(),
-            claims: BTreeMap::new(),
-            pools,
+            nodes: Arc::default(),
+            claims: Arc::default(),
+            pools: Arc::new(pools),
             version: 0,
             uids: 0,
             used: BTreeMap::new(),
@@ -86,14 +87,14 @@ impl Server {
         self.version += 1;
         let node = StoredNode {
             version: self.version,
-            uid: format!("u{}", self.uids),
+            uid: format!("u{}", self.uids).into(),
             subnets: Vec::new(),
         };
-        self.nodes.insert(name.to_owned(), node);
+        Arc::make_mut(&mut self.nodes).insert(name.into(), node);
     }
 
     pub(super) fn remove_node(&mut self, name: &str) {
-        if let Some(node) = self.nodes.remove(name) {
+        if let Some(node) = Arc::make_mut(&mut self.nodes).remove(name) {
             self.stamp(&node);
         }
     }
@@ -135,14 +136,14 @@ impl Server {
             generation: 1,
             owner: Some(owner.clone()),
         };
-        self.claims.insert(subnet, claim);
+        Arc::make_mut(&mut self.claims).insert(subnet, claim);
     }
 
     fn update(&mut self, subnet: IpNet, read: &Read, owner: Option<&Owner>) {
         let Some(seen) = read.claims.get(&subnet) else {
             return;
         };
-        let Some(claim) = self.claims.get_mut(&subnet) else {
+        let Some(claim) = Arc::make_mut(&mut self.claims).get_mut(&subnet) else {
             return;
         };
         if claim.version != seen.version && self.fault != Fault::VersionsIgnored {
@@ -162,13 +163,13 @@ impl Server {
         may_release(
             &subnet,
             owner,
-            now.map(|node| (node.uid.as_str(), node.subnets.as_slice())),
+            now.map(|node| (&*node.uid, node.subnets.as_slice())),
         )
     }
 
     fn publish(&mut self, owner: &Owner, subnets: &[IpNet], read: &Read) -> Result<(), String> {
         let seen = read.nodes.get(&owner.node).map(|node| node.version);
-        let Some(node) = self.nodes.get_mut(&owner.node) else {
+        let Some(node) = Arc::make_mut(&mut self.nodes).get_mut(&owner.node) else {
             return Ok(());
         };
         if Some(node.version) != seen && self.fault != Fault::VersionsIgnored {
@@ -186,7 +187,7 @@ impl Server {
 
     /// Oracle: no two living nodes have overlapping subnets in their specs.
     fn one_owner_each(&self) -> Result<(), String> {
-        let all: Vec<(&String, &IpNet)> = (self.nodes.iter())
+        let all: Vec<(&Arc<str>, &IpNet)> = (self.nodes.iter())
             .flat_map(|(name, node)| node.subnets.iter().map(move |subnet| (name, subnet)))
             .collect();
         for (i, (name, subnet)) in all.iter().enumerate() {
@@ -214,13 +215,13 @@ impl Server {
 
     /// Oracle: what a spec says is claimed by that very node.
     fn claimed_as_published(&self) -> Result<(), String> {
-        for (name, node) in &self.nodes {
+        for (name, node) in self.nodes.iter() {
             for subnet in &node.subnets {
                 let owner = self
                     .claims
                     .get(subnet)
                     .and_then(|claim| claim.owner.as_ref());
-                if owner.map(|owner| owner.uid.as_str()) != Some(node.uid.as_str()) {
+                if owner.map(|owner| &owner.uid) != Some(&node.uid) {
                     return Err(format!("{name} has {subnet}, claimed by {owner:?}"));
                 }
             }
@@ -233,14 +234,16 @@ impl Read {
     /// What the planner gets to see of it.
     pub(super) fn view(&self, rests: &Rests, now: Duration) -> View {
         View {
-            pools: self.pools.clone(),
+            pools: self.pools.to_vec(),
             nodes: (self.nodes.iter())
                 .map(|(name, node)| Node {
                     name: name.clone(),
                     uid: node.uid.clone(),
                     subnets: node.subnets.clone(),
                     tidy: true,
-                    ..Node::default()
+                    in_force: Vec::new(),
+                    underlay: Vec::new(),
+                    revoked: false,
                 })
                 .collect(),
             claims: (self.claims.iter())

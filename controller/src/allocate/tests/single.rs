@@ -10,18 +10,20 @@ fn net(text: &str) -> IpNet {
 
 fn owner(name: &str) -> Owner {
     Owner {
-        node: name.to_owned(),
-        uid: format!("uid-{name}"),
+        node: name.into(),
+        uid: format!("uid-{name}").into(),
     }
 }
 
 fn node(name: &str, subnets: &[&str]) -> Node {
     Node {
-        name: name.to_owned(),
-        uid: format!("uid-{name}"),
+        name: name.into(),
+        uid: format!("uid-{name}").into(),
         subnets: subnets.iter().map(|s| net(s)).collect(),
         tidy: true,
-        ..Node::default()
+        in_force: Vec::new(),
+        underlay: Vec::new(),
+        revoked: false,
     }
 }
 
@@ -130,7 +132,7 @@ fn the_claim_of_a_node_that_is_gone_is_released() {
 #[test]
 fn a_node_made_again_under_its_name_gets_another_block() {
     let mut again = node("a", &[]);
-    again.uid = "another".to_owned();
+    again.uid = "another".into();
     let view = View {
         pools: pools(&[("10.42.0.0/16", 24)]),
         nodes: vec![again],

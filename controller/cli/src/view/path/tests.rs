@@ -47,6 +47,16 @@ fn a_whole_path_names_every_step() {
 
     assert!(answer.is_whole());
     insta::assert_snapshot!(answer.print(fixture::now()).render(Format::Table), @r"
+    From       10.42.1.7 of node-1 by 10.42.1.0/24
+    To         10.42.2.7 of node-2 by 10.42.2.0/24
+    Route      10.42.2.0/24 via node-2
+    Claim      10-42-2-0-24 generation 3
+    Key        epoch 1 7587:7bb4:1d39:3b5f
+    Carrier    wireguard 10.0.0.2:51820
+    Handshake  34s ago
+    MTU        1420
+    Last drop  NoRoute (3 on this node, any peer)
+    Path       ok
     ");
 }
 

@@ -37,6 +37,13 @@ fn a_healthy_mesh_has_no_problems() {
 
     assert!(!status.fails(FailOn::Warning));
     insta::assert_snapshot!(status.print().render(Format::Table), @r"
+    Mesh     Ready      wireguard  encryption required
+    Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
+    Nodes    2/2 ready
+    Tunnels  1/2 up     seen by node-1; 1 stale: laptop (never)
+    Keys     epoch 1
+    MTU      1420
+    Clear    guarded    routes in place, nft table in place, 17 packets blocked
     ");
 }
 
@@ -51,6 +58,19 @@ fn a_sick_mesh_says_who_and_what_to_do() {
     assert!(status.fails(FailOn::Error));
     assert!(!status.fails(FailOn::Never));
     insta::assert_snapshot!(status.print().render(Format::Table), @r"
+    Mesh     Ready      wireguard  encryption required
+    Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
+    Nodes    2/3 ready
+    Tunnels  0/2 up     seen by node-1; 2 stale: node-2 (6m12s), laptop (never)
+    Keys     epoch 1
+    MTU      1420
+    Clear    guarded    routes in place, nft table in place, 17 packets blocked
+
+    Problems (2)
+      HW1101  node-3  pool 10.42.0.0/16 is full
+              fix: hawser nodes show node-3
+      HW2104  node-2  node-1 <-> node-2: no handshake for 6m12s
+              fix: is udp open to 10.0.0.2:51820? hawser path node-1 node-2
     ");
 }
 
@@ -63,6 +83,13 @@ fn without_an_agent_the_api_still_tells() {
 
     assert!(!status.fails(FailOn::Warning));
     insta::assert_snapshot!(status.print().render(Format::Table), @r"
+    Mesh     Ready      wireguard  encryption required
+    Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
+    Nodes    2/2 ready
+    Tunnels  <unknown>  no agent was asked; run this on a node
+    Keys     epoch 1
+    MTU      1420
+    Clear    <unknown>  no agent was asked; run this on a node
     ");
 }
 

@@ -1,0 +1,16 @@
+//! What the plugin asks of Linux: veth pairs, addresses, routes, neighbours, sysctls.
+//!
+//! One blocking netlink socket a namespace and no runtime: a call lives for milliseconds. Several
+//! requests go in one datagram, since the kernel works through it and answers each.
+
+mod guard;
+mod message;
+mod namespace;
+mod netlink;
+mod sysctl;
+mod veth;
+
+pub(crate) use guard::{routed_addresses, unguarded};
+pub(crate) use namespace::{Namespace, NamespaceError};
+pub(crate) use netlink::Netlink;
+pub(crate) use veth::{CreateError, Pair, gateway};

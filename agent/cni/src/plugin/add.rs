@@ -1,0 +1,209 @@
+//! ADD: reserve, make the devices, answer. What fails half-way is taken back whole.
+
+use std::{collections::HashSet, io, net::IpAddr, path::Path};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{
+    guarded, kernel_failure, node, open_netlink, open_netns, open_reservations, reclaim,
+    state_failure, with_gateway,
+};
+use crate::{
+    Attachment, NodeFile, Reservation, Reservations, ReserveError,
+    kernel::{self, CreateError, Namespace, Netlink, Pair},
+    protocol::{AddResult, Code, Failure, NetworkConfig, Route},
+};
+
+pub(super) fn add(
+    config: &NetworkConfig,
+    who: &Attachment,
+    netns: &Path,
+) -> Result<String, Failure> {
+    if config.prev_result.is_some() {
+        let msg = "hawser-cni must be the first plugin of its chain: prevResult is not empty";
+        return Err(Failure::new(Code::InvalidConfig, msg));
+    }
+    let node = node(&config.state)?;
+    let pod = open_netns(netns)?;
+    let mut netlink = open_netlink()?;
+    guarded(&mut netlink, &node, Code::TryAgainLater)?;
+    let reservations = open_reservations(&config.state)?;
+
+    let mut adding = Adding {
+        config,
+        who,
+        node: &node,
+        reservations: &reservations,
+        netlink,
+    };
+    let addresses = adding.attach(&pod)?;
+    Ok(answer(config, who, &node, netns, &addresses))
+}
+
+struct Adding<'a> {
+    config: &'a NetworkConfig,
+    who: &'a Attachment,
+    node: &'a NodeFile,
+    reservations: &'a Reservations,
+    netlink: Netlink,
+}
+
+/// How one attempt may end without success.
+enum Setback {
+    /// A pod that no record tells of has the address; others may be free.
+    AddressInUse(Failure),
+    Final(Failure),
+}
+
+impl Adding<'_> {
+    /// Twice at most: the second time around what the kernel routes already.
+    fn attach(&mut self, pod: &Namespace) -> Result<Vec<IpAddr>, Failure> {
+        match self.attempt(pod, &HashSet::new()) {
+            Ok(addresses) => Ok(addresses),
+            Err(Setback::Final(failure)) => Err(failure),
+            Err(Setback::AddressInUse(_)) => {
+                let routed = kernel::routed_addresses(&mut self.netlink).map_err(kernel_failure)?;
+                self.attempt(pod, &routed).map_err(|setback| match setback {
+                    Setback::AddressInUse(failure) | Setback::Final(failure) => failure,
+                })
+            }
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        pod: &Namespace,
+        avoid: &HashSet<IpAddr>,
+    ) -> Result<Vec<IpAddr>, Setback> {
+        let reservation = self.reserve(avoid).map_err(Setback::Final)?;
+        let addresses = reservation
+            .record
+            .as_ref()
+            .map(|record| record.addresses.clone())
+            .unwrap_or_default();
+        let host_device = self.who.host_device();
+        let pair = Pair {
+            host_device: &host_device,
+            ifname: &self.who.ifname,
+            macs: self.who.macs(),
+            mtu: self.node.mtu,
+            addresses: &addresses,
+        };
+        match pair.create(&mut self.netlink, pod) {
+            Ok(()) => Ok(addresses),
+            Err(error) => Err(self.take_back(&host_device, reservation, error)),
+        }
+    }
+
+    fn reserve(&mut self, avoid: &HashSet<IpAddr>) -> Result<Reservation, Failure> {
+        let mut outcome = self.try_reserve(avoid);
+        match outcome {
+            Err(ReserveError::Attached { .. }) if self.is_abandoned()? => {
+                outcome = self.try_reserve(avoid);
+            }
+            Err(ReserveError::Exhausted { .. })
+                if reclaim(self.reservations, &mut self.netlink)? > 0 =>
+            {
+                outcome = self.try_reserve(avoid);
+            }
+            _ => (),
+        }
+        outcome.map_err(|error| {
+            let code = match error {
+                ReserveError::Attached { .. } => Code::Attached,
+                ReserveError::Busy | ReserveError::NoSubnet => Code::TryAgainLater,
+                ReserveError::Exhausted { .. } => Code::Exhausted,
+                ReserveError::Io(_) => Code::Io,
+            };
+            Failure::because(code, "reserving an address", &error)
+        })
+    }
+
+    fn try_reserve(&self, avoid: &HashSet<IpAddr>) -> Result<Reservation, ReserveError> {
+        self.reservations
+            .reserve(self.who, &self.config.name, &self.node.subnets, avoid)
+    }
+
+    /// A record without a device is what a killed ADD leaves. Frees it.
+    fn is_abandoned(&mut self) -> Result<bool, Failure> {
+        let held = self
+            .reservations
+            .hold(self.who)
+            .map_err(|e| state_failure(&e))?;
+        let Some(held) = held else { return Ok(true) };
+        let device = self
+            .netlink
+            .link(&self.who.host_device())
+            .map_err(kernel_failure)?;
+        if device.is_some() {
+            return Ok(false);
+        }
+        self.reservations
+            .release(held)
+            .map_err(|e| state_failure(&e))?;
+        Ok(true)
+    }
+
+    /// Deletes what this call made, frees what it reserved. The first error is the one to tell.
+    fn take_back(
+        &mut self,
+        host_device: &str,
+        reservation: Reservation,
+        error: CreateError,
+    ) -> Setback {
+        let (error, ours) = match error {
+            CreateError::Pair(error) => (error, false),
+            CreateError::Setup(error) => (error, true),
+        };
+        // While the device can't be deleted its address stays reserved: garbage collection's.
+        if !ours || self.netlink.delete(host_device).is_ok() {
+            let _ = self.reservations.release(reservation);
+        }
+        let exists = error.kind() == io::ErrorKind::AlreadyExists;
+        match (exists, ours) {
+            (true, false) => Setback::Final(Failure::because(
+                Code::Attached,
+                format!(
+                    "the interface {} exists already; DEL comes first",
+                    self.who.ifname
+                ),
+                &error,
+            )),
+            (true, true) => Setback::AddressInUse(kernel_failure(error)),
+            (false, _) => Setback::Final(kernel_failure(error)),
+        }
+    }
+}
+
+fn answer(
+    config: &NetworkConfig,
+    who: &Attachment,
+    node: &NodeFile,
+    netns: &Path,
+    addresses: &[IpAddr],
+) -> String {
+    let (host_mac, pod_mac) = who.macs();
+    let route = |address: &IpAddr| Route {
+        dst: match address {
+            IpAddr::V4(_) => IpNet::V4(Ipv4Net::default()),
+            IpAddr::V6(_) => IpNet::V6(Ipv6Net::default()),
+        },
+        gateway: kernel::gateway(*address),
+    };
+    let result = AddResult {
+        host_device: who.host_device(),
+        host_mac: shown(host_mac),
+        ifname: who.ifname.clone(),
+        pod_mac: shown(pod_mac),
+        netns: netns.display().to_string(),
+        mtu: node.mtu,
+        addresses: addresses.iter().copied().map(with_gateway).collect(),
+        routes: addresses.iter().map(route).collect(),
+        dns: config.dns.clone().unwrap_or_default(),
+    };
+    result.to_json(config.version)
+}
+
+fn shown([a, b, c, d, e, f]: [u8; 6]) -> String {
+    format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+}

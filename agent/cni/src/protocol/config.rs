@@ -1,0 +1,142 @@
+//! The network configuration on standard input.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use ipnet::IpNet;
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{Code, Dns, Failure, Version, environment::is_identifier};
+use crate::Attachment;
+
+/// What is longer was not meant for us; with it the memory of one call is bounded.
+pub(crate) const LARGEST: usize = 1 << 20;
+const DEFAULT_STATE: &str = "/var/lib/hawser";
+/// What a runtime passes where a configuration claims a capability that we don't have.
+const NOT_SUPPORTED: [&str; 4] = ["ips", "mac", "ipRanges", "infinibandGUID"];
+
+/// A configuration, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct NetworkConfig {
+    pub(crate) version: Version,
+    pub(crate) name: String,
+    pub(crate) state: PathBuf,
+    pub(crate) dns: Option<Dns>,
+    pub(crate) prev_result: Option<PrevResult>,
+    /// For GC: what is to stay.
+    pub(crate) valid: Option<Vec<Attachment>>,
+}
+
+/// What ADD has answered, perhaps changed by plugins behind us.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PrevResult {
+    #[serde(default)]
+    pub(crate) interfaces: Vec<Interface>,
+    #[serde(default)]
+    pub(crate) ips: Vec<PrevIp>,
+    #[serde(default)]
+    pub(crate) routes: Vec<PrevRoute>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) sandbox: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PrevIp {
+    pub(crate) address: IpNet,
+    pub(crate) interface: Option<usize>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PrevRoute {
+    pub(crate) dst: IpNet,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(rename = "cniVersion")]
+    version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    name: Option<String>,
+    state: Option<PathBuf>,
+    dns: Option<Dns>,
+    #[serde(rename = "prevResult")]
+    prev_result: Option<PrevResult>,
+    #[serde(rename = "runtimeConfig", default)]
+    runtime_config: BTreeMap<String, IgnoredAny>,
+    /// The specification's name, and the one that its first text had.
+    #[serde(rename = "cni.dev/valid-attachments", alias = "cni.dev/attachments")]
+    valid: Option<Vec<WireAttachment>>,
+}
+
+#[derive(Deserialize)]
+struct WireAttachment {
+    #[serde(rename = "containerID")]
+    container_id: String,
+    ifname: String,
+}
+
+impl NetworkConfig {
+    pub(crate) fn parse(input: &[u8]) -> Result<Self, Failure> {
+        let version = version_of(input)?;
+        let wire: Wire = serde_json::from_slice(input).map_err(|error| undecodable(&error))?;
+        let name = wire.name.ok_or_else(|| invalid("name is missing"))?;
+        if !is_identifier(&name) {
+            let why = "must start with a letter or digit and go on with these, '_', '.' and '-'";
+            return Err(invalid(&format!("name {name:?} {why}")));
+        }
+        let state = wire.state.unwrap_or_else(|| DEFAULT_STATE.into());
+        if !state.is_absolute() {
+            return Err(invalid(&format!(
+                "state {} is not an absolute path",
+                state.display()
+            )));
+        }
+        if let Some(key) = NOT_SUPPORTED
+            .iter()
+            .find(|k| wire.runtime_config.contains_key(**k))
+        {
+            let msg = format!("runtimeConfig {key}: addresses come from the node's subnets alone");
+            return Err(Failure::new(Code::UnsupportedField, msg));
+        }
+        let valid = wire.valid.map(|list| {
+            list.into_iter()
+                .map(|one| Attachment::new(one.container_id, one.ifname))
+                .collect()
+        });
+        let (dns, prev_result) = (wire.dns, wire.prev_result);
+        Ok(Self {
+            version,
+            name,
+            state,
+            dns,
+            prev_result,
+            valid,
+        })
+    }
+}
+
+/// The version that the configuration is written in. It comes first: all else depends on it.
+pub(crate) fn version_of(input: &[u8]) -> Result<Version, Failure> {
+    if input.len() > LARGEST {
+        return Err(invalid(&format!(
+            "the configuration is longer than {LARGEST} bytes"
+        )));
+    }
+    let head: Head = serde_json::from_slice(input).map_err(|error| undecodable(&error))?;
+    Version::parse(head.version.as_deref())
+}
+
+fn invalid(msg: &str) -> Failure {
+    Failure::new(Code::InvalidConfig, msg)
+}
+
+fn undecodable(error: &serde_json::Error) -> Failure {
+    Failure::because(Code::Decode, "decoding the network configuration", error)
+}

@@ -1,0 +1,42 @@
+//! `hawser-controller`: parses the command line, starts the log, and hands over.
+
+#![forbid(unsafe_code)]
+
+use std::io::{IsTerminal, stderr};
+
+use anyhow::Context;
+use clap::Parser;
+use controller::args::Args;
+use controller::run;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> anyhow::Result<()> {
+    let Args { command, run } = Args::parse();
+    start_log(run.log_json);
+    // Fails only if somebody has chosen already, and then it is the same provider.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(async {
+            match command {
+                Some(command) => run::command(command).await,
+                None => run::run(run).await,
+            }
+        })
+}
+
+fn start_log(json: bool) {
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(stderr().is_terminal())
+        .with_writer(stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.init();
+    }
+}

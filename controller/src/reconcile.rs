@@ -1,0 +1,214 @@
+//! Keeps the mesh as it should be: read, ask the pure functions, write what differs.
+//!
+//! ```text
+//! watchers → caches → something to do? ──no──▶ report: conditions that differ
+//!                         │ yes                      ▲
+//!                         ▼                          │
+//!               nodes, then claims, read afresh ─▶ allocate::plan ─▶ writes ─▶ again until none
+//! ```
+//!
+//! Caches only say whether there is work; what is written is decided on a fresh read, in the order
+//! that [`crate::allocate`] asks for. A pass waits until a burst of changes is over, so a hundred
+//! nodes that join at once are one pass.
+
+mod events;
+mod mirror;
+mod pass;
+mod read;
+mod report;
+mod write;
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Mesh, MeshNode, SubnetClaim};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Node as KubeNode;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{info, warn};
+
+use crate::allocate::REST;
+use crate::metrics::Metrics;
+use pass::Pass;
+pub use read::Seen;
+
+/// A burst of changes is over when nothing came for this long,
+const QUIET: Duration = Duration::from_millis(20);
+/// or after this long at most.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// Even without any change everything is looked at again now and then.
+const RESYNC: Duration = Duration::from_mins(10);
+const FIRST_BACKOFF: Duration = Duration::from_millis(100);
+const LAST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// How a reconciler runs.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who it is, in events.
+    pub identity: String,
+    /// How long a released subnet rests; never less than [`REST`] outside of tests.
+    pub rest: Duration,
+    /// Keep a MeshNode for each Kubernetes Node.
+    pub mirror: bool,
+}
+
+impl Settings {
+    pub fn new(identity: impl Into<String>) -> Settings {
+        Settings {
+            identity: identity.into(),
+            rest: REST,
+            mirror: false,
+        }
+    }
+}
+
+/// Runs until the future is dropped. `active` is the lease's word: while it is false, only rests
+/// are watched.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    active: watch::Receiver<bool>,
+    metrics: Arc<Metrics>,
+) {
+    let changed = Arc::new(Notify::new());
+    let (meshes, watch_meshes) = cache::<Mesh>(Api::all(client.clone()), &changed);
+    let (nodes, watch_nodes) = cache::<MeshNode>(Api::all(client.clone()), &changed);
+    let (claims, watch_claims) = cache::<SubnetClaim>(Api::all(client.clone()), &changed);
+    let (machines, watch_machines) = cache::<KubeNode>(Api::all(client.clone()), &changed);
+    let caches = Caches {
+        meshes,
+        nodes,
+        claims,
+        machines: settings.mirror.then_some(machines),
+    };
+    let mirror = settings.mirror;
+    let watch_machines = async {
+        if mirror {
+            watch_machines.await;
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
+    let pass = Pass::new(client, settings, metrics);
+    tokio::select! {
+        () = watch_meshes => {}
+        () = watch_nodes => {}
+        () = watch_claims => {}
+        () = watch_machines => {}
+        () = work(&caches, pass, &changed, active) => {}
+    }
+}
+
+/// What the watchers have seen so far.
+pub(crate) struct Caches {
+    meshes: Store<Mesh>,
+    nodes: Store<MeshNode>,
+    claims: Store<SubnetClaim>,
+    machines: Option<Store<KubeNode>>,
+}
+
+impl Caches {
+    async fn filled(&self) {
+        // An error means that the writer is gone; then the whole run is over.
+        let _ = self.meshes.wait_until_ready().await;
+        let _ = self.nodes.wait_until_ready().await;
+        let _ = self.claims.wait_until_ready().await;
+        if let Some(machines) = &self.machines {
+            let _ = machines.wait_until_ready().await;
+        }
+    }
+
+    fn seen(&self) -> Seen {
+        Seen {
+            mesh: (self.meshes.state().into_iter())
+                .find(|mesh| mesh.metadata.name.as_deref() == Some(api::MESH)),
+            nodes: self.nodes.state(),
+            claims: self.claims.state(),
+        }
+    }
+
+    fn machines(&self) -> Option<Vec<Arc<KubeNode>>> {
+        self.machines.as_ref().map(Store::state)
+    }
+}
+
+async fn work(
+    caches: &Caches,
+    mut pass: Pass,
+    changed: &Notify,
+    mut active: watch::Receiver<bool>,
+) {
+    caches.filled().await;
+    info!("caches filled");
+    let mut backoff = FIRST_BACKOFF;
+    loop {
+        let is_active = *active.borrow_and_update();
+        let next = match pass.run(caches.seen(), caches.machines(), is_active).await {
+            Ok(next) => {
+                backoff = FIRST_BACKOFF;
+                next
+            }
+            Err(error) => {
+                warn!(error = format!("{error:#}"), ?backoff, "pass failed");
+                sleep(jittered(backoff)).await;
+                backoff = (backoff * 2).min(LAST_BACKOFF);
+                continue;
+            }
+        };
+        let wake = Instant::now() + next.unwrap_or(RESYNC).min(RESYNC);
+        tokio::select! {
+            () = changed.notified() => quiet(changed).await,
+            _ = active.changed() => {}
+            () = tokio::time::sleep_until(wake) => {}
+        }
+    }
+}
+
+/// Waits until a burst of changes is over.
+async fn quiet(changed: &Notify) {
+    let burst = async { while timeout(QUIET, changed.notified()).await.is_ok() {} };
+    // However long the burst, work begins.
+    let _ = timeout(PATIENCE, burst).await;
+}
+
+/// Two controllers that failed together do not come back together.
+fn jittered(backoff: Duration) -> Duration {
+    let dice = uuid::Uuid::new_v4().as_bytes()[0];
+    backoff.mul_f64(0.5 + f64::from(dice) / 256.0)
+}
+
+/// A cache of all objects of a kind, and the work that keeps it so.
+fn cache<K>(api: Api<K>, changed: &Arc<Notify>) -> (Store<K>, impl Future<Output = ()> + use<K>)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+{
+    let (store, writer) = reflector::store();
+    let stream = watcher(api, watcher::Config::default())
+        .default_backoff()
+        .reflect(writer);
+    (store, drain(stream, Arc::clone(changed)))
+}
+
+async fn drain<K>(
+    stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
+    changed: Arc<Notify>,
+) {
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
+            Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => {
+                changed.notify_one();
+            }
+            Err(error) => warn!(%error, "watch interrupted"),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! One pass: allocate until nothing is left to do, then report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use api::{Mesh, MeshNode, SubnetClaim};
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Node as KubeNode;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::core::ObjectList;
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{debug, info};
+
+use super::events::{Events, Notice};
+use super::report::{Change, Reported, Sight};
+use super::write::{self, Outcome, version_of};
+use super::{Seen, Settings, mirror};
+use crate::admit::{self, Memory};
+use crate::allocate::{Plan, Rests, Write, plan};
+use crate::metrics::Metrics;
+
+/// Rounds of planning and writing in one pass; races may take a few.
+const ROUNDS: usize = 6;
+/// Writes in flight.
+const WIDTH: usize = 16;
+
+pub(super) struct Pass {
+    client: Client,
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    events: Events,
+    born: Instant,
+    rests: Rests,
+    memory: Memory,
+}
+
+impl Pass {
+    pub(super) fn new(client: Client, settings: Settings, metrics: Arc<Metrics>) -> Pass {
+        Pass {
+            events: Events::new(client.clone(), &settings.identity),
+            rests: Rests::of(settings.rest),
+            client,
+            settings,
+            metrics,
+            born: Instant::now(),
+            memory: Memory::default(),
+        }
+    }
+
+    /// Returns when to come back even if nothing changes.
+    pub(super) async fn run(
+        &mut self,
+        cached: Seen,
+        machines: Option<Vec<Arc<KubeNode>>>,
+        active: bool,
+    ) -> anyhow::Result<Option<Duration>> {
+        self.metrics.active(active);
+        let mut seen = cached;
+        let mut plan = self.plan(&seen);
+        if active {
+            let began = Instant::now();
+            if let Some(machines) = machines {
+                mirror::apply(&self.client, &mirror::plan(&machines, &seen.nodes)).await?;
+            }
+            let mut rounds = 0;
+            while !plan.writes.is_empty() {
+                rounds += 1;
+                ensure!(rounds <= ROUNDS, "other writers were faster {ROUNDS} times");
+                // A cache may be old: decide on what is true now.
+                seen = self.fresh().await?;
+                plan = self.plan(&seen);
+                self.write(&plan.writes, &seen).await?;
+            }
+            self.report(&seen, &plan).await?;
+            self.metrics.pass(began.elapsed());
+        }
+        let now = self.born.elapsed();
+        Ok(self.rests.next_end(now).map(|end| end.saturating_sub(now)))
+    }
+
+    fn plan(&mut self, seen: &Seen) -> Plan {
+        let now = self.born.elapsed();
+        self.rests.observe(seen.released(), now);
+        plan(&seen.view(&seen.pools(), &self.rests, now))
+    }
+
+    /// Nodes before claims: see [`crate::allocate`].
+    async fn fresh(&self) -> anyhow::Result<Seen> {
+        let all = ListParams::default();
+        let meshes: Api<Mesh> = Api::all(self.client.clone());
+        let nodes: Api<MeshNode> = Api::all(self.client.clone());
+        let claims: Api<SubnetClaim> = Api::all(self.client.clone());
+        let mesh = meshes
+            .get_opt(api::MESH)
+            .await
+            .context("reading the Mesh")?;
+        let nodes = nodes.list(&all).await.context("listing nodes")?;
+        let claims = claims.list(&all).await.context("listing claims")?;
+        Ok(Seen {
+            mesh: mesh.map(Arc::new),
+            nodes: arcs(nodes),
+            claims: arcs(claims),
+        })
+    }
+
+    /// Tries all writes; those that fail do not keep the others from being made.
+    async fn write(&self, writes: &[Write], seen: &Seen) -> anyhow::Result<()> {
+        let now = Timestamp::now();
+        let answers: Vec<_> = stream::iter(writes)
+            .map(|one| async move { (one, write::apply(&self.client, one, seen, now).await) })
+            .buffer_unordered(WIDTH)
+            .collect()
+            .await;
+        let mut failed = None;
+        for (one, answer) in answers {
+            let kind = write::name_of(one);
+            match answer {
+                Ok(outcome) => {
+                    self.metrics.write(kind, outcome.name());
+                    note(one, outcome);
+                }
+                Err(error) => {
+                    self.metrics.write(kind, "failed");
+                    failed = Some(error);
+                }
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn report(&mut self, seen: &Seen, plan: &Plan) -> anyhow::Result<()> {
+        let faults = admit::judge(&seen.publications(), &seen.mesh_ranges(), &mut self.memory);
+        let pools = seen.pools();
+        let sight = Sight {
+            seen,
+            pools: &pools,
+            view: &seen.view(&pools, &self.rests, self.born.elapsed()),
+            plan,
+            faults: &faults,
+            now: Timestamp::now(),
+        };
+        let nodes = sight.nodes();
+        let claims = sight.claims();
+        let mesh = sight.mesh(&nodes);
+        let ready = nodes.iter().filter(|node| node.ready).count();
+        self.metrics.mesh(&sight.usage(), ready, nodes.len());
+        let nodes = nodes.into_iter().filter_map(|node| node.change).collect();
+        self.patch_all(nodes).await?;
+        self.patch_all(claims).await?;
+        self.patch_all(mesh.into_iter().collect()).await
+    }
+
+    async fn patch_all<K: Reported>(&self, changes: Vec<Change<K>>) -> anyhow::Result<()> {
+        let answers: Vec<_> = stream::iter(changes)
+            .map(|change| self.patch_status(change))
+            .buffer_unordered(WIDTH)
+            .collect()
+            .await;
+        answers.into_iter().collect()
+    }
+
+    /// Writes one status; whoever loses the race sees the new object and judges again.
+    async fn patch_status<K: Reported>(&self, change: Change<K>) -> anyhow::Result<()> {
+        let api: Api<K> = Api::all(self.client.clone());
+        let object = change.object.as_ref();
+        let name = object.name_any();
+        let patch = json!({"metadata": version_of(object), "status": change.status});
+        let answer = api
+            .patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .map(drop);
+        let outcome = write::settle(answer).with_context(|| format!("reporting on {name}"))?;
+        self.metrics.write("status", outcome.name());
+        if outcome == Outcome::Lost {
+            return Ok(());
+        }
+        for notice in &change.notices {
+            let Notice { reason, note, .. } = notice;
+            info!(kind = %K::kind(&()), name, reason, note, "condition changed");
+            self.events.publish(object, notice).await;
+        }
+        Ok(())
+    }
+}
+
+fn note(write: &Write, outcome: Outcome) {
+    let owner = write.owner();
+    match (write, outcome) {
+        (_, Outcome::Lost) => debug!(?write, "write lost"),
+        (Write::Create { subnet, .. } | Write::Bind { subnet, .. }, Outcome::Done) => {
+            info!(node = %owner.node, %subnet, "subnet claimed");
+        }
+        (Write::Release { subnet, .. }, Outcome::Done) => {
+            info!(node = %owner.node, %subnet, "subnet released");
+        }
+        (Write::Publish { subnets, .. }, Outcome::Done) => {
+            info!(node = %owner.node, ?subnets, "subnets published");
+        }
+    }
+}
+
+fn arcs<K: Clone>(list: ObjectList<K>) -> Vec<Arc<K>> {
+    list.items.into_iter().map(Arc::new).collect()
+}

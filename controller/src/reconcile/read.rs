@@ -1,0 +1,148 @@
+//! From resources to the values that decisions are made on. Pure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::{Mesh, MeshNode, SubnetClaim, claim_name, conditions};
+use embedded::RESTORED_AT;
+use ipnet::IpNet;
+use kube::ResourceExt;
+
+use super::report::ADMITTED;
+use crate::admit::Publication;
+use crate::allocate::{Claim, Node, Owner, Pools, Rests, State, View};
+
+/// The resources at one moment.
+#[derive(Clone, Default)]
+pub struct Seen {
+    pub mesh: Option<Arc<Mesh>>,
+    pub nodes: Vec<Arc<MeshNode>>,
+    pub claims: Vec<Arc<SubnetClaim>>,
+}
+
+impl Seen {
+    /// The verdict over the Mesh's pools; no Mesh, no pools.
+    pub fn pools(&self) -> Pools {
+        let Some(mesh) = &self.mesh else {
+            return Pools::default();
+        };
+        let pools = mesh.spec.pools.iter();
+        Pools::judge(
+            pools.map(|pool| (pool.cidr.as_str(), pool.node_prefix_length)),
+            mesh.spec.service_cidrs.iter().map(String::as_str),
+        )
+    }
+
+    /// Whether the Mesh came back from a backup that may be older than some claims.
+    pub fn restored(&self) -> bool {
+        (self.mesh.as_ref()).is_some_and(|mesh| mesh.annotations().contains_key(RESTORED_AT))
+    }
+
+    pub fn view(&self, pools: &Pools, rests: &Rests, now: Duration) -> View {
+        View {
+            pools: pools.usable.clone(),
+            nodes: self.nodes.iter().map(|n| node(n)).collect(),
+            claims: (self.claims.iter())
+                .filter_map(|claim| read_claim(claim, rests, now))
+                .collect(),
+            paused: self.restored(),
+        }
+    }
+
+    /// Released claims: (subnet, generation).
+    pub fn released(&self) -> impl Iterator<Item = (IpNet, i64)> {
+        (self.claims.iter())
+            .filter(|claim| claim.spec.released_at.is_some() && claim.spec.node_uid.is_none())
+            .filter_map(|claim| Some((subnet(claim)?, claim.spec.generation)))
+    }
+
+    pub fn publications(&self) -> Vec<Publication> {
+        self.nodes.iter().map(|node| publication(node)).collect()
+    }
+
+    /// All that the mesh carries itself: pools and service ranges, as far as they can be read.
+    pub fn mesh_ranges(&self) -> Vec<IpNet> {
+        let Some(mesh) = &self.mesh else {
+            return Vec::new();
+        };
+        let pools = mesh.spec.pools.iter().map(|pool| &pool.cidr);
+        (pools.chain(&mesh.spec.service_cidrs))
+            .filter_map(|text| text.parse::<IpNet>().ok())
+            .map(|range| range.trunc())
+            .filter(|range| range.prefix_len() > 0)
+            .collect()
+    }
+}
+
+/// The subnet of a claim, if its name stands for it.
+pub(super) fn subnet(claim: &SubnetClaim) -> Option<IpNet> {
+    let subnet: IpNet = claim.spec.subnet.parse().ok()?;
+    let matches = subnet == subnet.trunc() && claim.name_any() == claim_name(&subnet);
+    matches.then_some(subnet)
+}
+
+/// A claim whose name and subnet disagree guards both of them and belongs to nobody.
+fn read_claim(claim: &SubnetClaim, rests: &Rests, now: Duration) -> Option<Claim> {
+    let spec = &claim.spec;
+    let generation = spec.generation;
+    let Some(subnet) = subnet(claim) else {
+        return Some(Claim {
+            subnet: api::subnet_of_claim(&claim.name_any())
+                .ok()
+                .or_else(|| spec.subnet.parse().ok())?,
+            generation,
+            state: State::Reserved,
+        });
+    };
+    let state = match (&spec.node, &spec.node_uid) {
+        (Some(node), Some(uid)) => State::Bound(Owner {
+            node: node.as_str().into(),
+            uid: uid.as_str().into(),
+        }),
+        (None, None) if spec.released_at.is_none() => State::Reserved,
+        (None, None) if rests.is_over(subnet, generation, now) => State::Rested,
+        (None, None) => State::Resting,
+        (Some(_), None) | (None, Some(_)) => State::Reserved,
+    };
+    Some(Claim {
+        subnet,
+        generation,
+        state,
+    })
+}
+
+fn node(node: &MeshNode) -> Node {
+    let subnets = prefixes(&node.spec.subnets);
+    let written: Vec<String> = subnets.iter().map(IpNet::to_string).collect();
+    let status = node.status.clone().unwrap_or_default();
+    Node {
+        name: node.name_any().into(),
+        uid: node.uid().unwrap_or_default().into(),
+        tidy: written == node.spec.subnets,
+        subnets,
+        in_force: prefixes(&status.subnets),
+        underlay: (status.endpoints.iter())
+            .filter_map(|text| text.parse::<std::net::SocketAddr>().ok())
+            .map(|endpoint| endpoint.ip().to_canonical())
+            .collect(),
+        revoked: node.spec.revoked,
+    }
+}
+
+fn prefixes(texts: &[String]) -> Vec<IpNet> {
+    (texts.iter())
+        .filter_map(|text| api::parse_prefix(text).ok())
+        .collect()
+}
+
+fn publication(node: &MeshNode) -> Publication {
+    let status = node.status.clone().unwrap_or_default();
+    Publication {
+        name: node.name_any(),
+        uid: node.uid().unwrap_or_default(),
+        admitted: conditions::holds(&status.conditions, ADMITTED),
+        keys: status.public_keys,
+        endpoints: status.endpoints,
+        epoch: node.spec.key_epoch,
+    }
+}

@@ -1,0 +1,218 @@
+//! The Mesh's status: nodes, key epoch, how full the pools are, and what is wrong.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::{Encryption, Mesh, MeshStatus, PoolUsage};
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use super::{Change, Conditions, Judged, NodeReport, Sight, Truth};
+use crate::allocate::{NodeVerdict, Pool, PoolProblem, State};
+
+/// JSON numbers are exact up to here.
+const EXACT: u64 = 1 << 53;
+/// Names in a message; more are counted.
+const NAMED: usize = 3;
+
+impl Sight<'_> {
+    pub(in crate::reconcile) fn mesh(&self, nodes: &[NodeReport]) -> Option<Change<Mesh>> {
+        let mesh = self.seen.mesh.as_ref()?;
+        let before = mesh.status.clone().unwrap_or_default();
+        let generation = mesh.metadata.generation;
+        let mut conditions = Conditions::new(before.conditions.clone(), generation, self.now);
+        conditions.tell("Degraded", &self.degraded(mesh), Truth::False);
+        conditions.set("Encrypted", &encrypted(mesh));
+        conditions.set("Ready", &self.ready(mesh));
+
+        let ready = nodes.iter().filter(|node| node.ready).count();
+        let status = MeshStatus {
+            observed_generation: generation,
+            nodes: Some(format!("{ready}/{}", nodes.len())),
+            key_epoch: self.epoch(),
+            pools: self.usage(),
+            conditions: conditions.list,
+        };
+        (status != before).then(|| Change {
+            object: Arc::clone(mesh),
+            status: as_patch(&status),
+            notices: conditions.notices,
+        })
+    }
+
+    /// How full each usable pool is.
+    pub(in crate::reconcile) fn usage(&self) -> Vec<PoolUsage> {
+        self.view
+            .pools
+            .iter()
+            .map(|pool| self.usage_of(pool))
+            .collect()
+    }
+
+    fn usage_of(&self, pool: &Pool) -> PoolUsage {
+        let (mut bound, mut resting) = (0, 0);
+        for claim in &self.view.claims {
+            if !pool.has_block(&claim.subnet) {
+                continue;
+            }
+            match claim.state {
+                State::Bound(_) => bound += 1,
+                State::Resting => resting += 1,
+                State::Rested | State::Reserved => {}
+            }
+        }
+        PoolUsage {
+            cidr: pool.cidr.to_string(),
+            total: pool.blocks().min(EXACT),
+            bound,
+            resting,
+        }
+    }
+
+    /// The epoch of all nodes, if it is one.
+    fn epoch(&self) -> Option<u32> {
+        let epochs: BTreeSet<u32> = self.seen.nodes.iter().map(|n| n.spec.key_epoch).collect();
+        let mut epochs = epochs.into_iter();
+        epochs.next().filter(|_| epochs.next().is_none())
+    }
+
+    fn ready(&self, mesh: &Mesh) -> Judged {
+        if self.view.pools.is_empty() {
+            return Judged::bad("NoUsablePool", "no pool can be used; see Degraded");
+        }
+        match refused_backend(mesh) {
+            Some(why) => Judged::bad("BackendRefused", why),
+            None => Judged::good("MeshReady", ""),
+        }
+    }
+
+    /// Everything that somebody should look at, the gravest first.
+    fn degraded(&self, mesh: &Mesh) -> Judged {
+        let mut problems: Vec<(&'static str, String)> = Vec::new();
+        if self.view.paused {
+            problems.push(("Restored", restored()));
+        }
+        problems.extend(refused_backend(mesh).map(|why| ("BackendRefused", why)));
+        let refused = self.pools.problems.iter();
+        problems.extend(refused.map(|problem| (reason(problem), problem.to_string())));
+        problems.extend(self.unserved());
+        if !self.plan.outside.is_empty() {
+            problems.push(("SubnetsOutsidePools", outside(&self.plan.outside)));
+        }
+        match problems.first() {
+            None => Judged::bad("Healthy", "nothing is wrong with the pools"),
+            Some((reason, _)) => {
+                let texts: Vec<&str> = problems.iter().map(|(_, text)| text.as_str()).collect();
+                Judged::good(reason, texts.join("; "))
+            }
+        }
+    }
+
+    /// Nodes that wait for a subnet in vain.
+    fn unserved(&self) -> Option<(&'static str, String)> {
+        let mut reason = None;
+        let mut names = Vec::new();
+        for (name, verdict) in &self.plan.verdicts {
+            let why = match verdict {
+                NodeVerdict::Exhausted { .. } => "PoolExhausted",
+                NodeVerdict::PoolCoversNode { .. } => "PoolCoversNode",
+                NodeVerdict::Allocated
+                | NodeVerdict::Pending
+                | NodeVerdict::NoPools
+                | NodeVerdict::Paused
+                | NodeVerdict::Revoked => continue,
+            };
+            reason.get_or_insert(why);
+            names.push(name.as_ref());
+        }
+        let text = format!("nodes that cannot get all their subnets: {}", named(&names));
+        Some((reason?, text))
+    }
+}
+
+fn reason(problem: &PoolProblem) -> &'static str {
+    match problem {
+        PoolProblem::Overlap { .. } => "PoolsOverlap",
+        PoolProblem::CoversServices { .. } => "PoolCoversServices",
+        PoolProblem::Malformed(_)
+        | PoolProblem::HostBits { .. }
+        | PoolProblem::Everything(_)
+        | PoolProblem::NotUnicast(_)
+        | PoolProblem::NodePrefix { .. }
+        | PoolProblem::MalformedServices(_) => "PoolRefused",
+    }
+}
+
+fn refused_backend(mesh: &Mesh) -> Option<String> {
+    let backend = mesh.spec.backend;
+    let refused = mesh.spec.encryption == Encryption::Required && !backend.encrypts();
+    refused.then(|| {
+        format!(
+            "backend {backend} carries clear text and encryption is Required, so agents carry \
+             nothing; choose backend wireguard, or encryption None if clear text is meant"
+        )
+    })
+}
+
+fn encrypted(mesh: &Mesh) -> Judged {
+    let (backend, encryption) = (mesh.spec.backend, mesh.spec.encryption);
+    match encryption {
+        Encryption::Required => Judged::good("Required", "nothing leaves in clear"),
+        Encryption::Preferred if backend.encrypts() => Judged::good(
+            "Preferred",
+            "a pair of nodes falls back to clear text while encryption is impossible",
+        ),
+        Encryption::None if backend.encrypts() => Judged::good(
+            "ByBackend",
+            format!("backend {backend} encrypts; nothing demands it"),
+        ),
+        Encryption::Preferred | Encryption::None => {
+            Judged::bad("ClearText", format!("backend {backend} carries clear text"))
+        }
+    }
+}
+
+fn restored() -> String {
+    format!(
+        "restored from a backup that may be older than some claims: nothing new is given out. \
+         When all agents have reported, run: kubectl annotate mesh default {}-",
+        embedded::RESTORED_AT
+    )
+}
+
+fn outside(subnets: &[IpNet]) -> String {
+    let texts: Vec<String> = subnets
+        .iter()
+        .take(NAMED + 1)
+        .map(IpNet::to_string)
+        .collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let shown = if subnets.len() > NAMED {
+        format!(
+            "{} and {} more",
+            texts[..NAMED].join(", "),
+            subnets.len() - NAMED
+        )
+    } else {
+        texts.join(", ")
+    };
+    format!("subnets that no pool would give out now stay with their nodes: {shown}")
+}
+
+fn named(names: &[&str]) -> String {
+    if names.len() > NAMED {
+        let more = names.len() - NAMED;
+        return format!("{} and {more} more", names[..NAMED].join(", "));
+    }
+    names.join(", ")
+}
+
+/// A merge patch leaves out what is unset, so that has to be said.
+fn as_patch(status: &MeshStatus) -> Value {
+    let mut patch = json!(status);
+    if status.key_epoch.is_none() {
+        patch["keyEpoch"] = Value::Null;
+    }
+    patch["pools"] = json!(status.pools);
+    patch
+}

@@ -1,0 +1,152 @@
+//! A node's conditions: SubnetAllocated, Admitted, and Ready over them and the agent's own.
+
+use std::sync::Arc;
+
+use api::{Condition, MeshNode, conditions};
+use kube::ResourceExt;
+use serde_json::json;
+
+use super::{Change, Conditions, Judged, Sight, Truth};
+use crate::admit::Fault;
+use crate::allocate::{Family, NodeVerdict, Pool};
+
+/// The controller accepts what the node publishes.
+pub(in crate::reconcile) const ADMITTED: &str = "Admitted";
+const ALLOCATED: &str = "SubnetAllocated";
+const READY: &str = "Ready";
+/// What the agent says of itself; a `False` makes the node unready.
+const AGENTS_OWN: [&str; 3] = ["TunnelsUp", "KeyCurrent", "EndpointReachable"];
+
+/// One node, judged.
+pub(in crate::reconcile) struct NodeReport {
+    pub(in crate::reconcile) ready: bool,
+    pub(in crate::reconcile) change: Option<Change<MeshNode>>,
+}
+
+impl Sight<'_> {
+    pub(in crate::reconcile) fn nodes(&self) -> Vec<NodeReport> {
+        self.seen.nodes.iter().map(|node| self.node(node)).collect()
+    }
+
+    fn node(&self, node: &Arc<MeshNode>) -> NodeReport {
+        let status = node.status.clone().unwrap_or_default();
+        let silent = status.public_keys.is_empty();
+        let mut conditions = Conditions::new(status.conditions, node.metadata.generation, self.now);
+
+        let allocated = self.allocated(node);
+        let admitted = admitted(self.faults.get(&node.name_any()), silent);
+        let ready = ready(node, silent, [&allocated, &admitted], &conditions.list);
+        conditions.tell(ALLOCATED, &allocated, Truth::True);
+        conditions.tell(ADMITTED, &admitted, Truth::True);
+        conditions.set(READY, &ready);
+
+        NodeReport {
+            ready: ready.status == Truth::True,
+            change: conditions.changed.then(|| Change {
+                object: Arc::clone(node),
+                status: json!({"conditions": conditions.list}),
+                notices: conditions.notices,
+            }),
+        }
+    }
+
+    fn allocated(&self, node: &MeshNode) -> Judged {
+        let Some(verdict) = self.plan.verdicts.get(node.name_any().as_str()) else {
+            return Judged::unknown("Pending", "not looked at yet");
+        };
+        match verdict {
+            NodeVerdict::Allocated => Judged::good("SubnetAllocated", node.spec.subnets.join(", ")),
+            NodeVerdict::Pending => Judged::unknown("Pending", "its claims are being written"),
+            NodeVerdict::Exhausted { family, resting } => {
+                Judged::bad("PoolExhausted", self.exhausted(*family, *resting))
+            }
+            NodeVerdict::PoolCoversNode { pool, address } => Judged::bad(
+                "PoolCoversNode",
+                format!(
+                    "pool {pool} covers this node's own address {address}: choose another pool \
+                     for the mesh, or another address for the node's endpoint"
+                ),
+            ),
+            NodeVerdict::NoPools if self.seen.mesh.is_none() => Judged::bad(
+                "NoMesh",
+                "there is no Mesh named default; create one with the pools to use",
+            ),
+            NodeVerdict::NoPools => Judged::bad(
+                "NoUsablePool",
+                "no pool of Mesh default can be used; its condition Degraded says why",
+            ),
+            NodeVerdict::Paused => Judged::bad(
+                "Restored",
+                "nothing new is given out after the restore; Mesh default says how to go on",
+            ),
+            NodeVerdict::Revoked => Judged::bad("Revoked", "a revoked node gets no new subnet"),
+        }
+    }
+
+    fn exhausted(&self, family: Family, resting: bool) -> String {
+        let pools: Vec<String> = (self.view.pools.iter())
+            .filter(|pool| pool.family() == family)
+            .map(describe)
+            .collect();
+        let hope = if resting {
+            "; released ones are at rest and come free by themselves"
+        } else {
+            ""
+        };
+        format!(
+            "no {family} subnet is free in {}{hope}; add a pool to Mesh default",
+            pools.join(", ")
+        )
+    }
+}
+
+fn describe(pool: &Pool) -> String {
+    format!("{} ({} of /{})", pool.cidr, pool.blocks(), pool.node_prefix)
+}
+
+fn admitted(faults: Option<&Vec<Fault>>, silent: bool) -> Judged {
+    let faults = faults.map_or(&[][..], Vec::as_slice);
+    match faults.first() {
+        Some(first) => {
+            let all: Vec<String> = faults.iter().map(Fault::to_string).collect();
+            Judged::bad(first.reason(), all.join("; "))
+        }
+        None if silent => Judged::unknown("AgentSilent", "its agent has published no key yet"),
+        None => Judged::good("Admitted", "its keys and endpoints are good"),
+    }
+}
+
+fn ready(node: &MeshNode, silent: bool, ours: [&Judged; 2], standing: &[Condition]) -> Judged {
+    if node.spec.revoked {
+        return Judged::bad("Revoked", "every peer refuses its keys");
+    }
+    if let Some(bad) = ours
+        .into_iter()
+        .find(|judged| judged.status == Truth::False)
+    {
+        return bad.clone();
+    }
+    if silent {
+        return Judged::bad(
+            "AgentSilent",
+            "its agent has published no key yet; does hawser-agent run there, with this node's \
+             kubeconfig?",
+        );
+    }
+    let own = AGENTS_OWN
+        .iter()
+        .filter_map(|type_| conditions::get(standing, type_));
+    if let Some(bad) = own
+        .into_iter()
+        .find(|condition| condition.status == "False")
+    {
+        return Judged::bad("AgentUnready", format!("{}: {}", bad.type_, bad.message));
+    }
+    if let Some(open) = ours
+        .into_iter()
+        .find(|judged| judged.status == Truth::Unknown)
+    {
+        return Judged::bad(open.reason, open.message.clone());
+    }
+    Judged::good("NodeReady", "")
+}
