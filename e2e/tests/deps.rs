@@ -3,6 +3,7 @@
 //! Only normal dependencies count; `sim`, the tests and `e2e` itself are free.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
@@ -51,7 +52,7 @@ const BEHIND: [(&str, &[&str]); 4] = [
 
 #[test]
 fn nobody_imports_what_the_design_forbids() {
-    let found = violations(&Graph::of(&metadata()));
+    let found = violations(&Graph::of(metadata()));
 
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
@@ -76,7 +77,7 @@ fn every_package_of_ours_is_judged() {
 
 #[test]
 fn a_doctored_import_is_found() {
-    let graph = Graph::of(&metadata());
+    let graph = Graph::of(metadata());
     let doctored = |from: &str, to: &str| {
         let mut graph = graph.clone();
         graph
@@ -133,7 +134,12 @@ fn an_import_in_a_doctored_metadata_value_is_found() {
     );
 }
 
-fn metadata() -> Metadata {
+fn metadata() -> &'static Metadata {
+    static READ: OnceLock<Metadata> = OnceLock::new();
+    READ.get_or_init(read_metadata)
+}
+
+fn read_metadata() -> Metadata {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
     // no need to download other platforms' crates
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);

@@ -9,6 +9,7 @@ use kube::api::{Api, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use super::PATIENCE;
 use crate::lab::{Lab, Node, Process, until};
 use crate::oracle::POOLS;
 
@@ -57,7 +58,7 @@ impl Controller {
             .arg(self.address().to_string())
             .spawn()?;
         self.process = Some(process);
-        let answers = until(Duration::from_secs(20), || {
+        let answers = until(PATIENCE, || {
             self.api(async |client| Ok(client.apiserver_version().await?))
                 .ok()
         });

@@ -24,7 +24,7 @@ pub use reach::{Reach, every_pair};
 use crate::lab::Lab;
 
 /// How long the first convergence may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Mesh {
     // programs end before the namespaces they live in

@@ -90,7 +90,6 @@ fn one(from: &Pod, to: Option<IpAddr>, marker: &[u8], limit: Duration) -> Result
     from.namespace
         .ping_until(to, marker, limit)
         .map_err(|error| format!("{error:#}"))?;
-    from.namespace
-        .ping(to, marker)
-        .map_err(|error| format!("{error:#}"))
+    let measured = from.namespace.ping_within(to, marker, limit);
+    measured.map_err(|error| format!("{error:#}"))
 }

@@ -64,7 +64,8 @@ fn a_kept_demo_says_how_to_look_around_and_an_interrupt_removes_it() {
         let Some(Ok(line)) = lines.next() else {
             panic!("the demo ended:\n{shown}")
         };
-        shown += &format!("{line}\n");
+        shown.push_str(&line);
+        shown.push('\n');
     }
     let before = leftovers(pid);
 
