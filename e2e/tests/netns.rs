@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+#[path = "netns/cli.rs"]
+mod cli;
 #[path = "netns/interop.rs"]
 mod interop;
 #[path = "netns/lab.rs"]

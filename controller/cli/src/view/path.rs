@@ -210,7 +210,12 @@ impl Leg {
             .flatten()
             .min();
         let backend = known.mesh.map(|mesh| mesh.spec.backend).unwrap_or_default();
-        self.carrier = Some(backend.to_string());
+        // Without the Mesh nobody says how packets are carried, only that they are.
+        self.carrier = Some(
+            known
+                .mesh
+                .map_or_else(|| "tunnel".to_owned(), |_| backend.to_string()),
+        );
         let live = self.live(from, to, known);
         self.claimed_by_another(to, net, known)
             .or_else(|| keyless(from, to, known))
