@@ -7,6 +7,8 @@
 
 #[path = "netns/cli.rs"]
 mod cli;
+#[path = "netns/demo.rs"]
+mod demo;
 #[path = "netns/interop.rs"]
 mod interop;
 #[path = "netns/lab.rs"]
