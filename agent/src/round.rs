@@ -36,7 +36,16 @@ impl Round {
         snapshot: Arc<ArcSwap<Snapshot>>,
     ) -> Self {
         let (told, saved, view_since, written) = (Peers::default(), None, None, None);
-        Self { options, kernel, datapath, snapshot, told, saved, view_since, written }
+        Self {
+            options,
+            kernel,
+            datapath,
+            snapshot,
+            told,
+            saved,
+            view_since,
+            written,
+        }
     }
 
     pub(crate) fn state(&self) -> &Path {
@@ -69,7 +78,11 @@ impl Round {
         let mut errors = Vec::new();
         if !changes.is_empty() {
             let outcome = apply(changes, &mut self.kernel, &self.datapath).await;
-            tracing::info!(done = outcome.done, errors = outcome.errors.len(), "applied");
+            tracing::info!(
+                done = outcome.done,
+                errors = outcome.errors.len(),
+                "applied"
+            );
             errors.extend(outcome.errors.iter().map(ApplyError::to_string));
             self.told = plan.peers.clone();
         }
@@ -80,7 +93,12 @@ impl Round {
             errors.push(format!("writing node.json: {error}"));
         }
         let (blocked, view_since) = (self.kernel.blocked(), self.view_since);
-        Ok(Snapshot { errors, blocked, view_since, ..snapshot })
+        Ok(Snapshot {
+            errors,
+            blocked,
+            view_since,
+            ..snapshot
+        })
     }
 
     async fn read(&mut self, plan: &Plan) -> anyhow::Result<Actual> {
@@ -88,12 +106,19 @@ impl Round {
         if let Some(device) = &mut actual.device {
             device.attached = self.datapath.tun_attached();
         }
-        Ok(Actual { peers: self.told.clone(), ..actual })
+        Ok(Actual {
+            peers: self.told.clone(),
+            ..actual
+        })
     }
 
     /// Keeps a new view on disk. A full disk is no reason to stop carrying packets.
     fn remember(&mut self, view: &Arc<View>) {
-        if self.saved.as_ref().is_some_and(|saved| Arc::ptr_eq(saved, view)) {
+        if self
+            .saved
+            .as_ref()
+            .is_some_and(|saved| Arc::ptr_eq(saved, view))
+        {
             return;
         }
         self.view_since = Some(SystemTime::now());
@@ -129,10 +154,18 @@ impl Round {
 
     fn report(&self, snapshot: Snapshot) {
         let before = self.snapshot.load();
-        for new in snapshot.errors.iter().filter(|error| !before.errors.contains(error)) {
+        for new in snapshot
+            .errors
+            .iter()
+            .filter(|error| !before.errors.contains(error))
+        {
             tracing::error!(error = %new, "not as planned");
         }
-        for new in snapshot.refusals.iter().filter(|refusal| !before.refusals.contains(refusal)) {
+        for new in snapshot
+            .refusals
+            .iter()
+            .filter(|refusal| !before.refusals.contains(refusal))
+        {
             tracing::warn!(reason = new.reason(), "{new}");
         }
         if snapshot.ready != before.ready {

@@ -14,7 +14,10 @@ use crate::{
 const DEFAULT_DEVICE: &str = "hawser0";
 
 pub async fn run(options: Uninstall) -> anyhow::Result<()> {
-    let Uninstall { state: State { directory }, purge } = options;
+    let Uninstall {
+        state: State { directory },
+        purge,
+    } = options;
     let lock = match directory.exists() {
         true => Some(state::lock(&directory)?),
         false => None,
@@ -24,7 +27,10 @@ pub async fn run(options: Uninstall) -> anyhow::Result<()> {
     let tun = state::remembered_device(&directory);
     let tun = tun.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
     let mut kernel = Kernel::open(&tun)?;
-    kernel.remove_everything().await.context("removing device, routes and guard")?;
+    kernel
+        .remove_everything()
+        .await
+        .context("removing device, routes and guard")?;
     state::forget(&directory).context("removing the agent's socket")?;
     if purge {
         remove_all(&directory).context("removing the state directory")?;

@@ -70,7 +70,7 @@ pub struct RestoreReport {
 
 /// Writes a backup of the directory to `out`, whether or not a server is running on it.
 pub async fn backup(dir: &Path, out: &Path) -> Result<(), BackupError> {
-    let next = out.with_added_extension("next");
+    let next = beside(out, "next");
     match Lock::take_existing(dir) {
         Ok(lock) => {
             if !dir.join(FILE).exists() {
@@ -169,7 +169,10 @@ pub fn restore(dir: &Path, from: &Path, now: Timestamp) -> Result<RestoreReport,
     drop(backup);
 
     let replaced = place.exists().then(|| {
-        place.with_added_extension(format!("before-restore-{}", now.strftime("%Y%m%dT%H%M%SZ")))
+        beside(
+            &place,
+            &format!("before-restore-{}", now.strftime("%Y%m%dT%H%M%SZ")),
+        )
     });
     if let Some(aside) = &replaced {
         std::fs::hard_link(&place, aside).map_err(io(aside))?;
@@ -287,6 +290,14 @@ fn remove(path: &Path) -> Result<(), BackupError> {
         }),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// `path` with something added to its name.
+fn beside(path: &Path, added: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(added);
+    PathBuf::from(name)
 }
 
 fn parent(path: &Path) -> &Path {
