@@ -107,61 +107,82 @@ fn encode_node(state: &State, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
     Ok(())
 }
 
-/// One family after the other, each with all its peers: OpenMetrics wants no interleaving. A peer
-/// of whom there is nothing to say is absent, not 0.
+/// One figure of every peer; a peer of whom there is nothing to say is absent, not 0.
+struct Series<V> {
+    name: &'static str,
+    help: &'static str,
+    unit: Option<Unit>,
+    read: fn(&PeerState) -> Option<V>,
+}
+
+const COUNTERS: [Series<u64>; 2] = [
+    Series {
+        name: "peer_receive",
+        help: "Bytes of packets from the peer",
+        unit: Some(Unit::Bytes),
+        read: |peer| Some(peer.rx_bytes),
+    },
+    Series {
+        name: "peer_transmit",
+        help: "Bytes of packets to the peer",
+        unit: Some(Unit::Bytes),
+        read: |peer| Some(peer.tx_bytes),
+    },
+];
+
+const GAUGES: [Series<f64>; 3] = [
+    Series {
+        name: "peer_up",
+        help: "1 while packets go out without a handshake first",
+        unit: None,
+        read: |peer| Some(if peer.up { 1.0 } else { 0.0 }),
+    },
+    Series {
+        name: "peer_last_handshake_timestamp",
+        help: "When the last handshake completed",
+        unit: Some(Unit::Seconds),
+        read: |peer| peer.last_handshake.map(|at| at.as_second() as f64),
+    },
+    Series {
+        name: "peer_rtt",
+        help: "Round trip of the last handshake that was begun here",
+        unit: Some(Unit::Seconds),
+        read: |peer| peer.rtt_seconds,
+    },
+];
+
+/// One family after the other, each with all its peers: OpenMetrics wants no interleaving.
 fn encode_peers(
     peers: &[PeerState],
     encoder: &mut DescriptorEncoder<'_>,
 ) -> Result<(), fmt::Error> {
-    let counters: [(&str, &str, fn(&PeerState) -> u64); 2] = [
-        ("peer_receive", "Bytes of packets from the peer", |peer| {
-            peer.rx_bytes
-        }),
-        ("peer_transmit", "Bytes of packets to the peer", |peer| {
-            peer.tx_bytes
-        }),
-    ];
-    for (name, help, read) in counters {
-        let zero = ConstCounter::new(0u64);
-        let unit = Some(&Unit::Bytes);
-        let mut family = encoder.encode_descriptor(name, help, unit, zero.metric_type())?;
-        for peer in peers {
-            let labels = [("peer", peer.name.as_str())];
-            ConstCounter::new(read(peer)).encode(family.encode_family(&labels)?)?;
-        }
+    for series in &COUNTERS {
+        series.encode(peers, encoder, ConstCounter::new)?;
     }
-    let gauges: [(&str, &str, Option<Unit>, fn(&PeerState) -> Option<f64>); 3] = [
-        (
-            "peer_up",
-            "1 while packets go out without a handshake first",
-            None,
-            |peer| Some(if peer.up { 1.0 } else { 0.0 }),
-        ),
-        (
-            "peer_last_handshake_timestamp",
-            "The last handshake",
-            Some(Unit::Seconds),
-            |peer| peer.last_handshake.map(|at| at.as_second() as f64),
-        ),
-        (
-            "peer_rtt",
-            "Round trip of the last handshake begun here",
-            Some(Unit::Seconds),
-            |peer| peer.rtt_seconds,
-        ),
-    ];
-    for (name, help, unit, read) in gauges {
-        let zero = ConstGauge::new(0.0f64);
-        let mut family =
-            encoder.encode_descriptor(name, help, unit.as_ref(), zero.metric_type())?;
-        for peer in peers {
-            let labels = [("peer", peer.name.as_str())];
-            if let Some(value) = read(peer) {
-                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-            }
-        }
+    for series in &GAUGES {
+        series.encode(peers, encoder, ConstGauge::new)?;
     }
     Ok(())
+}
+
+impl<V: Default> Series<V> {
+    fn encode<M: EncodeMetric>(
+        &self,
+        peers: &[PeerState],
+        encoder: &mut DescriptorEncoder<'_>,
+        metric: fn(V) -> M,
+    ) -> Result<(), fmt::Error> {
+        let kind = metric(V::default()).metric_type();
+        let mut family =
+            encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), kind)?;
+        for peer in peers {
+            if let Some(value) = (self.read)(peer) {
+                let labels = [("peer", peer.name.as_str())];
+                metric(value).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ pub async fn run(
         machines: settings.mirror.then_some(machines),
     };
     let mirror = settings.mirror;
-    let watch_machines = async {
+    let watch_machines = async move {
         if mirror {
             watch_machines.await;
         } else {
@@ -102,12 +102,12 @@ pub async fn run(
         () = watch_nodes => {}
         () = watch_claims => {}
         () = watch_machines => {}
-        () = work(&caches, pass, &changed, active) => {}
+        () = work(caches, pass, changed, active) => {}
     }
 }
 
 /// What the watchers have seen so far.
-pub(crate) struct Caches {
+struct Caches {
     meshes: Store<Mesh>,
     nodes: Store<MeshNode>,
     claims: Store<SubnetClaim>,
@@ -140,9 +140,9 @@ impl Caches {
 }
 
 async fn work(
-    caches: &Caches,
+    caches: Caches,
     mut pass: Pass,
-    changed: &Notify,
+    changed: Arc<Notify>,
     mut active: watch::Receiver<bool>,
 ) {
     caches.filled().await;
@@ -164,7 +164,7 @@ async fn work(
         };
         let wake = Instant::now() + next.unwrap_or(RESYNC).min(RESYNC);
         tokio::select! {
-            () = changed.notified() => quiet(changed).await,
+            () = changed.notified() => quiet(&changed).await,
             _ = active.changed() => {}
             () = tokio::time::sleep_until(wake) => {}
         }
@@ -173,7 +173,7 @@ async fn work(
 
 /// Waits until a burst of changes is over.
 async fn quiet(changed: &Notify) {
-    let burst = async { while timeout(QUIET, changed.notified()).await.is_ok() {} };
+    let burst = async move { while timeout(QUIET, changed.notified()).await.is_ok() {} };
     // However long the burst, work begins.
     let _ = timeout(PATIENCE, burst).await;
 }

@@ -17,6 +17,7 @@ mod mesh;
 mod packet;
 mod peer;
 mod routes;
+mod source;
 mod tunnel;
 
 pub use config::{PeerConfig, PeerStatus};

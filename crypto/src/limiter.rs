@@ -166,6 +166,7 @@ impl Limiter {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a moment to count from")]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -18,7 +18,8 @@ use crate::{
     admission::{self, Own},
     engine::{Engine, Identity, Message, Proof},
     limiter::Limiter,
-    peer::{Arrival, Io, Owner, Peer},
+    peer::{Arrival, Io, Peer},
+    source::Owner,
     tunnel::Tunnel,
 };
 

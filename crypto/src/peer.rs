@@ -1,24 +1,22 @@
 //! A peer: its keys, where it is, and the packets that wait for its first session.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Instant};
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use crate::{
-    Discard, Discards, Event, IpPacket, Outbox, PeerConfig, PeerStatus, Routes,
+    Discard, Discards, Event, Outbox, PeerConfig, PeerStatus, Routes,
     engine::Message,
-    is_martian,
+    source::{Owner, theirs},
     tunnel::{Doing, Heard, Tunnel},
 };
 
 /// Packets that wait for a handshake, at most (the Linux kernel's figure).
 const QUEUE: usize = 128;
-
-/// Whose a prefix is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    Us,
-    /// The place in the list of peers.
-    Peer(usize),
-}
+/// A peer that was heard within this time needs no help with its clock.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// What a peer needs of the world for one call.
 pub(crate) struct Io<'a, O> {
@@ -48,7 +46,7 @@ pub(crate) struct Peer {
     last_handshake: Option<Instant>,
     rx_bytes: u64,
     tx_bytes: u64,
-    rtt: Option<std::time::Duration>,
+    rtt: Option<Duration>,
 }
 
 impl Peer {
@@ -135,17 +133,12 @@ impl Peer {
             Ok(Heard::Complete(first, rtt)) => {
                 let to = *self.endpoint.get_or_insert(arrival.from);
                 io.out.send(to, first);
-                if tunnel.drop_held() {
-                    io.discards.count(Discard::SimultaneousHandshake);
-                }
-                self.rtt = Some(rtt);
-                self.last_sent = Some(io.now);
-                self.established_now(io);
+                let not_needed = tunnel.drop_held();
+                self.completed(rtt, not_needed, io);
                 Ok(())
             }
             Ok(Heard::Data { packet, first }) => {
-                self.last_received = Some(io.now);
-                roam(&self.config.name, &mut self.endpoint, arrival.from, io.out);
+                self.heard_from(arrival.from, io.now, io.out);
                 let verdict = packet.map_or(Ok(()), |packet| {
                     let packet = theirs(packet, arrival.owner, routes)?;
                     self.rx_bytes += packet.bytes().len() as u64;
@@ -246,6 +239,34 @@ impl Peer {
         Ok(())
     }
 
+    fn completed<O: Outbox>(
+        &mut self,
+        rtt: Duration,
+        held_one_not_needed: bool,
+        io: &mut Io<'_, O>,
+    ) {
+        if held_one_not_needed {
+            io.discards.count(Discard::SimultaneousHandshake);
+        }
+        self.rtt = Some(rtt);
+        self.last_sent = Some(io.now);
+        self.established_now(io);
+    }
+
+    /// Authentic data came. Only that moves an endpoint: neither a handshake nor a cookie does.
+    fn heard_from(&mut self, from: SocketAddr, now: Instant, out: &mut impl Outbox) {
+        self.last_received = Some(now);
+        if self.endpoint != Some(from) {
+            let peer = &self.config.name;
+            out.event(Event::EndpointChanged {
+                peer,
+                from: self.endpoint,
+                to: from,
+            });
+            self.endpoint = Some(from);
+        }
+    }
+
     fn wait(&mut self, packet: &[u8], discards: &mut Discards) {
         if self.queue.len() == QUEUE {
             self.queue.pop_front();
@@ -316,38 +337,5 @@ impl Peer {
             io.out.send(to, initiation);
             self.last_sent = Some(io.now);
         }
-    }
-}
-
-/// A peer that was heard within this time needs no help with its clock.
-const SILENT: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Only authenticated data moves an endpoint: neither a handshake nor a cookie does.
-fn roam(peer: &str, endpoint: &mut Option<SocketAddr>, from: SocketAddr, out: &mut impl Outbox) {
-    if *endpoint != Some(from) {
-        out.event(Event::EndpointChanged {
-            peer,
-            from: *endpoint,
-            to: from,
-        });
-        *endpoint = Some(from);
-    }
-}
-
-/// Is this packet one that its sender may send? The most specific owner of the source must be the
-/// sender: whoever owns a wide prefix cannot speak for somebody inside of it.
-fn theirs<'a>(
-    packet: &'a [u8],
-    sender: Owner,
-    routes: &Routes<Owner>,
-) -> Result<IpPacket<'a>, Discard> {
-    let packet = IpPacket::parse(packet).ok_or(Discard::MalformedPacket)?;
-    if is_martian(packet.source()) || is_martian(packet.destination()) {
-        return Err(Discard::Martian);
-    }
-    match routes.owner_of(packet.source()) {
-        Some(Owner::Us) => Err(Discard::OwnSource),
-        Some(owner) if owner == sender => Ok(packet),
-        Some(Owner::Peer(_)) | None => Err(Discard::NotTheirAddress),
     }
 }

@@ -71,10 +71,7 @@ impl Shared {
         polled.extend(files);
         let timeout = deadline.map(|deadline| {
             let left = deadline.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: left.as_secs() as i64,
-                tv_nsec: left.subsec_nanos().into(),
-            }
+            Timespec::try_from(left).expect("timers are due within seconds")
         });
         // An interrupted wait is as good as a short one.
         let _ = rustix::event::poll(&mut polled, timeout.as_ref());

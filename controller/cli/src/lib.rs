@@ -7,6 +7,10 @@
 //! stdout is the result; progress, questions and errors go to stderr.
 
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::format_push_string,
+    reason = "a screen of text is built once, and reads better so"
+)]
 
 pub mod agent;
 pub mod args;

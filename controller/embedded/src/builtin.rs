@@ -12,31 +12,48 @@ use serde_json::{Map, Value, json};
 pub(crate) const EVENTS: &str = "events.events.k8s.io";
 
 pub(crate) fn kinds() -> Result<Vec<Kind>, KindError> {
-    let lease = Kind::from_crd(&crd("coordination.k8s.io", "Lease", "leases", &[
-        ("Holder", "string", ".spec.holderIdentity"),
-        ("Age", "date", ".metadata.creationTimestamp"),
-    ]))?;
-    let mut events = Kind::from_crd(&crd("events.k8s.io", "Event", "events", &[
-        ("Last Seen", "date", ".metadata.creationTimestamp"),
-        ("Type", "string", ".type"),
-        ("Reason", "string", ".reason"),
-        ("Object", "string", ".regarding.name"),
-        ("Message", "string", ".note"),
-    ]))?;
+    let lease = Kind::from_crd(&crd(
+        "coordination.k8s.io",
+        "Lease",
+        "leases",
+        &[
+            ("Holder", "string", ".spec.holderIdentity"),
+            ("Age", "date", ".metadata.creationTimestamp"),
+        ],
+    ))?;
+    let mut events = Kind::from_crd(&crd(
+        "events.k8s.io",
+        "Event",
+        "events",
+        &[
+            ("Last Seen", "date", ".metadata.creationTimestamp"),
+            ("Type", "string", ".type"),
+            ("Reason", "string", ".reason"),
+            ("Object", "string", ".regarding.name"),
+            ("Message", "string", ".note"),
+        ],
+    ))?;
     events.fields = EVENT_FIELDS;
-    let mut core = Kind::from_crd(&crd("", "Event", "events", &[
-        ("Last Seen", "date", ".lastTimestamp"),
-        ("Type", "string", ".type"),
-        ("Reason", "string", ".reason"),
-        ("Object", "string", ".involvedObject.name"),
-        ("Message", "string", ".message"),
-    ]))?;
+    let mut core = Kind::from_crd(&crd(
+        "",
+        "Event",
+        "events",
+        &[
+            ("Last Seen", "date", ".lastTimestamp"),
+            ("Type", "string", ".type"),
+            ("Reason", "string", ".reason"),
+            ("Object", "string", ".involvedObject.name"),
+            ("Message", "string", ".message"),
+        ],
+    ))?;
     core.fields = EVENT_FIELDS;
     core.short_names = vec!["ev".to_owned()];
     core.stored_as = EVENTS.to_owned();
     core.view = Some(core_event);
     let mut kinds = vec![lease, events, core];
-    kinds.iter_mut().for_each(|kind| kind.has_generation = false);
+    kinds
+        .iter_mut()
+        .for_each(|kind| kind.has_generation = false);
     Ok(kinds)
 }
 
@@ -92,12 +109,20 @@ fn core_event(stored: &Value) -> Value {
         }
     }
     let first = stored.get("eventTime").filter(|t| !t.is_null());
-    let first = first.unwrap_or(&stored["metadata"]["creationTimestamp"]).clone();
-    let last = stored.pointer("/series/lastObservedTime").unwrap_or(&first).clone();
+    let first = first
+        .unwrap_or(&stored["metadata"]["creationTimestamp"])
+        .clone();
+    let last = stored
+        .pointer("/series/lastObservedTime")
+        .unwrap_or(&first)
+        .clone();
     let count = stored.pointer("/series/count").cloned().unwrap_or(1.into());
     event.insert("firstTimestamp".into(), first);
     event.insert("lastTimestamp".into(), last);
     event.insert("count".into(), count);
-    event.insert("source".into(), json!({"component": stored["reportingController"]}));
+    event.insert(
+        "source".into(),
+        json!({"component": stored["reportingController"]}),
+    );
     Value::Object(event)
 }

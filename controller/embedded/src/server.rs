@@ -64,7 +64,10 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("{path}: {source}")]
-    Kubeconfig { path: PathBuf, source: std::io::Error },
+    Kubeconfig {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[error("making the admin token: {0}")]
     Token(String),
     #[error("the listener: {0}")]
@@ -106,16 +109,25 @@ impl OpenApi {
                 "" => format!("api/{version}"),
                 group => format!("apis/{group}/{version}"),
             };
-            let resources: Vec<_> = kinds.of(group, version).map(|kind| kind.resource()).collect();
-            let group_version =
-                if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+            let resources: Vec<_> = kinds
+                .of(group, version)
+                .map(|kind| kind.resource())
+                .collect();
+            let group_version = if group.is_empty() {
+                version.to_owned()
+            } else {
+                format!("{group}/{version}")
+            };
             let text = openapi::document(&group_version, &resources);
             let hash = Sha256::digest(text.as_bytes());
             let hash: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
             entries.push((path.clone(), hash));
             documents.insert(path, Bytes::from(text));
         }
-        OpenApi { index: openapi::index(&entries), documents }
+        OpenApi {
+            index: openapi::index(&entries),
+            documents,
+        }
     }
 
     pub(crate) fn index(&self) -> &Value {
@@ -157,7 +169,10 @@ impl Server {
             pages: Pages::default(),
             closing: watch::Sender::new(false),
         };
-        Ok(Server { app: Arc::new(app), authority })
+        Ok(Server {
+            app: Arc::new(app),
+            authority,
+        })
     }
 
     /// Where `serve` writes the admin's kubeconfig.
@@ -204,8 +219,11 @@ impl Server {
         outcome
     }
 
-    /// Keeps the token of an earlier start if it still works.
-    async fn write_kubeconfig(&self, address: SocketAddr) -> Result<(), ServeError> {
+    /// Writes the admin's kubeconfig for a listener at `address`. `serve` does so too; whoever
+    /// wants to connect as soon as the listener stands calls it first.
+    ///
+    /// The token of an earlier start is kept if it still works.
+    pub async fn write_kubeconfig(&self, address: SocketAddr) -> Result<(), ServeError> {
         let path = self.kubeconfig();
         let tokens = Tokens(&self.app.store);
         let earlier = std::fs::read_to_string(&path).ok();
@@ -228,7 +246,9 @@ impl Server {
 }
 
 async fn connection(app: Arc<App>, authority: Arc<Authority>, stream: TcpStream) {
-    let Ok(address) = stream.local_addr() else { return };
+    let Ok(address) = stream.local_addr() else {
+        return;
+    };
     // Events are small and must not wait for more.
     if stream.set_nodelay(true).is_err() {
         return;
@@ -246,12 +266,14 @@ async fn connection(app: Arc<App>, authority: Arc<Authority>, stream: TcpStream)
     let mut closing = app.closing();
     let service = service_fn(move |request| http::handle(app.clone(), request));
     let mut server = hyper::server::conn::http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE * 18);
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE * 18);
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        _ = closing.wait_for(|closing| *closing) => {
+        () = async { drop(closing.wait_for(|closing| *closing).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -289,7 +311,10 @@ async fn keep_house(app: &App, now: Timestamp) {
 }
 
 fn born(event: &Object) -> Option<Timestamp> {
-    let series = event.value.pointer("/series/lastObservedTime").and_then(Value::as_str);
+    let series = event
+        .value
+        .pointer("/series/lastObservedTime")
+        .and_then(Value::as_str);
     let time = series.or_else(|| event.value["metadata"]["creationTimestamp"].as_str());
     time?.parse().ok()
 }
@@ -334,19 +359,28 @@ fn pem(certificate: &[u8]) -> String {
         .step_by(64)
         .map(|start| &text[start..text.len().min(start + 64)])
         .collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    )
 }
 
 /// A scalar of a kubeconfig that `kubeconfig` wrote.
 pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "))
+    text.lines()
+        .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// Whole or not at all, and for the owner alone.
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let next = path.with_extension("next");
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&next)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&next, path)

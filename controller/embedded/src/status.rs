@@ -58,7 +58,11 @@ impl Status {
     }
 
     pub(crate) fn no_such_path() -> Status {
-        Status::new(404, "NotFound", "the server could not find the requested resource")
+        Status::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
     }
 
     pub(crate) fn method_not_allowed() -> Status {
@@ -114,13 +118,19 @@ impl Status {
     }
 
     pub(crate) fn conflict(about: About, why: &str) -> Status {
-        let message =
-            format!("Operation cannot be fulfilled on {} {:?}: {why}", about.resource(), about.name);
+        let message = format!(
+            "Operation cannot be fulfilled on {} {:?}: {why}",
+            about.resource(),
+            about.name
+        );
         Status::new(409, "Conflict", message).about(about)
     }
 
     pub(crate) fn about(self, about: About) -> Status {
-        Status { about: Some(about), ..self }
+        Status {
+            about: Some(about),
+            ..self
+        }
     }
 
     pub(crate) fn with_causes(self, causes: Vec<Cause>) -> Status {
@@ -133,7 +143,10 @@ impl Status {
             "message": self.message, "reason": self.reason, "code": self.code,
         });
         let details = self.details();
-        if details.as_object().is_some_and(|members| !members.is_empty()) {
+        if details
+            .as_object()
+            .is_some_and(|members| !members.is_empty())
+        {
             body["details"] = details;
         }
         body

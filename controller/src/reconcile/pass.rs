@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use api::{Mesh, MeshNode, SubnetClaim};
-use futures::{StreamExt, stream};
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -30,7 +31,6 @@ const WIDTH: usize = 16;
 
 pub(super) struct Pass {
     client: Client,
-    settings: Settings,
     metrics: Arc<Metrics>,
     events: Events,
     born: Instant,
@@ -44,7 +44,6 @@ impl Pass {
             events: Events::new(client.clone(), &settings.identity),
             rests: Rests::of(settings.rest),
             client,
-            settings,
             metrics,
             born: Instant::now(),
             memory: Memory::default(),
@@ -110,11 +109,10 @@ impl Pass {
     /// Tries all writes; those that fail do not keep the others from being made.
     async fn write(&self, writes: &[Write], seen: &Seen) -> anyhow::Result<()> {
         let now = Timestamp::now();
-        let answers: Vec<_> = stream::iter(writes)
-            .map(|one| async move { (one, write::apply(&self.client, one, seen, now).await) })
-            .buffer_unordered(WIDTH)
-            .collect()
-            .await;
+        let tries = writes.iter().map(|one| {
+            async move { (one, write::apply(&self.client, one, seen, now).await) }.boxed()
+        });
+        let answers = in_parallel(tries.collect()).await;
         let mut failed = None;
         for (one, answer) in answers {
             let kind = write::name_of(one);
@@ -155,11 +153,10 @@ impl Pass {
     }
 
     async fn patch_all<K: Reported>(&self, changes: Vec<Change<K>>) -> anyhow::Result<()> {
-        let answers: Vec<_> = stream::iter(changes)
-            .map(|change| self.patch_status(change))
-            .buffer_unordered(WIDTH)
-            .collect()
-            .await;
+        let tries = changes
+            .into_iter()
+            .map(|change| self.patch_status(change).boxed());
+        let answers = in_parallel(tries.collect()).await;
         answers.into_iter().collect()
     }
 
@@ -185,6 +182,11 @@ impl Pass {
         }
         Ok(())
     }
+}
+
+/// A few at a time, in no order.
+async fn in_parallel<T>(tries: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    stream::iter(tries).buffer_unordered(WIDTH).collect().await
 }
 
 fn note(write: &Write, outcome: Outcome) {

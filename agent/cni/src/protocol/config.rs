@@ -70,9 +70,11 @@ struct Wire {
     prev_result: Option<PrevResult>,
     #[serde(rename = "runtimeConfig", default)]
     runtime_config: BTreeMap<String, IgnoredAny>,
-    /// The specification's name, and the one that its first text had.
-    #[serde(rename = "cni.dev/valid-attachments", alias = "cni.dev/attachments")]
+    #[serde(rename = "cni.dev/valid-attachments")]
     valid: Option<Vec<WireAttachment>>,
+    /// The name that the specification's first text had; some runtimes send both.
+    #[serde(rename = "cni.dev/attachments")]
+    valid_too: Option<Vec<WireAttachment>>,
 }
 
 #[derive(Deserialize)]
@@ -105,7 +107,7 @@ impl NetworkConfig {
             let msg = format!("runtimeConfig {key}: addresses come from the node's subnets alone");
             return Err(Failure::new(Code::UnsupportedField, msg));
         }
-        let valid = wire.valid.map(|list| {
+        let valid = wire.valid.or(wire.valid_too).map(|list| {
             list.into_iter()
                 .map(|one| Attachment::new(one.container_id, one.ifname))
                 .collect()

@@ -75,15 +75,14 @@ async fn until_ready(
     let end = Instant::now() + limit;
     let mut told = String::new();
     loop {
-        let seen = read(&cluster, settings).await;
-        match &seen {
+        let seen = match read(&cluster, settings).await {
             Ok(status) if !status.fails(fail_on) => {
                 terminal.print(&status.print())?;
                 return Ok(Exit::Ok);
             }
-            Err(failure) if failure.exit != Exit::Unreachable => return Err(seen.unwrap_err()),
-            _ => {}
-        }
+            Err(failure) if failure.exit != Exit::Unreachable => return Err(failure),
+            not_yet => not_yet,
+        };
         let line = seen
             .as_ref()
             .map_or_else(|failure| failure.what.clone(), Status::line);

@@ -28,12 +28,24 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(name: impl Into<String>, passed: bool, detail: impl Into<String>) -> Self {
-        let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
-        Self { name: name.into(), outcome, detail: detail.into() }
+        let outcome = if passed {
+            Outcome::Passed
+        } else {
+            Outcome::Failed
+        };
+        Self {
+            name: name.into(),
+            outcome,
+            detail: detail.into(),
+        }
     }
 
     pub(super) fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { name: name.into(), outcome: Outcome::Skipped, detail: why.into() }
+        Self {
+            name: name.into(),
+            outcome: Outcome::Skipped,
+            detail: why.into(),
+        }
     }
 }
 
@@ -49,7 +61,12 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(suite: &'static str, checks: Vec<Check>, took: Duration) -> Self {
-        let count = |outcome| checks.iter().filter(|check| check.outcome == outcome).count();
+        let count = |outcome| {
+            checks
+                .iter()
+                .filter(|check| check.outcome == outcome)
+                .count()
+        };
         Self {
             suite,
             passed: count(Outcome::Passed),
@@ -83,11 +100,17 @@ impl Report {
             "{} checks passed, {} failed, {} skipped in {:.1}s\n",
             self.passed, self.failed, self.skipped, self.seconds
         ));
-        Output::screen("Verification", screen, Item::new(format!("verification/{}", self.suite), self))
+        Output::screen(
+            "Verification",
+            screen,
+            Item::new(format!("verification/{}", self.suite), self),
+        )
     }
 
     fn failures(&self) -> impl Iterator<Item = &Check> {
-        self.checks.iter().filter(|check| check.outcome == Outcome::Failed)
+        self.checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Failed)
     }
 
     pub(super) fn junit(&self) -> String {
@@ -142,6 +165,11 @@ mod tests {
     #[test]
     fn the_screen_ends_with_the_count() {
         insta::assert_snapshot!(report().print().render(Format::Table), @r"
+          ok    eth0  212 packets udp/51820
+          FAIL  control: 0 of 20 <seen>
+          skip  no pool is known
+        failed: control
+        1 checks passed, 1 failed, 1 skipped in 4.1s
         ");
         assert!(!report().passes());
     }

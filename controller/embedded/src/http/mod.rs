@@ -10,7 +10,7 @@ mod route;
 mod selection;
 mod watch;
 
-pub(crate) use body::{Answer, Body};
+pub(crate) use body::Answer;
 pub(crate) use query::dry_run;
 
 use crate::auth::{Identity, Session, Tokens};
@@ -21,7 +21,6 @@ use http::{HeaderMap, Method, Request, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
 use negotiate::Shape;
-use query::Query;
 use route::{Route, route};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -72,13 +71,16 @@ fn described(app: &App, route: &Route, headers: &HeaderMap) -> Result<Answer, St
             let core = matches!(route, Route::CoreVersions);
             let accept = text(headers, &header::ACCEPT);
             match negotiate::accept(accept, &[Shape::Discovery])? {
-                Shape::Discovery => {
-                    Ok(body::of_type(negotiate::DISCOVERY, &discovery::aggregated(kinds, core)))
-                }
+                Shape::Discovery => Ok(body::of_type(
+                    negotiate::DISCOVERY,
+                    &discovery::aggregated(kinds, core),
+                )),
                 Shape::Object | Shape::Table | Shape::Partial if core => {
                     Ok(json(&discovery::core_versions()))
                 }
-                Shape::Object | Shape::Table | Shape::Partial => Ok(json(&discovery::groups(kinds))),
+                Shape::Object | Shape::Table | Shape::Partial => {
+                    Ok(json(&discovery::groups(kinds)))
+                }
             }
         }
         Route::Group(name) => {
@@ -90,7 +92,10 @@ fn described(app: &App, route: &Route, headers: &HeaderMap) -> Result<Answer, St
         }
         Route::OpenApi => Ok(json(app.openapi.index())),
         Route::OpenApiDocument(path) => {
-            let document = app.openapi.document(path).ok_or_else(Status::no_such_path)?;
+            let document = app
+                .openapi
+                .document(path)
+                .ok_or_else(Status::no_such_path)?;
             Ok(body::json_text(document))
         }
         Route::Health | Route::Backup | Route::Resource(_) => Err(Status::no_such_path()),

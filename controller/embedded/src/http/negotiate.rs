@@ -19,7 +19,9 @@ pub(crate) const DISCOVERY: &str =
 
 /// The first shape in the client's order that `offered` has. Without a header: a plain object.
 pub(crate) fn accept(header: Option<&str>, offered: &[Shape]) -> Result<Shape, Status> {
-    let Some(header) = header else { return Ok(Shape::Object) };
+    let Some(header) = header else {
+        return Ok(Shape::Object);
+    };
     header
         .split(',')
         .filter_map(shape)
@@ -87,7 +89,9 @@ pub(crate) fn require_json(header: Option<&str>) -> Result<(), Status> {
 }
 
 fn media_type(header: Option<&str>) -> &str {
-    header.and_then(|h| h.split(';').next()).map_or("", str::trim)
+    header
+        .and_then(|h| h.split(';').next())
+        .map_or("", str::trim)
 }
 
 #[cfg(test)]
@@ -118,6 +122,10 @@ mod tests {
     fn server_side_apply_says_what_to_do_instead() {
         let refused = patch_type(Some("application/apply-patch+yaml")).unwrap_err();
         assert_eq!(refused.code, 415);
-        assert!(refused.message.contains("kubectl apply without --server-side"));
+        assert!(
+            refused
+                .message
+                .contains("kubectl apply without --server-side")
+        );
     }
 }

@@ -6,8 +6,8 @@ use super::negotiate::{self, PatchType, Shape};
 use super::query::{Match, Query};
 use super::route::Target;
 use super::selection::Selection;
-use super::watch::{self, Ask};
 use super::text;
+use super::watch::{self, Ask};
 use crate::auth::{self, Identity, Session, Tokens, Verdict};
 use crate::server::App;
 use crate::status::{self, Status};
@@ -45,14 +45,25 @@ pub(super) async fn answer(
     authorise(&session.identity, verb, &target)?;
     let accept = text(request.headers(), &header::ACCEPT);
     let shape = negotiate::accept(accept, &[Shape::Table, Shape::Partial])?;
-    let encoding = Encoding { shape, include: query.include };
-    let call = Call { app, session, target, query, encoding, now: Timestamp::now() };
+    let encoding = Encoding {
+        shape,
+        include: query.include,
+    };
+    let call = Call {
+        app,
+        session,
+        target,
+        query,
+        encoding,
+        now: Timestamp::now(),
+    };
     match verb {
         "get" => call.get(),
         "list" => call.list(),
         "watch" => call.watch(),
         "create" if call.target.subresource == "token" => {
-            call.issue_token(&body::read(request.into_body()).await?).await
+            call.issue_token(&body::read(request.into_body()).await?)
+                .await
         }
         "create" => {
             negotiate::require_json(text(request.headers(), &header::CONTENT_TYPE))?;
@@ -73,7 +84,10 @@ pub(super) async fn answer(
             .await
         }
         "delete" => call.delete(&body::read(request.into_body()).await?).await,
-        _ => call.delete_collection(&body::read(request.into_body()).await?).await,
+        _ => {
+            call.delete_collection(&body::read(request.into_body()).await?)
+                .await
+        }
     }
 }
 
@@ -114,7 +128,11 @@ fn authorise(identity: &Identity, verb: &str, target: &Target) -> Result<(), Sta
     match auth::allow(identity, request) {
         Verdict::Allowed => Ok(()),
         Verdict::Denied => {
-            let slash = if target.subresource.is_empty() { "" } else { "/" };
+            let slash = if target.subresource.is_empty() {
+                ""
+            } else {
+                "/"
+            };
             let message = format!(
                 "{}.{} {:?} is forbidden: {identity} cannot {verb} resource \"{}{slash}{}\" in \
                  API group {:?}",
@@ -132,17 +150,28 @@ fn authorise(identity: &Identity, verb: &str, target: &Target) -> Result<(), Sta
 
 impl Call<'_> {
     fn get(&self) -> Result<Answer, Status> {
-        let Target { kind, namespace, name, .. } = &self.target;
+        let Target {
+            kind,
+            namespace,
+            name,
+            ..
+        } = &self.target;
         let found = self.app.store.get(&kind.key(namespace, name));
         let object = found.ok_or_else(|| kind.not_found(name))?;
         self.check_not_from_the_future()?;
-        Ok(body::json_text(self.encoding.object(kind, &object, self.now)))
+        Ok(body::json_text(
+            self.encoding.object(kind, &object, self.now),
+        ))
     }
 
     fn list(&self) -> Result<Answer, Status> {
         let selection = Selection::new(&self.target, &self.query)?;
         let page = self.page(&selection)?;
-        Ok(body::json_text(self.encoding.list(&self.target.kind, &page, self.now)))
+        Ok(body::json_text(self.encoding.list(
+            &self.target.kind,
+            &page,
+            self.now,
+        )))
     }
 
     fn page(&self, selection: &Selection) -> Result<Page, Status> {
@@ -159,13 +188,18 @@ impl Call<'_> {
             return self.app.pages.next(&what, token, query.limit, now);
         }
         self.check_not_from_the_future()?;
-        let Listing { version, mut objects } =
-            self.app.store.list(&kind.stored_as, &selection.namespace);
+        let Listing {
+            version,
+            mut objects,
+        } = self.app.store.list(&kind.stored_as, &selection.namespace);
         self.check_exact(version)?;
         if !selection.is_everything() {
             objects.retain(|object| selection.matches(&object.value));
         }
-        Ok(self.app.pages.first(&what, Listing { version, objects }, query.limit, now))
+        Ok(self
+            .app
+            .pages
+            .first(&what, Listing { version, objects }, query.limit, now))
     }
 
     /// A version that was never given out belongs to another history.
@@ -228,7 +262,11 @@ impl Call<'_> {
             mark_initial_end: initial == Some(true),
             timeout: query.timeout.unwrap_or_else(half_an_hour_or_more),
         };
-        Ok(body::stream(watch::stream(self.app.clone(), self.session, ask)))
+        Ok(body::stream(watch::stream(
+            self.app.clone(),
+            self.session,
+            ask,
+        )))
     }
 
     async fn create(&self, bytes: &Bytes) -> Result<Answer, Status> {
@@ -245,17 +283,26 @@ impl Call<'_> {
         let mut options = DeleteOptions::parse(bytes)?;
         options.dry_run |= self.query.dry_run;
         let dry_run = options.dry_run;
-        let Target { kind, namespace, name, .. } = &self.target;
+        let Target {
+            kind,
+            namespace,
+            name,
+            ..
+        } = &self.target;
         let key = kind.key(namespace, name);
-        let written =
-            verbs::delete(&self.app.store, kind.clone(), key, options, self.now).await?;
+        let written = verbs::delete(&self.app.store, kind.clone(), key, options, self.now).await?;
         let object = written.object();
         let held = object.value["metadata"].get("finalizers").is_some();
         let removed = matches!(written, Written::Removed(_)) || (dry_run && !held);
         if removed {
-            return Ok(body::json(&status::deleted(&kind.about(name), object.uid())));
+            return Ok(body::json(&status::deleted(
+                &kind.about(name),
+                object.uid(),
+            )));
         }
-        Ok(body::json_text(self.encoding.object(kind, object, self.now)))
+        Ok(body::json_text(
+            self.encoding.object(kind, object, self.now),
+        ))
     }
 
     async fn delete_collection(&self, bytes: &Bytes) -> Result<Answer, Status> {
@@ -270,8 +317,14 @@ impl Call<'_> {
             let metadata = &object.value["metadata"];
             let namespace = metadata["namespace"].as_str().unwrap_or_default();
             let key = kind.key(namespace, metadata["name"].as_str().unwrap_or_default());
-            let deleted =
-                verbs::delete(&self.app.store, kind.clone(), key, options.clone(), self.now).await;
+            let deleted = verbs::delete(
+                &self.app.store,
+                kind.clone(),
+                key,
+                options.clone(),
+                self.now,
+            )
+            .await;
             match deleted {
                 Ok(_) => {}
                 // Somebody else was faster.
@@ -279,14 +332,22 @@ impl Call<'_> {
                 Err(status) => return Err(status),
             }
         }
-        let page = Page { version: listing.version, objects, rest: None };
+        let page = Page {
+            version: listing.version,
+            objects,
+            rest: None,
+        };
         Ok(body::json_text(self.encoding.list(kind, &page, self.now)))
     }
 
     /// `POST …/meshnodes/NAME/token`: a token with this node's rights, told once.
     async fn issue_token(&self, bytes: &Bytes) -> Result<Answer, Status> {
         let Target { kind, name, .. } = &self.target;
-        let body = if bytes.is_empty() { json!({}) } else { parse(bytes)? };
+        let body = if bytes.is_empty() {
+            json!({})
+        } else {
+            parse(bytes)?
+        };
         let node = self.app.store.get(&kind.key("", name));
         let node = node.ok_or_else(|| kind.not_found(name))?;
         let life = match &body["spec"]["expirationSeconds"] {
@@ -300,8 +361,13 @@ impl Call<'_> {
             },
         };
         let expires = self.now.saturating_add(life).unwrap_or(Timestamp::MAX);
-        let identity = Identity::Node { name: name.clone(), uid: node.uid().to_owned() };
-        let token = Tokens(&self.app.store).issue(&identity, Some(expires)).await?;
+        let identity = Identity::Node {
+            name: name.clone(),
+            uid: node.uid().to_owned(),
+        };
+        let token = Tokens(&self.app.store)
+            .issue(&identity, Some(expires))
+            .await?;
         let mut answer = body::json(&json!({
             "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
             "metadata": {"name": name}, "spec": {"expirationSeconds": life.as_secs()},
@@ -324,7 +390,9 @@ impl Call<'_> {
     }
 
     fn outcome(&self, outcome: &Outcome, code: u16) -> Answer {
-        let object = self.encoding.object(&self.target.kind, &outcome.object, self.now);
+        let object = self
+            .encoding
+            .object(&self.target.kind, &outcome.object, self.now);
         let mut answer = body::json_text(object);
         *answer.status_mut() = body::code(code);
         body::warn(&mut answer, &outcome.warnings);

@@ -15,7 +15,10 @@ pub(crate) enum Route {
     /// `/apis/G`
     Group(String),
     /// `/apis/G/V` or `/api/v1`
-    Resources { group: String, version: String },
+    Resources {
+        group: String,
+        version: String,
+    },
     OpenApi,
     /// `/openapi/v3/apis/G/V`: the part after `v3/`.
     OpenApiDocument(String),
@@ -49,9 +52,10 @@ pub(crate) fn route(kinds: &Kinds, path: &str) -> Option<Route> {
         ["openapi", "v3"] => Some(Route::OpenApi),
         ["openapi", "v3", rest @ ..] => Some(Route::OpenApiDocument(rest.join("/"))),
         ["api", version, rest @ ..] => resource(kinds, "", version, rest),
-        ["apis", group] => {
-            kinds.iter().any(|k| k.group == *group).then(|| Route::Group((*group).to_owned()))
-        }
+        ["apis", group] => kinds
+            .iter()
+            .any(|k| k.group == *group)
+            .then(|| Route::Group((*group).to_owned())),
         ["apis", group, version, rest @ ..] => resource(kinds, group, version, rest),
         _ => None,
     }
@@ -86,7 +90,12 @@ fn resource(kinds: &Kinds, group: &str, version: &str, rest: &[&str]) -> Option<
         _ => false,
     };
     let (namespace, name) = (namespace.to_owned(), name.to_owned());
-    let target = Target { kind, namespace, name, subresource: subresource.to_owned() };
+    let target = Target {
+        kind,
+        namespace,
+        name,
+        subresource: subresource.to_owned(),
+    };
     served.then_some(Route::Resource(target))
 }
 

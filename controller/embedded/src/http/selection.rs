@@ -28,8 +28,7 @@ impl Selection {
             namespace: target.namespace.clone(),
             name: target.name.clone(),
             labels: LabelSelector::parse(&query.label_selector).map_err(bad)?,
-            fields: FieldSelector::parse(&query.field_selector, target.kind.fields)
-                .map_err(bad)?,
+            fields: FieldSelector::parse(&query.field_selector, target.kind.fields).map_err(bad)?,
             prefix: Key::prefix(&target.kind.stored_as, &target.namespace),
         })
     }
@@ -52,7 +51,10 @@ impl Selection {
         if !event.key.starts_with(&self.prefix) {
             return None;
         }
-        let before = event.old_subject.as_ref().is_some_and(|old| self.matches(old));
+        let before = event
+            .old_subject
+            .as_ref()
+            .is_some_and(|old| self.matches(old));
         let after = event.change != Change::Deleted && self.matches(&event.subject);
         match (before, after) {
             (false, false) => None,

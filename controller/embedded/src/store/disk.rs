@@ -253,7 +253,8 @@ fn write(
 fn open_database(path: &Path) -> Result<Database, DiskError> {
     let io = |source| DiskError::Io { path: path.to_owned(), source };
     let file = open_private(path).map_err(io)?;
-    Database::builder().create_file(file).map_err(|error| match error {
+    let backend = redb::backends::FileBackend::new(file).map_err(database)?;
+    Database::builder().create_with_backend(backend).map_err(|error| match error {
         redb::DatabaseError::DatabaseAlreadyOpen => DiskError::InUse(path.to_owned()),
         other => database(other),
     })

@@ -53,10 +53,16 @@ impl Object {
     }
 
     pub(crate) fn version(&self) -> &str {
-        self.value.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default()
+        self.value
+            .pointer("/metadata/resourceVersion")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 
     pub(crate) fn uid(&self) -> &str {
-        self.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default()
+        self.value
+            .pointer("/metadata/uid")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
     }
 }

@@ -15,8 +15,13 @@ const SETTABLE: [&str; 7] = [
 ];
 
 /// What only the server sets.
-pub(super) const SERVERS: [&str; 5] =
-    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+pub(super) const SERVERS: [&str; 5] = [
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+];
 
 /// The same limits as Kubernetes.
 const ANNOTATION_BYTES: usize = 256 << 10;
@@ -59,7 +64,9 @@ pub(super) fn validate(metadata: &Value) -> Vec<Cause> {
 }
 
 fn labels(labels: &Value, causes: &mut Vec<Cause>) {
-    let Some(members) = map_of_strings("metadata.labels", labels, causes) else { return };
+    let Some(members) = map_of_strings("metadata.labels", labels, causes) else {
+        return;
+    };
     for (name, value) in members {
         let value = value.as_str().unwrap_or_default();
         if !is_qualified_name(name) {
@@ -79,7 +86,11 @@ fn annotations(annotations: &Value, causes: &mut Vec<Cause>) {
     for (name, value) in members {
         bytes += name.len() + value.as_str().map_or(0, str::len);
         if !is_qualified_name(&name.to_lowercase()) {
-            causes.push(invalid("metadata.annotations", name, "not a valid annotation name"));
+            causes.push(invalid(
+                "metadata.annotations",
+                name,
+                "not a valid annotation name",
+            ));
         }
     }
     if bytes > ANNOTATION_BYTES {
@@ -143,13 +154,17 @@ fn is_qualified_name(text: &str) -> bool {
 fn is_word(text: &str) -> bool {
     text.len() <= 63
         && begins_and_ends_alphanumeric(text)
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 pub(super) fn is_subdomain(text: &str) -> bool {
     let label = |label: &str| {
         begins_and_ends_alphanumeric(label)
-            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     text.len() <= 253 && text.split('.').all(label)
 }

@@ -58,7 +58,9 @@ pub(super) fn updated(kind: &Kind, old: &Value, mut new: Value) -> Value {
 /// The object after an update through `/status`.
 pub(super) fn status_updated(old: &Value, new: &Value) -> Value {
     let mut result = old.clone();
-    let Some(members) = result.as_object_mut() else { return result };
+    let Some(members) = result.as_object_mut() else {
+        return result;
+    };
     members.remove("status");
     keep(members, new, "status");
     result
@@ -82,11 +84,7 @@ pub(super) fn is_finished(object: &Value) -> bool {
 }
 
 /// A version or uid in the body (or in a patch) is a condition.
-pub(super) fn check_preconditions(
-    kind: &Kind,
-    old: &Value,
-    asked: &Value,
-) -> Result<(), Status> {
+pub(super) fn check_preconditions(kind: &Kind, old: &Value, asked: &Value) -> Result<(), Status> {
     let (asked, old) = (&asked["metadata"], &old["metadata"]);
     let about = kind.about(old["name"].as_str().unwrap_or_default());
     let differs = |name: &str| {
@@ -94,9 +92,8 @@ pub(super) fn check_preconditions(
         (old[name] != wanted).then_some((wanted, old[name].as_str().unwrap_or_default()))
     };
     if let Some((wanted, is)) = differs("uid") {
-        let why = format!(
-            "Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}"
-        );
+        let why =
+            format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}");
         return Err(Status::conflict(about, &why));
     }
     if differs("resourceVersion").is_some() {

@@ -45,7 +45,10 @@ type Warnings = Arc<Mutex<Vec<String>>>;
 pub(crate) async fn create(store: &Store, write: Write, body: Value) -> Result<Outcome, Status> {
     let kind = write.kind.clone();
     check_type(&kind, &body)?;
-    if body["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
+    if body["metadata"]["resourceVersion"]
+        .as_str()
+        .is_some_and(|version| !version.is_empty())
+    {
         let why = "resourceVersion should not be set on objects to be created";
         return Err(Status::bad_request(why));
     }
@@ -69,7 +72,9 @@ pub(crate) async fn edit(store: &Store, write: Write, edit: Edit) -> Result<Outc
     let key = write.kind.key(&write.namespace, &write.name);
     let told = warnings.clone();
     let decide = move |current: Option<&Object>, _| {
-        let Some(current) = current else { return Err(write.kind.not_found(&write.name)) };
+        let Some(current) = current else {
+            return Err(write.kind.not_found(&write.name));
+        };
         let (decision, unknown) = decide(&write, &current.value, &edit)?;
         *told.lock().unwrap_or_else(PoisonError::into_inner) = unknown;
         Ok(decision)
@@ -128,7 +133,10 @@ fn check_replacement(write: &Write, old: &Value, body: &Value) -> Result<(), Sta
     check_type(&write.kind, body)?;
     check_name(write, body)?;
     strategy::check_preconditions(&write.kind, old, body)?;
-    if body["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty) {
+    if body["metadata"]["resourceVersion"]
+        .as_str()
+        .is_none_or(str::is_empty)
+    {
         let cause = crate::schema::Cause {
             reason: "FieldValueInvalid",
             message: "Invalid value: 0: must be specified for an update".to_owned(),
@@ -149,9 +157,10 @@ fn admit(
     let mut causes = metadata::validate(&object["metadata"]);
     let admitted = write.kind.structural.admit(object, old, write.validation);
     match admitted {
-        Err(Rejection::Strict(errors)) => {
-            Err(Status::bad_request(format!("strict decoding error: {}", errors.join(", "))))
-        }
+        Err(Rejection::Strict(errors)) => Err(Status::bad_request(format!(
+            "strict decoding error: {}",
+            errors.join(", ")
+        ))),
         Err(Rejection::Invalid(more)) => {
             causes.extend(more);
             Err(write.kind.invalid(name, causes))
@@ -220,7 +229,9 @@ fn name_for(write: &Write, body: &mut Value) -> Result<String, Status> {
     let begin = metadata["generateName"].as_str().unwrap_or_default();
     if begin.is_empty() || !is_subdomain(&format!("{begin}x")) {
         let why = "name or generateName is required";
-        return Err(Status::invalid(format!("metadata.name: Required value: {why}")));
+        return Err(Status::invalid(format!(
+            "metadata.name: Required value: {why}"
+        )));
     }
     let name = format!("{begin}{}", &uuid::Uuid::new_v4().simple().to_string()[..5]);
     metadata["name"] = name.clone().into();

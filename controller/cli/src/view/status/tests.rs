@@ -40,7 +40,7 @@ fn a_healthy_mesh_has_no_problems() {
     Mesh     Ready      wireguard  encryption required
     Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
     Nodes    2/2 ready
-    Tunnels  1/2 up     seen by node-1; 1 stale: laptop (never)
+    Tunnels  1/2 up     seen by node-1
     Keys     epoch 1
     MTU      1420
     Clear    guarded    routes in place, nft table in place, 17 packets blocked
@@ -61,7 +61,7 @@ fn a_sick_mesh_says_who_and_what_to_do() {
     Mesh     Ready      wireguard  encryption required
     Control  embedded   https://127.0.0.1:7443  v1.32.0+hawser
     Nodes    2/3 ready
-    Tunnels  0/2 up     seen by node-1; 2 stale: node-2 (6m12s), laptop (never)
+    Tunnels  0/2 up     seen by node-1; 1 stale: node-2 (6m12s)
     Keys     epoch 1
     MTU      1420
     Clear    guarded    routes in place, nft table in place, 17 packets blocked

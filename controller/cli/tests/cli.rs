@@ -1,0 +1,12 @@
+//! The program as an operator and a script see it: standard output, standard error, exit code.
+//!
+//! The API is the embedded server in this process; the agent is a socket that answers `/state`.
+
+#[path = "cli/exit_codes.rs"]
+mod exit_codes;
+#[path = "cli/nodes.rs"]
+mod nodes;
+#[path = "cli/output.rs"]
+mod output;
+#[path = "cli/world.rs"]
+mod world;

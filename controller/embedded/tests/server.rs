@@ -1,0 +1,14 @@
+//! The server as its clients see it: over TLS, on a directory of its own.
+
+#[path = "server/backup.rs"]
+mod backup;
+#[path = "server/crash.rs"]
+mod crash;
+#[path = "server/harness.rs"]
+mod harness;
+#[path = "server/rights.rs"]
+mod rights;
+#[path = "server/verbs.rs"]
+mod verbs;
+#[path = "server/watch.rs"]
+mod watch;

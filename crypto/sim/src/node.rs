@@ -1,0 +1,108 @@
+//! One node of the simulated mesh.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use crypto::{Event, Mesh, Outbox, PeerConfig};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use keys::{KeyEpoch, PrivateKey};
+
+use crate::Content;
+
+/// An event of the mesh, kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    HandshakeComplete(String),
+    HandshakeTimeout(String),
+    EndpointChanged(String, SocketAddr),
+}
+
+pub struct Node {
+    pub name: String,
+    pub mesh: Mesh,
+    pub private: PrivateKey,
+    /// Where its datagrams come from, as the others see it.
+    pub address: SocketAddr,
+    pub peers: Vec<PeerConfig>,
+    /// What reached its tunnel device.
+    pub delivered: Vec<Content>,
+    pub events: Vec<Told>,
+}
+
+impl Node {
+    pub(crate) fn new(number: u8, now: Instant) -> Self {
+        let private = PrivateKey::generate().expect("the system has random numbers");
+        Self {
+            name: format!("node-{number}"),
+            mesh: Mesh::new(&private, now),
+            private,
+            address: SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), 51820)),
+            peers: Vec::new(),
+            delivered: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// As other nodes are told of it.
+    pub(crate) fn as_peer(&self, number: u8, keepalive: Option<Duration>) -> PeerConfig {
+        PeerConfig {
+            name: self.name.clone(),
+            keys: vec![(KeyEpoch::FIRST, self.private.public())],
+            preshared_key: None,
+            endpoint: Some(self.address),
+            keepalive,
+            allowed: subnets(number),
+        }
+    }
+
+    /// The numbers of the packets from `source`, in the order of their arrival.
+    pub fn numbers_from(&self, source: IpAddr) -> Vec<u64> {
+        self.delivered
+            .iter()
+            .filter(|c| c.source == source)
+            .map(|c| c.number)
+            .collect()
+    }
+
+    pub fn handshakes(&self) -> usize {
+        self.events
+            .iter()
+            .filter(|e| matches!(e, Told::HandshakeComplete(_)))
+            .count()
+    }
+}
+
+pub(crate) fn subnets(number: u8) -> Vec<IpNet> {
+    vec![
+        Ipv4Net::new_assert(Ipv4Addr::new(10, 42, number, 0), 24).into(),
+        Ipv6Net::new_assert(Ipv6Addr::new(0xfd42, 0, 0, number.into(), 0, 0, 0, 0), 64).into(),
+    ]
+}
+
+/// Collects what a mesh makes of one call.
+#[derive(Default)]
+pub(crate) struct Made {
+    pub(crate) datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    pub(crate) delivered: Vec<Vec<u8>>,
+    pub(crate) events: Vec<Told>,
+}
+
+impl Outbox for Made {
+    fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
+        self.datagrams.push((to, datagram.to_vec()));
+    }
+
+    fn deliver(&mut self, packet: &[u8]) {
+        self.delivered.push(packet.to_vec());
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.events.push(match event {
+            Event::HandshakeComplete { peer } => Told::HandshakeComplete(peer.to_owned()),
+            Event::HandshakeTimeout { peer } => Told::HandshakeTimeout(peer.to_owned()),
+            Event::EndpointChanged { peer, to, .. } => Told::EndpointChanged(peer.to_owned(), to),
+        });
+    }
+}

@@ -1,0 +1,39 @@
+//! What the sessions promise, over virtual hours, on links that misbehave.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
+
+mod clock;
+mod flood;
+mod hostile;
+mod reach;
+mod rekey;
+mod roam;
+mod together;
+
+use std::time::Duration;
+
+use crypto::Discard;
+use sim::{Node, World};
+
+const KEEPALIVE: Option<Duration> = Some(Duration::from_secs(25));
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+fn died(node: &Node, discard: Discard) -> u64 {
+    node.mesh.discards().get(discard)
+}
+
+/// How many initiations have been sent so far.
+fn initiations(world: &World) -> usize {
+    world
+        .overheard
+        .iter()
+        .filter(|flight| flight.datagram[0] == 1)
+        .count()
+}
