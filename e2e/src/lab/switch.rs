@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
 
 use super::address::{GATEWAY, PREFIX_V4, PREFIX_V6};
-use super::{Capture, Namespace, Pair};
+use super::{Capture, Namespace, Pair, until};
 
 const BRIDGE: &str = "bridge";
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// Machines on one switch reach each other, and the switch itself, which stands for the world.
 #[derive(Clone)]
@@ -78,6 +82,8 @@ impl Switch {
             net.add_address(device, own.v6, PREFIX_V6).await?;
             net.up(device).await
         })?;
+        until(SETTLING, || settled(machine, device).then_some(()))
+            .with_context(|| format!("{device} has no usable IPv6 address"))?;
         Ok(own)
     }
 
@@ -85,4 +91,20 @@ impl Switch {
     pub fn capture(&self, markers: &[&[u8]]) -> anyhow::Result<Capture> {
         Capture::incoming(&self.namespace, markers)
     }
+}
+
+/// The kernel gives a device its link-local address and finishes our own a moment after `up`.
+fn settled(machine: &Namespace, device: &str) -> bool {
+    const TENTATIVE: u32 = 0x40; // IFA_F_TENTATIVE
+    let addresses = machine.read("/proc/net/if_inet6").unwrap_or_default();
+    let mine = addresses
+        .lines()
+        .filter(|line| line.split_whitespace().last() == Some(device));
+    let usable = mine.filter(|line| {
+        let flags = line.split_whitespace().nth(4);
+        flags
+            .and_then(|flags| u32::from_str_radix(flags, 16).ok())
+            .is_some_and(|flags| flags & TENTATIVE == 0)
+    });
+    usable.count() == 2
 }
