@@ -56,10 +56,13 @@ fn object(members: Map<String, Value>) -> Value {
             {
                 kept.insert(name, "*".into());
             }
-            "verbs" => {
-                let mut verbs = value.as_array().cloned().unwrap_or_default();
-                verbs.sort_by_key(Value::to_string);
-                kept.insert(name, verbs.into());
+            // In discovery, where the order differs from start to start.
+            "verbs" | "resources" => {
+                let Value::Array(mut items) = normalised(value) else {
+                    continue;
+                };
+                items.sort_by_key(|item| item["name"].to_string() + &item.to_string());
+                kept.insert(name, items.into());
             }
             _ => {
                 kept.insert(name, normalised(value));
