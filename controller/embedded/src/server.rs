@@ -8,11 +8,13 @@ use crate::builtin::EVENTS;
 use crate::http;
 use crate::kind::{KindError, Kinds};
 use crate::openapi;
+use crate::status::Status;
 use crate::store::{Decision, Disk, DiskError, Lock, Object, Pages, Store, first_version};
 use crate::tls::{Authority, TlsError};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use jiff::{SignedDuration, Timestamp};
@@ -42,6 +44,9 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 const EVENT_LIFE: SignedDuration = SignedDuration::from_hours(1);
 /// How many events stay at most.
 const EVENTS_KEPT: usize = 5_000;
+
+/// How many removals may share a commit.
+const AT_ONCE: usize = 256;
 
 /// What the server serves.
 #[derive(Debug, Clone, Default)]
@@ -190,14 +195,13 @@ impl Server {
         self.write_kubeconfig(address).await?;
         tracing::info!(%address, dir = ?self.app.dir, "serving the mesh's resources");
         let mut connections = JoinSet::new();
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        connections.spawn(housekeeping(self.app.clone()));
         tokio::pin!(shutdown);
         let outcome = loop {
             tokio::select! {
                 () = &mut shutdown => break Ok(()),
                 () = self.app.store.stopped() => break Err(ServeError::StoreStopped),
-                _ = housekeeping.tick() => keep_house(&self.app, Timestamp::now()).await,
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let (app, authority) = (self.app.clone(), self.authority.clone());
@@ -283,6 +287,18 @@ async fn connection(app: Arc<App>, authority: Arc<Authority>, stream: TcpStream)
     }
 }
 
+async fn housekeeping(app: Arc<App>) {
+    let mut closing = app.closing();
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        tokio::select! {
+            _ = closing.wait_for(|closing| *closing) => return,
+            _ = interval.tick() => {}
+        }
+        keep_house(&app, Timestamp::now()).await;
+    }
+}
+
 /// Removes events that have had their time, and tokens that nobody can use.
 async fn keep_house(app: &App, now: Timestamp) {
     let mut events = app.store.list(EVENTS, "").objects;
@@ -296,16 +312,18 @@ async fn keep_house(app: &App, now: Timestamp) {
         let text = |name: &str| event.value["metadata"][name].as_str().unwrap_or_default();
         crate::store::Key::new(EVENTS, text("namespace"), text("name"))
     }));
-    for key in keys {
-        let gone = app.store.submit(key, |current, _| {
-            let current: &Object = current.ok_or_else(crate::status::Status::no_such_path)?;
+    let removals = keys.into_iter().map(|key| {
+        app.store.submit(key, |current, _| {
+            let current: &Object = current.ok_or_else(Status::no_such_path)?;
             Ok(Decision::Remove(current.value.clone()))
-        });
-        if let Err(status) = gone.await
+        })
+    });
+    let mut removals = stream::iter(removals).buffer_unordered(AT_ONCE);
+    while let Some(removed) = removals.next().await {
+        if let Err(status) = removed
             && status.code != 404
         {
             tracing::warn!(message = status.message, "keeping house");
-            return;
         }
     }
 }

@@ -241,12 +241,15 @@ impl Disk {
         })
     }
 
-    /// Puts objects in place as they are: for a restore, before anybody watches.
-    pub(crate) fn put_all(&self, objects: &[(Key, Value)]) -> Result<(), DiskError> {
+    /// Puts objects in place as they are, or takes them away: for a restore, before anybody watches.
+    pub(crate) fn put_all(&self, objects: &[(Key, Option<Value>)]) -> Result<(), DiskError> {
         self.write(|write| {
             let mut table = write.open_table(OBJECTS)?;
             for (key, value) in objects {
-                table.insert(key.as_str(), value.to_string().as_bytes())?;
+                match value {
+                    Some(value) => table.insert(key.as_str(), value.to_string().as_bytes())?,
+                    None => table.remove(key.as_str())?,
+                };
             }
             Ok(())
         })

@@ -75,7 +75,11 @@ fn owners(owners: &Value, causes: &mut Vec<Cause>) {
             ("uid", "must not be empty"),
         ] {
             if owner[name].as_str().is_none_or(str::is_empty) {
-                causes.push(invalid(&format!("metadata.ownerReferences.{name}"), "", why));
+                causes.push(invalid(
+                    &format!("metadata.ownerReferences.{name}"),
+                    "",
+                    why,
+                ));
             }
         }
     }

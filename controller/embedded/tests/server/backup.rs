@@ -17,6 +17,7 @@ async fn claims_around_a_backup(dir: &std::path::Path, out: &std::path::Path) {
     let client = &running.client;
     assert_eq!(ask(client, "POST", MESH, mesh()).await.0, 201);
     ask(client, "POST", NODES, node("a")).await;
+    ask(client, "POST", NODES, node("gone")).await;
     ask(
         client,
         "POST",
@@ -27,13 +28,11 @@ async fn claims_around_a_backup(dir: &std::path::Path, out: &std::path::Path) {
     embedded::backup(dir, out).await.unwrap();
     let later = claim("10-42-1-0-24", "10.42.1.0/24", "b");
     assert_eq!(ask(client, "POST", CLAIMS, later).await.0, 201);
-    ask(
-        client,
-        "PATCH",
-        &format!("{NODES}/a"),
-        json!({"spec": {"revoked": true}}),
-    )
-    .await;
+    let revoked = json!({"spec": {"revoked": true}});
+    ask(client, "PATCH", &format!("{NODES}/a"), revoked).await;
+    ask(client, "POST", NODES, node("b")).await;
+    let gone = ask(client, "DELETE", &format!("{NODES}/gone"), Value::Null).await;
+    assert_eq!(gone.0, 200);
     running.stop().await;
 }
 
@@ -52,6 +51,9 @@ async fn a_restore_in_place_keeps_the_claims_made_since() {
     assert_eq!(claims["items"].as_array().unwrap().len(), 2);
     let (_, a) = get(&running.client, &format!("{NODES}/a")).await;
     assert_eq!(a["spec"]["revoked"], true, "a restore lets nobody in again");
+    let joined_since = get(&running.client, &format!("{NODES}/b")).await;
+    assert_eq!(joined_since.0, 200);
+    assert_eq!(report.nodes_returned, ["gone"]);
     running.stop().await;
 }
 
