@@ -24,7 +24,8 @@
 use crate::RESTORED_AT;
 use crate::auth::TOKENS;
 use crate::client::{Client, ClientError};
-use crate::server::{App, kubeconfig_path};
+use crate::kubeconfig;
+use crate::server::App;
 use crate::store::{Disk, DiskError, FILE, Key, Loaded, Lock, first_version, sync_directory};
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};
@@ -103,7 +104,7 @@ pub async fn backup(dir: &Path, out: &Path) -> Result<(), BackupError> {
 
 /// From the running server, which alone can read its database.
 async fn download(dir: &Path, next: &Path) -> Result<(), BackupError> {
-    let client = Client::from_kubeconfig(&kubeconfig_path(dir))?;
+    let client = Client::from_kubeconfig(&kubeconfig::path(dir))?;
     let mut connection = client.connect().await?;
     let mut request = http::Request::new(Full::default());
     *request.uri_mut() = http::Uri::from_static("/hawser/backup");

@@ -11,11 +11,15 @@ use crate::schema::FieldValidation;
 use crate::status::{self, Status};
 use crate::store::{Page, Written};
 use crate::verbs::{self, DeleteOptions, Edit, Outcome, Write};
+use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 /// How long a node's token lives that does not ask for less: until the node goes or is revoked.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
+
+/// How many deletions of a collection may share a commit.
+const AT_ONCE: usize = 256;
 
 impl Call<'_> {
     pub(super) async fn create(
@@ -92,23 +96,22 @@ impl Call<'_> {
         let listing = self.app.store.list(&kind.stored_as, &selection.namespace);
         let mut objects = listing.objects;
         objects.retain(|object| selection.matches(&object.value));
-        for object in &objects {
-            let metadata = &object.value["metadata"];
-            let namespace = metadata["namespace"].as_str().unwrap_or_default();
-            let key = kind.key(namespace, metadata["name"].as_str().unwrap_or_default());
-            let deleted = verbs::delete(
-                &self.app.store,
-                kind.clone(),
-                key,
-                options.clone(),
-                self.now,
-            )
-            .await;
-            match deleted {
-                Ok(_) => {}
-                // Somebody else was faster.
-                Err(status) if status.code == 404 => {}
-                Err(status) => return Err(status),
+        for chunk in objects.chunks(AT_ONCE) {
+            let mut deletions = Vec::new();
+            for object in chunk {
+                let metadata = &object.value["metadata"];
+                let namespace = metadata["namespace"].as_str().unwrap_or_default();
+                let key = kind.key(namespace, metadata["name"].as_str().unwrap_or_default());
+                let (kind, options) = (kind.clone(), options.clone());
+                deletions.push(verbs::delete(&self.app.store, kind, key, options, self.now));
+            }
+            for deleted in join_all(deletions).await {
+                match deleted {
+                    Ok(_) => {}
+                    // Somebody else was faster.
+                    Err(status) if status.code == 404 => {}
+                    Err(status) => return Err(status),
+                }
             }
         }
         let page = Page {

@@ -32,17 +32,19 @@ fn a_client_cannot_set_what_is_the_servers() {
             "name": "a", "uid": "mine", "generation": 9, "creationTimestamp": null,
             "deletionTimestamp": "2020-01-01T00:00:00Z", "managedFields": [{}], "selfLink": "x",
         },
+        "spec": {"keyEpoch": 1},
         "status": {"version": "1"},
     });
 
     let new = created(&kind(), body.clone(), "u", now());
 
-    assert_eq!(
-        new,
-        json!({"metadata": {
+    let expected = json!({
+        "metadata": {
             "name": "a", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-02T03:04:05Z",
-        }})
-    );
+        },
+        "spec": {"keyEpoch": 1},
+    });
+    assert_eq!(new, expected);
     assert_eq!(
         updated(&kind(), &stored(), body)["metadata"],
         stored()["metadata"]

@@ -55,16 +55,15 @@ impl Found {
                 at,
             }));
         }
-        for name in recorded
+        let gone = recorded
             .0
             .keys()
-            .filter(|name| !answers.0.contains_key(*name))
-        {
-            panic!(
-                "{}/{name} is recorded but is no case any more; record anew",
-                file.name
-            );
-        }
+            .find(|name| !answers.0.contains_key(*name));
+        assert!(
+            gone.is_none(),
+            "{}: {gone:?} is recorded but no case any more",
+            file.name
+        );
         found
     }
 }
