@@ -96,18 +96,7 @@ impl Controller {
 
     /// Creates the Mesh that every test and the demo use, if there is none yet.
     pub fn create_mesh(&self) -> anyhow::Result<()> {
-        let pool = |cidr: &str, length| api::Pool {
-            cidr: cidr.to_owned(),
-            node_prefix_length: length,
-        };
-        let spec = api::MeshSpec {
-            pools: vec![pool(POOLS[0], 24), pool(POOLS[1], 64)],
-            backend: api::Backend::Wireguard,
-            encryption: api::Encryption::Required,
-            mtu: None,
-            service_cidrs: Vec::new(),
-        };
-        let mesh = api::Mesh::new(api::MESH, spec);
+        let mesh = mesh();
         let made = self.api(async move |client| {
             match Api::<api::Mesh>::all(client)
                 .create(&PostParams::default(), &mesh)
@@ -120,15 +109,15 @@ impl Controller {
         made.context("creating the Mesh")
     }
 
-    /// `hawser nodes add`: the node's kubeconfig.
-    pub fn add_node(&self, name: &str) -> anyhow::Result<PathBuf> {
+    /// `hawser nodes add`: what the agent's `--source` takes.
+    pub fn add_node(&self, name: &str) -> anyhow::Result<String> {
         let file = self.node.dir().join(format!("{name}.kubeconfig"));
         let add = self
             .hawser()
             .args(["nodes", "add", name, "--out"])
             .arg(&file);
         add.stdout().with_context(|| format!("adding {name}"))?;
-        Ok(file)
+        Ok(format!("kube:{}", file.display()))
     }
 
     /// The CLI on this machine, as the operator.
@@ -145,4 +134,20 @@ impl Controller {
             Ok(all.list(&kube::api::ListParams::default()).await?.items)
         })
     }
+}
+
+/// What every test and the demo use: two pools, WireGuard, nothing in clear.
+pub(super) fn mesh() -> api::Mesh {
+    let pool = |cidr: &str, length| api::Pool {
+        cidr: cidr.to_owned(),
+        node_prefix_length: length,
+    };
+    let spec = api::MeshSpec {
+        pools: vec![pool(POOLS[0], 24), pool(POOLS[1], 64)],
+        backend: api::Backend::Wireguard,
+        encryption: api::Encryption::Required,
+        mtu: None,
+        service_cidrs: Vec::new(),
+    };
+    api::Mesh::new(api::MESH, spec)
 }

@@ -1,6 +1,5 @@
 //! One machine of the mesh: its agent and its pods.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,16 +13,17 @@ pub struct Member {
     agent: Option<Process>,
     pub pods: Vec<Pod>,
     pub node: Node,
-    kubeconfig: PathBuf,
+    source: String,
 }
 
 impl Member {
-    pub fn new(node: Node, kubeconfig: PathBuf) -> Self {
+    /// `source` as the agent's `--source` takes it: `kube:FILE` or `file:FILE`.
+    pub fn new(node: Node, source: String) -> Self {
         Self {
             agent: None,
             pods: Vec::new(),
             node,
-            kubeconfig,
+            source,
         }
     }
 
@@ -36,13 +36,17 @@ impl Member {
         &mut self,
         flags: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<()> {
-        let source = format!("kube:{}", self.kubeconfig.display());
         let command = self
             .node
             .command("hawser-agent")
             .args(["run", "--node", self.node.name()]);
         let command = command.arg("--state").arg(self.node.state());
-        self.agent = Some(command.args(["--source", &source]).args(flags).spawn()?);
+        self.agent = Some(
+            command
+                .args(["--source", &self.source])
+                .args(flags)
+                .spawn()?,
+        );
         Ok(())
     }
 

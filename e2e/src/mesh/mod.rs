@@ -6,6 +6,7 @@
 //!            └─ Pod …    hawser-cni ADD
 //! ```
 
+mod alone;
 mod controller;
 mod local_api;
 mod member;
@@ -14,6 +15,7 @@ mod reach;
 
 use std::time::Duration;
 
+pub use alone::Alone;
 pub use controller::Controller;
 pub use member::Member;
 pub use pod::Pod;
@@ -66,31 +68,41 @@ impl Mesh {
 
     /// Waits until every agent has told its CNI plugin what it may give out.
     pub fn wait_until_ready(&mut self) -> anyhow::Result<()> {
-        for member in &mut self.members {
-            member.wait_until_ready(PATIENCE)?;
-        }
-        Ok(())
+        wait_until_ready(&mut self.members)
     }
 
     /// `count` pods on each node.
     pub fn add_pods(&mut self, count: usize) -> anyhow::Result<()> {
-        for member in &mut self.members {
-            for letter in ('a'..='z').take(count) {
-                member.add_pod(&self.lab, &letter.to_string())?;
-            }
-        }
-        Ok(())
+        add_pods(&self.lab, &mut self.members, count)
     }
 
     pub fn pods(&self) -> Vec<&Pod> {
-        self.members
-            .iter()
-            .flat_map(|member| &member.pods)
-            .collect()
+        pods(&self.members)
     }
 
     /// Echo requests with `marker` between every ordered pair of pods, each family.
     pub fn reach(&self, marker: &[u8], limit: Duration) -> Reach {
         every_pair(&self.pods(), marker, limit)
     }
+}
+
+pub fn wait_until_ready(members: &mut [Member]) -> anyhow::Result<()> {
+    for member in members {
+        member.wait_until_ready(PATIENCE)?;
+    }
+    Ok(())
+}
+
+/// Pods `a`, `b`, … on each of these machines.
+pub fn add_pods(lab: &Lab, members: &mut [Member], count: usize) -> anyhow::Result<()> {
+    for member in members {
+        for letter in ('a'..='z').take(count) {
+            member.add_pod(lab, &letter.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+pub fn pods(members: &[Member]) -> Vec<&Pod> {
+    members.iter().flat_map(|member| &member.pods).collect()
 }

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use futures::TryStreamExt as _;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressAttribute;
-use netlink_packet_route::route::{RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use rtnetlink::IpVersion;
 
 use crate::lab::{Namespace, Net, Node};
@@ -90,6 +90,9 @@ async fn routes(net: &Net, lines: &mut BTreeSet<String>) -> anyhow::Result<()> {
                     RouteAttribute::CacheInfo(_) | RouteAttribute::Expires(_)
                 )
             };
+            if route.header.kind == RouteType::Anycast {
+                continue; // the kernel's, with forwarding, which stays on: others may need it too
+            }
             route.attributes.retain(|attribute| !changes(attribute));
             let header = &route.header;
             lines.insert(format!(

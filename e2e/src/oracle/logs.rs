@@ -26,9 +26,10 @@ pub fn complaints(dir: &Path, allowed: &[String]) -> Vec<String> {
 }
 
 pub(super) fn bad_lines(text: &str, allowed: &[String]) -> Vec<String> {
-    let bad = text.lines().filter(|line| {
+    let plain = without_colours(text);
+    let bad = plain.lines().filter(|line| {
         let panicked = line.contains("panicked at");
-        let error = line.contains(" ERROR ") || line.contains("\"level\":\"ERROR\"");
+        let error = line.split([' ', '"']).any(|word| word == "ERROR");
         panicked
             || (error
                 && !allowed
@@ -36,4 +37,13 @@ pub(super) fn bad_lines(text: &str, allowed: &[String]) -> Vec<String> {
                     .any(|allowed| line.contains(allowed.as_str())))
     });
     bad.map(str::to_owned).collect()
+}
+
+/// Drops escape sequences: a coloured ERROR is one as well.
+fn without_colours(text: &str) -> String {
+    let mut parts = text.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |plain, part| {
+        plain + part.split_once('m').map_or("", |(_, rest)| rest)
+    })
 }

@@ -12,6 +12,11 @@ fn a_panic_and_an_error_are_seen_and_an_announced_error_is_not() {
         1
     );
     assert_eq!(logs::bad_lines(r#"{"level":"ERROR"}"#, &[]).len(), 1);
+    assert_eq!(
+        logs::bad_lines("2026 \u{1b}[31mERROR\u{1b}[0m stopped", &[]).len(),
+        1
+    );
+    assert!(logs::bad_lines("2026 INFO applied errors=0 NO_ERRORS", &[]).is_empty());
 }
 
 #[test]

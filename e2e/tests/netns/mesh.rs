@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use e2e::lab::{Cni, Flow, eventually};
-use e2e::mesh::{Member, Mesh, Pod};
+use e2e::mesh::{Alone, Member, Mesh, Pod, add_pods, every_pair, pods};
 use e2e::oracle::{Baseline, Oracles, marker};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -88,6 +88,20 @@ fn every_pod_and_every_node_reaches_every_pod_and_nothing_is_readable() {
         verdict.underlay.udp_ports.contains(&51820),
         "no tunnel traffic was captured"
     );
+}
+
+#[test]
+fn without_a_controller_agents_and_pods_of_a_file_reach_each_other() {
+    let marker = marker();
+    let mut mesh = Alone::start("alone", 2).unwrap();
+    let oracles = Oracles::watch(&mesh.lab, &marker).unwrap();
+    add_pods(&mesh.lab, &mut mesh.members, 2).unwrap();
+    let tunnel = mesh.members[0].node.capture(TUNNEL, &[&marker]).unwrap();
+
+    let reach = every_pair(&pods(&mesh.members), &marker, LIMIT);
+
+    assert_eq!((reach.total(), reach.failures()), (24, Vec::new()));
+    oracles.judge(&tunnel.seen()).unwrap();
 }
 
 #[test]
@@ -221,7 +235,7 @@ fn a_deleted_node_is_dropped_by_its_peers() {
 
 #[test]
 fn uninstall_leaves_nothing_behind() {
-    let mut mesh = Mesh::prepare("uninst", 1, &mut |_| {}).unwrap();
+    let mut mesh = Alone::prepare("uninst", 2).unwrap();
     let before = Baseline::of(&mesh.members[0].node).unwrap();
     let member = &mut mesh.members[0];
     member.start_agent().unwrap();

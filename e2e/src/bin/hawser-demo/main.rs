@@ -25,7 +25,7 @@ const PAIR_LIMIT: Duration = Duration::from_secs(20);
 #[command(name = "e2e/demo")]
 struct Args {
     /// How many nodes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=100))]
     nodes: u8,
     /// Print the result as one JSON object, as the last line
     #[arg(long)]
