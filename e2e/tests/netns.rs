@@ -7,6 +7,8 @@
 
 #[path = "netns/agent.rs"]
 mod agent;
+#[path = "netns/cli.rs"]
+mod cli;
 #[path = "netns/cni.rs"]
 mod cni;
 #[path = "netns/demo.rs"]

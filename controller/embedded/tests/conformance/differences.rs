@@ -44,7 +44,9 @@ impl Found {
             };
             let shown = |answer: &Value, at: &str| match at {
                 "/code" => answer.to_string().chars().take(400).collect(),
-                _ => answer.pointer(at).map_or("nothing".to_owned(), Value::to_string),
+                _ => answer
+                    .pointer(at)
+                    .map_or("nothing".to_owned(), Value::to_string),
             };
             found.extend(differing(expected, actual).into_iter().map(|at| Found {
                 case: case.clone(),
