@@ -32,11 +32,11 @@ fn execute(command: Command) -> anyhow::Result<()> {
     }
 }
 
-/// To standard error; `HAWSER_LOG` says how much. The engine warns of every peer that is away,
-/// which the agent's own figures say better.
+/// To standard error; `HAWSER_LOG` says how much. The engine warns of every peer that is away and
+/// the client of every API that is: what we make of it says the same once, in our words.
 fn log() {
     let filter = EnvFilter::try_from_env("HAWSER_LOG");
-    let filter = filter.unwrap_or_else(|_| "info,boringtun=error".into());
+    let filter = filter.unwrap_or_else(|_| "info,boringtun=error,kube_client=off".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
