@@ -44,9 +44,7 @@ pub async fn apply(changes: Vec<Change>, kernel: &mut Kernel, datapath: &Datapat
 fn is_guard(change: &Change) -> bool {
     match change {
         Change::Table(_) => true,
-        Change::AddRoute(route) | Change::RemoveRoute(route) => {
-            route.target == Target::Unreachable
-        }
+        Change::AddRoute(route) | Change::RemoveRoute(route) => route.target == Target::Unreachable,
         Change::Sysctl { .. }
         | Change::Attach
         | Change::Mtu(_)
@@ -57,11 +55,7 @@ fn is_guard(change: &Change) -> bool {
     }
 }
 
-async fn step(
-    change: Change,
-    kernel: &mut Kernel,
-    datapath: &Datapath,
-) -> Result<(), ApplyError> {
+async fn step(change: Change, kernel: &mut Kernel, datapath: &Datapath) -> Result<(), ApplyError> {
     match change {
         Change::Table(guard) => kernel.replace_table(&guard).await?,
         Change::AddRoute(route) => kernel.add_route(&route).await?,

@@ -41,10 +41,15 @@ pub async fn gather(kernel: &Kernel, options: &Run, view: &View) -> anyhow::Resu
 async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
     let devices = kernel.pod_devices().await?;
     let records = Reservations::list(state).context("reading the pods' reservations")?;
-    let present = records.into_iter().filter(|record| devices.contains(&record.host_device));
+    let present = records
+        .into_iter()
+        .filter(|record| devices.contains(&record.host_device));
     let routes = present.flat_map(|record| {
         let device = record.host_device;
-        record.addresses.into_iter().map(move |address| PodRoute { address, device: device.clone() })
+        record.addresses.into_iter().map(move |address| PodRoute {
+            address,
+            device: device.clone(),
+        })
     });
     Ok(routes.collect())
 }
@@ -52,7 +57,9 @@ async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
 fn preshared_keys(view: &View) -> BTreeMap<String, PresharedKey> {
     let mut keys = BTreeMap::new();
     for (name, peer) in &view.peers {
-        let Some(path) = &peer.preshared_key_file else { continue };
+        let Some(path) = &peer.preshared_key_file else {
+            continue;
+        };
         match preshared::read(path) {
             Ok(key) => drop(keys.insert(name.clone(), key)),
             Err(error) => tracing::debug!(peer = ?name, %error, "preshared key not read"),

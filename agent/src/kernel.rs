@@ -1,8 +1,8 @@
 //! The kernel's side: the only code that speaks rtnetlink and nft. Reads [`Actual`], does single
 //! steps; what to do is decided in `plan`.
 
-pub mod events;
 mod address;
+pub mod events;
 mod link;
 mod nft;
 mod route;
@@ -11,6 +11,7 @@ pub mod underlay;
 
 use std::{collections::BTreeMap, io};
 
+use cni::POD_DEVICE_PREFIX;
 use ipnet::IpNet;
 use rtnetlink::Handle;
 
@@ -25,7 +26,10 @@ pub enum KernelError {
     #[error("netlink socket: {0}; is CAP_NET_ADMIN granted?")]
     Socket(#[source] io::Error),
     #[error("{what}: {source}")]
-    Netlink { what: String, source: rtnetlink::Error },
+    Netlink {
+        what: String,
+        source: rtnetlink::Error,
+    },
     #[error("no device {0}")]
     NoDevice(String),
     #[error("nft: {0}; is the nft program installed and nf_tables in the kernel?")]
@@ -54,7 +58,11 @@ impl Kernel {
         let (connection, handle, _) =
             rtnetlink::new_connection_with_strict_check().map_err(KernelError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle, tun: tun.to_owned(), table: nft::Table::default() })
+        Ok(Self {
+            handle,
+            tun: tun.to_owned(),
+            table: nft::Table::default(),
+        })
     }
 
     /// What is there of the plan's things, and of things like them. What the data path knows is the
@@ -88,8 +96,18 @@ impl Kernel {
     }
 
     pub async fn add_route(&self, route: &Route) -> Result<(), KernelError> {
-        let device = self.index_of(route).await?;
-        route::add(&self.handle, route, device).await
+        let added = match self.index_of(route).await {
+            Ok(device) => route::add(&self.handle, route, device).await,
+            Err(error) => Err(error),
+        };
+        match added {
+            // A pod may come and go between two looks; what is left to do, the next one shows.
+            Err(error) if leads_to_pod(route) => {
+                tracing::debug!(%error, "pod route not added");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     pub async fn remove_route(&self, route: &Route) -> Result<(), KernelError> {
@@ -123,8 +141,10 @@ impl Kernel {
     /// Takes away all that is ours in the kernel: the device, the routes, the table.
     pub async fn remove_everything(&mut self) -> Result<(), KernelError> {
         let actual = self.read(&BTreeMap::new()).await?;
-        let (guard, traffic): (Vec<_>, Vec<_>) =
-            actual.routes.into_iter().partition(|route| route.target == Target::Unreachable);
+        let (guard, traffic): (Vec<_>, Vec<_>) = actual
+            .routes
+            .into_iter()
+            .partition(|route| route.target == Target::Unreachable);
         for route in traffic {
             self.remove_route(&route).await?;
         }
@@ -154,10 +174,20 @@ impl Kernel {
     }
 }
 
+fn leads_to_pod(route: &Route) -> bool {
+    match &route.target {
+        Target::Device { name, .. } => name.starts_with(POD_DEVICE_PREFIX),
+        Target::Unreachable => false,
+    }
+}
+
 /// True if the plan's guard is in force in both layers.
 pub fn guard_in_force(plan: &Plan, actual: &Actual) -> (bool, bool) {
     let unreachable = |prefix: &IpNet| {
-        actual.routes.contains(&Route { prefix: *prefix, target: Target::Unreachable })
+        actual.routes.contains(&Route {
+            prefix: *prefix,
+            target: Target::Unreachable,
+        })
     };
     let routes = plan.guard.ranges.iter().all(unreachable);
     (routes, actual.table.as_ref() == Some(&plan.guard))

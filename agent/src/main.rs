@@ -1,17 +1,25 @@
 //! `hawser-agent`: reads the command line and runs one command.
 
+use std::{io::IsTerminal, process::ExitCode};
+
 use agent::options::{Command, Options};
 use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let Options { command } = Options::parse();
-    let filter = EnvFilter::try_from_env("HAWSER_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    log();
+    match execute(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -22,4 +30,16 @@ fn main() -> anyhow::Result<()> {
         Command::Run(run) => runtime.block_on(agent::run::run(*run)),
         Command::Uninstall(uninstall) => runtime.block_on(agent::uninstall::run(uninstall)),
     }
+}
+
+/// To standard error; `HAWSER_LOG` says how much. The engine warns of every peer that is away,
+/// which the agent's own figures say better.
+fn log() {
+    let filter = EnvFilter::try_from_env("HAWSER_LOG");
+    let filter = filter.unwrap_or_else(|_| "info,boringtun=error".into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
 }

@@ -80,7 +80,10 @@ pub struct Route {
 pub enum Target {
     /// The guard's: whoever asks gets an error instead of a way out.
     Unreachable,
-    Device { name: String, source: Option<IpAddr> },
+    Device {
+        name: String,
+        source: Option<IpAddr>,
+    },
 }
 
 /// A switch under /proc/sys, by its path there, and the value it must have.
@@ -128,8 +131,13 @@ impl Plan {
 }
 
 fn own(node: &Node, facts: &Facts) -> BTreeSet<IpNet> {
-    let usable = node.subnets.iter().filter(|subnet| facts.ipv6 || subnet.addr().is_ipv4());
-    usable.map(|subnet| IpNet::from(api::first_host(*subnet))).collect()
+    let usable = node
+        .subnets
+        .iter()
+        .filter(|subnet| facts.ipv6 || subnet.addr().is_ipv4());
+    usable
+        .map(|subnet| IpNet::from(api::first_host(*subnet)))
+        .collect()
 }
 
 fn mtu(view: &View, facts: &Facts) -> u16 {
@@ -148,11 +156,18 @@ fn routes(peers: &[PeerConfig], own: &BTreeSet<IpNet>, facts: &Facts) -> BTreeSe
     };
     let pod = |pod: &PodRoute| Route {
         prefix: IpNet::from(pod.address),
-        target: Target::Device { name: pod.device.clone(), source: None },
+        target: Target::Device {
+            name: pod.device.clone(),
+            source: None,
+        },
     };
     let usable = |route: &Route| facts.ipv6 || route.prefix.addr().is_ipv4();
     let prefixes = peers.iter().flat_map(|peer| &peer.allowed);
-    prefixes.map(tunnel).chain(facts.pods.iter().map(pod)).filter(usable).collect()
+    prefixes
+        .map(tunnel)
+        .chain(facts.pods.iter().map(pod))
+        .filter(usable)
+        .collect()
 }
 
 /// Forwarding only: reverse-path filters stay as they are, because every mesh source has its route

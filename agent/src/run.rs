@@ -7,27 +7,33 @@
 //! ```
 //! Nothing is taken down when it ends: guard, routes and addresses stay as they are.
 
-use std::{sync::Arc, time::{Duration, SystemTime, UNIX_EPOCH}};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use anyhow::{Context, bail};
 use api::Backend;
 use arc_swap::ArcSwap;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
     admin::{self, Live},
     datapath::{Config, Datapath, Engine},
+    facts,
     identity::{self, Identity},
     kernel::{Kernel, events},
     live::Agent,
     options::{EngineOption, Run, SourceOption},
-    round::Round,
+    round::{Machine, Round},
     snapshot::Snapshot,
-    source::{self, Publisher, Views},
+    source::{self, Publisher, Views, kube::status},
     state, view,
 };
 
@@ -52,21 +58,43 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let datapath = Arc::new(start_datapath(&options, &identity)?);
     let (publisher, views) = Publisher::new(view::store::load(directory));
     let source = options.source.to_string();
-    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty(&options.node, &source)));
+    let underlay = kernel.underlay(&facts::choice(&options)).await?;
+    let empty = Snapshot {
+        underlay,
+        ..Snapshot::empty(&options.node, &source)
+    };
+    let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     let agent = Agent {
         engine: ENGINE,
         epoch: identity.current_epoch(),
         datapath: Arc::clone(&datapath),
         snapshot: Arc::clone(&snapshot),
     };
-    serve(Arc::new(agent), &options);
+    let agent = Arc::new(agent);
+    serve(Arc::clone(&agent) as Arc<dyn Live>, &options);
     match &options.source {
         SourceOption::File(path) => {
             tokio::spawn(source::file::follow(path.clone(), publisher));
         }
-        SourceOption::Kube(_) => bail!("source kube is not available yet"),
+        SourceOption::Kube(path) => {
+            let node = options.node.clone();
+            let reporting = Reporting {
+                identity: public_face(&options, &identity),
+                agent,
+            };
+            tokio::spawn(follow_api(path.clone(), node, publisher, reporting));
+        }
     }
-    let round = Round::new(options, kernel, datapath, snapshot);
+    let kept = views.borrow().clone();
+    let round = Round::new(
+        Machine {
+            kernel,
+            datapath,
+            snapshot,
+        },
+        options,
+        kept,
+    );
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
     tokio::select! {
@@ -81,12 +109,16 @@ fn serve(agent: Arc<dyn Live>, options: &Run) {
     let socket = options.state.directory.join("agent.sock");
     let local = Arc::clone(&agent);
     tokio::spawn(async move {
-        let Err(error) = admin::serve_unix(&socket, local).await else { return };
+        let Err(error) = admin::serve_unix(&socket, local).await else {
+            return;
+        };
         tracing::error!(%error, socket = %socket.display(), "local API not served");
     });
     if let Some(address) = options.admin {
         tokio::spawn(async move {
-            let Err(error) = admin::serve_tcp(address, agent).await else { return };
+            let Err(error) = admin::serve_tcp(address, agent).await else {
+                return;
+            };
             tracing::error!(%error, %address, "local API not served");
         });
     }
@@ -107,7 +139,10 @@ fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
 
 fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath> {
     let epoch = identity.current_epoch();
-    let private_key = identity.private_key(epoch).context("reading the node key")?.clone();
+    let private_key = identity
+        .private_key(epoch)
+        .context("reading the node key")?
+        .clone();
     let config = Config {
         engine: ENGINE,
         private_key,
@@ -118,6 +153,54 @@ fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath
         timestamp_floor: identity.timestamp_floor().map(|floor| UNIX_EPOCH + floor),
     };
     Ok(Datapath::start(config)?)
+}
+
+/// What the status in the API is made of.
+struct Reporting {
+    identity: status::Identity,
+    agent: Arc<Agent>,
+}
+
+fn public_face(options: &Run, identity: &Identity) -> status::Identity {
+    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    status::Identity {
+        keys: identity.public_keys(),
+        listen_port: options.listen_port,
+        endpoints: options.endpoint.clone(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id: boot_id.map(|id| id.trim().to_owned()),
+    }
+}
+
+/// Reads the mesh from the API and writes this node's status, for ever. A kubeconfig that isn't
+/// there yet is waited for.
+async fn follow_api(
+    kubeconfig: Option<PathBuf>,
+    node: String,
+    publisher: Publisher,
+    Reporting { identity, agent }: Reporting,
+) {
+    let mut pause = RETRY;
+    let client = loop {
+        match source::kube::connect(kubeconfig.clone()).await {
+            Ok(client) => break client,
+            Err(error) => tracing::warn!(error = %format!("{error:#}"), "API not reached"),
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_RETRY);
+    };
+    let (own, changed) = watch::channel(None);
+    let (datapath, snapshot) = (Arc::clone(&agent.datapath), Arc::clone(&agent.snapshot));
+    let reporter = status::Reporter {
+        client: client.clone(),
+        identity,
+        datapath,
+        snapshot,
+    };
+    tokio::join!(
+        source::kube::follow(client, node, publisher, own),
+        reporter.follow(changed)
+    );
 }
 
 /// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.
@@ -134,7 +217,11 @@ async fn follow(
             Some(view) => round.turn(&view).await,
             None => true,
         };
-        retry = if settled { RETRY } else { (retry * 2).min(LONGEST_RETRY) };
+        retry = if settled {
+            RETRY
+        } else {
+            (retry * 2).min(LONGEST_RETRY)
+        };
         let pause = if settled { LOOK } else { retry };
         if keep_clock <= Instant::now() {
             keep_handshake_clock(&round);
@@ -153,8 +240,13 @@ async fn follow(
 
 fn keep_handshake_clock(round: &Round) {
     let clock = round.datapath.handshake_clock();
-    let Ok(clock) = clock.duration_since(SystemTime::UNIX_EPOCH) else { return };
-    if let Err(error) = identity::raise_timestamp_floor(round.state(), clock) {
-        tracing::warn!(%error, "handshake clock not kept");
-    }
+    let Ok(clock) = clock.duration_since(UNIX_EPOCH) else {
+        return;
+    };
+    let directory = round.state().to_owned();
+    spawn_blocking(move || {
+        if let Err(error) = identity::raise_timestamp_floor(&directory, clock) {
+            tracing::warn!(%error, "handshake clock not kept");
+        }
+    });
 }

@@ -4,8 +4,9 @@
 //! the last good view in force.
 
 pub mod file;
+pub mod kube;
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use tokio::sync::watch;
 
@@ -24,7 +25,13 @@ impl Publisher {
     /// Starts from the view of the last run.
     pub fn new(last: Option<View>) -> (Self, Views) {
         let (views, receiver) = watch::channel(last.map(Arc::new));
-        (Self { views, complained: BTreeSet::new() }, receiver)
+        (
+            Self {
+                views,
+                complained: BTreeSet::new(),
+            },
+            receiver,
+        )
     }
 
     pub fn last(&self) -> Option<Arc<View>> {
@@ -54,11 +61,4 @@ impl Publisher {
         }
         self.complained = complaints;
     }
-}
-
-/// Where a view came from, for `/state`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    File(PathBuf),
-    Kube,
 }

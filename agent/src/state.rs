@@ -28,9 +28,17 @@ pub enum LockError {
 /// Takes the directory for this process, until it ends.
 pub fn lock(state: &Path) -> Result<Lock, LockError> {
     let path = state.join(LOCK);
-    let error = |source| LockError::Io { path: path.display().to_string(), source };
+    let error = |source| LockError::Io {
+        path: path.display().to_string(),
+        source,
+    };
     let mut options = OpenOptions::new();
-    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
     let file = file.map_err(error)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Lock(file)),

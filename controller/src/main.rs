@@ -2,7 +2,8 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{IsTerminal, stderr};
+use std::io::{IsTerminal, Write, stderr};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
@@ -10,9 +11,20 @@ use controller::args::Args;
 use controller::run;
 use tracing_subscriber::EnvFilter;
 
-fn main() -> anyhow::Result<()> {
-    let Args { command, run } = Args::parse();
-    start_log(run.log_json);
+fn main() -> ExitCode {
+    let args = Args::parse();
+    start_log(args.run.log_json);
+    match start(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // What to check, for the operator; a backtrace would hide it.
+            let _ = writeln!(stderr(), "hawser-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(Args { command, run }: Args) -> anyhow::Result<()> {
     // Fails only if somebody has chosen already, and then it is the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread()
@@ -22,14 +34,15 @@ fn main() -> anyhow::Result<()> {
         .block_on(async {
             match command {
                 Some(command) => run::command(command).await,
-                None => run::run(run).await,
+                None => Box::pin(run::run(run)).await,
             }
         })
 }
 
 fn start_log(json: bool) {
+    // The client reports each refused connection as an error; the watchers say the same, once.
     let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn"));
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_runtime=warn,kube_client=off"));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(stderr().is_terminal())

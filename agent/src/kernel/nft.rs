@@ -41,9 +41,14 @@ pub(super) struct Table {
 impl Table {
     /// The guard that is in force: what we installed, if it is there unchanged.
     pub(super) async fn read(&mut self) -> Result<Option<Guard>, KernelError> {
-        let Some(mut listing) = list().await? else { return Ok(None) };
+        let Some(mut listing) = list().await? else {
+            return Ok(None);
+        };
         self.blocked = take_counters(&mut listing).unwrap_or(self.blocked);
-        let unchanged = self.installed.as_ref().filter(|(_, as_installed)| *as_installed == listing);
+        let unchanged = self
+            .installed
+            .as_ref()
+            .filter(|(_, as_installed)| *as_installed == listing);
         Ok(unchanged.map(|(guard, _)| guard.clone()))
     }
 
@@ -80,7 +85,8 @@ impl Table {
 /// The table as nft lists it, without handles. None if there is no such table.
 async fn list() -> Result<Option<Value>, KernelError> {
     let args = ["list", "table", "inet", TABLE];
-    let listing = blocking(move || helper::get_current_ruleset_raw(helper::DEFAULT_NFT, args)).await;
+    let listing =
+        blocking(move || helper::get_current_ruleset_raw(helper::DEFAULT_NFT, args)).await;
     let text = match listing {
         Err(NftablesError::NftFailed { stderr, .. }) if stderr.contains("No such file") => {
             return Ok(None);
@@ -94,20 +100,25 @@ async fn list() -> Result<Option<Value>, KernelError> {
 }
 
 async fn apply(ruleset: Nftables<'static>) -> Result<(), KernelError> {
-    blocking(move || helper::apply_ruleset(&ruleset)).await.map_err(error)
+    blocking(move || helper::apply_ruleset(&ruleset))
+        .await
+        .map_err(error)
 }
 
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, NftablesError> + Send + 'static,
 ) -> Result<T, NftablesError> {
-    task::spawn_blocking(call).await.expect("nft's wrapper does not panic")
+    task::spawn_blocking(call)
+        .await
+        .expect("nft's wrapper does not panic")
 }
 
 fn error(error: NftablesError) -> KernelError {
     match error {
-        NftablesError::NftFailed { stderr, hint, .. } => {
-            KernelError::Nft(format!("{hint}: {}", stderr.lines().next().unwrap_or_default()))
-        }
+        NftablesError::NftFailed { stderr, hint, .. } => KernelError::Nft(format!(
+            "{hint}: {}",
+            stderr.lines().next().unwrap_or_default()
+        )),
         other => KernelError::Nft(other.to_string()),
     }
 }
@@ -138,7 +149,10 @@ fn take_counters(listing: &mut Value) -> Option<Blocked> {
         let mut counters = objects(listing, "counter");
         counters.find(|counter| counter["name"] == name)?["packets"].as_u64()
     };
-    let blocked = Blocked { out: count(ruleset::OUT)?, into: count(ruleset::INTO)? };
+    let blocked = Blocked {
+        out: count(ruleset::OUT)?,
+        into: count(ruleset::INTO)?,
+    };
     for object in listing["nftables"].as_array_mut()? {
         if let Some(counter) = object.get_mut("counter") {
             strip(counter, "packets");

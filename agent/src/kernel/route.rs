@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
+use cni::POD_DEVICE_PREFIX;
 use futures::TryStreamExt;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
@@ -23,6 +24,9 @@ use crate::plan::{Route, Target};
 const GUARD_METRIC: u32 = u32::MAX;
 /// What Linux gives an IPv6 route without one, so that both families look alike.
 const METRIC: u32 = 1024;
+/// Behind the one that the CNI plugin makes, which a pod has from its first moment: ours is there
+/// for when that is flushed, and never in its way.
+const POD_METRIC: u32 = 2048;
 
 pub(super) async fn list(handle: &Handle, links: &Links) -> Result<BTreeSet<Route>, KernelError> {
     let mut found = BTreeSet::new();
@@ -65,9 +69,15 @@ fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
     }
     let target = match header.kind {
         RouteType::Unreachable => Target::Unreachable,
-        _ => Target::Device { name: links.name_of(device?)?.to_owned(), source },
+        _ => Target::Device {
+            name: links.name_of(device?)?.to_owned(),
+            source,
+        },
     };
-    Some(Route { prefix: IpNet::new(address, header.destination_prefix_length).ok()?, target })
+    Some(Route {
+        prefix: IpNet::new(address, header.destination_prefix_length).ok()?,
+        target,
+    })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -83,8 +93,15 @@ pub(super) async fn add(
     route: &Route,
     device: Option<u32>,
 ) -> Result<(), KernelError> {
-    let request = handle.route().add(message(route, device)).replace().execute();
-    request.await.map_err(KernelError::netlink(format!("adding the route to {}", route.prefix)))
+    let request = handle
+        .route()
+        .add(message(route, device))
+        .replace()
+        .execute();
+    request.await.map_err(KernelError::netlink(format!(
+        "adding the route to {}",
+        route.prefix
+    )))
 }
 
 /// A route that is gone already counts as removed.
@@ -114,6 +131,7 @@ fn message(route: &Route, device: Option<u32>) -> RouteMessage {
             message.header.kind = RouteType::Unreachable;
             GUARD_METRIC
         }
+        Target::Device { ref name, .. } if name.starts_with(POD_DEVICE_PREFIX) => POD_METRIC,
         Target::Device { .. } => METRIC,
     };
     message.attributes.push(RouteAttribute::Priority(metric));
@@ -125,9 +143,10 @@ fn message_v4(net: Ipv4Net, route: &Route) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new();
     builder = builder.destination_prefix(net.addr(), net.prefix_len());
     match &route.target {
-        Target::Device { source: Some(IpAddr::V4(source)), .. } => {
-            builder.pref_source(*source).scope(RouteScope::Link).build()
-        }
+        Target::Device {
+            source: Some(IpAddr::V4(source)),
+            ..
+        } => builder.pref_source(*source).scope(RouteScope::Link).build(),
         Target::Device { .. } => builder.scope(RouteScope::Link).build(),
         Target::Unreachable => builder.build(),
     }
@@ -137,9 +156,10 @@ fn message_v6(net: Ipv6Net, route: &Route) -> RouteMessage {
     let builder = RouteMessageBuilder::<Ipv6Addr>::new();
     let builder = builder.destination_prefix(net.addr(), net.prefix_len());
     match &route.target {
-        Target::Device { source: Some(IpAddr::V6(source)), .. } => {
-            builder.pref_source(*source).build()
-        }
+        Target::Device {
+            source: Some(IpAddr::V6(source)),
+            ..
+        } => builder.pref_source(*source).build(),
         Target::Device { .. } | Target::Unreachable => builder.build(),
     }
 }

@@ -33,7 +33,11 @@ pub(super) fn prepare_tunnel(device: &str) -> Result<(), KernelError> {
     if !has_ipv6() {
         return Ok(());
     }
-    for (switch, value) in [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_ra", "0")] {
+    for (switch, value) in [
+        ("disable_ipv6", "0"),
+        ("addr_gen_mode", "1"),
+        ("accept_ra", "0"),
+    ] {
         let path = format!("net/ipv6/conf/{device}/{switch}");
         if get(&path).as_deref() != Some(value) {
             put(&path, value)?;
@@ -43,9 +47,14 @@ pub(super) fn prepare_tunnel(device: &str) -> Result<(), KernelError> {
 }
 
 fn keep_router_advertisements() {
-    let Ok(devices) = fs::read_dir(Path::new(ROOT).join("net/ipv6/conf")) else { return };
+    let Ok(devices) = fs::read_dir(Path::new(ROOT).join("net/ipv6/conf")) else {
+        return;
+    };
     for device in devices.flatten() {
-        let path = format!("net/ipv6/conf/{}/accept_ra", device.file_name().to_string_lossy());
+        let path = format!(
+            "net/ipv6/conf/{}/accept_ra",
+            device.file_name().to_string_lossy()
+        );
         if get(&path).as_deref() != Some("1") || path.contains("/all/") {
             continue;
         }
@@ -61,6 +70,9 @@ fn get(path: &str) -> Option<String> {
 }
 
 fn put(path: &str, value: &str) -> Result<(), KernelError> {
-    let error = |source| KernelError::Sysctl { path: path.to_owned(), source };
+    let error = |source| KernelError::Sysctl {
+        path: path.to_owned(),
+        source,
+    };
     fs::write(Path::new(ROOT).join(path), value).map_err(error)
 }

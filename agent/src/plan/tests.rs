@@ -1,0 +1,292 @@
+use std::collections::BTreeMap;
+
+use api::Encryption;
+use keys::{KeyEpoch, PrivateKey};
+use proptest::prelude::*;
+
+use super::*;
+use crate::view::PlainPeer;
+
+mod model;
+
+fn node(number: u8) -> Node {
+    Node {
+        subnets: vec![
+            format!("10.42.{number}.0/24").parse().unwrap(),
+            format!("fd42:0:0:{number:x}::/64").parse().unwrap(),
+        ],
+        epoch: KeyEpoch(1),
+        keys: vec![(KeyEpoch(1), PrivateKey::from_bytes([number; 32]).public())],
+        endpoints: vec![
+            format!("192.0.2.{number}:51820").parse().unwrap(),
+            format!("[2001:db8::{number:x}]:51820").parse().unwrap(),
+        ],
+        site: None,
+        revoked: false,
+    }
+}
+
+fn peer(addresses: &[&str]) -> PlainPeer {
+    PlainPeer {
+        key: PrivateKey::from_bytes([99; 32]).public(),
+        addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
+        endpoint: None,
+        preshared_key_file: None,
+        keepalive: None,
+    }
+}
+
+fn view(nodes: impl IntoIterator<Item = u8>) -> View {
+    View {
+        pools: vec![
+            "10.42.0.0/16".parse().unwrap(),
+            "fd42::/48".parse().unwrap(),
+        ],
+        backend: Backend::Wireguard,
+        encryption: Encryption::Required,
+        mtu: None,
+        nodes: nodes
+            .into_iter()
+            .map(|n| (format!("n{n}"), node(n)))
+            .collect(),
+        peers: BTreeMap::new(),
+    }
+}
+
+fn facts() -> Facts {
+    Facts {
+        node: "n1".into(),
+        tun: "hawser0".into(),
+        underlay: Underlay {
+            v4: Some([192, 0, 2, 1].into()),
+            v6: None,
+            mtu: 1500,
+        },
+        ipv6: true,
+        pods: vec![],
+        preshared: BTreeMap::new(),
+        backend: None,
+    }
+}
+
+fn net(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+#[test]
+fn a_node_routes_every_other_nodes_subnets_from_its_own_address() {
+    let plan = Plan::new(&view([1, 2]), &facts());
+
+    assert_eq!(
+        plan.addresses,
+        [net("10.42.1.1/32"), net("fd42:0:0:1::1/128")].into()
+    );
+    let tunnel = |prefix, source: &str| Route {
+        prefix: net(prefix),
+        target: Target::Device {
+            name: "hawser0".into(),
+            source: Some(source.parse().unwrap()),
+        },
+    };
+    let wanted = [
+        tunnel("10.42.2.0/24", "10.42.1.1"),
+        tunnel("fd42:0:0:2::/64", "fd42:0:0:1::1"),
+    ];
+    assert_eq!(plan.routes, wanted.into());
+    assert_eq!(plan.mtu, 1420);
+    assert!(plan.refusals.is_empty());
+}
+
+#[test]
+fn pods_are_routed_to_their_devices_inside_the_own_subnet() {
+    let pods = vec![PodRoute {
+        address: "10.42.1.7".parse().unwrap(),
+        device: "hwp1".into(),
+    }];
+    let plan = Plan::new(&view([1]), &Facts { pods, ..facts() });
+
+    let target = Target::Device {
+        name: "hwp1".into(),
+        source: None,
+    };
+    assert_eq!(
+        plan.routes,
+        [Route {
+            prefix: net("10.42.1.7/32"),
+            target
+        }]
+        .into()
+    );
+    assert_eq!(
+        plan.guard.masquerade,
+        [net("10.42.1.0/24"), net("fd42:0:0:1::/64")].into()
+    );
+}
+
+#[test]
+fn the_guard_covers_pools_and_what_plain_peers_own_elsewhere() {
+    let mut view = view([1]);
+    view.peers
+        .insert("router".into(), peer(&["10.42.200.7/32", "192.168.7.0/24"]));
+
+    let guard = Plan::new(&view, &facts()).guard;
+
+    assert_eq!(
+        guard.ranges,
+        [net("10.42.0.0/16"), net("192.168.7.0/24"), net("fd42::/48")].into()
+    );
+}
+
+#[test]
+fn an_endpoint_is_taken_from_a_family_that_this_node_has() {
+    let endpoint = |v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>| {
+        let underlay = Underlay { v4, v6, mtu: 1500 };
+        let plan = Plan::new(
+            &view([1, 2]),
+            &Facts {
+                underlay,
+                ..facts()
+            },
+        );
+        plan.peers.others[0].endpoint.unwrap().to_string()
+    };
+
+    assert_eq!(
+        endpoint(Some([192, 0, 2, 1].into()), None),
+        "192.0.2.2:51820"
+    );
+    assert_eq!(
+        endpoint(None, Some(Ipv6Addr::LOCALHOST)),
+        "[2001:db8::2]:51820"
+    );
+    assert_eq!(endpoint(None, None), "192.0.2.2:51820");
+}
+
+#[test]
+fn what_is_refused_leaves_the_guard_and_nothing_else() {
+    let mut plain = view([1, 2]);
+    plain.backend = Backend::Vxlan;
+    let mut open = plain.clone();
+    open.encryption = Encryption::None;
+    let mut revoked = view([1, 2]);
+    revoked.nodes.get_mut("n1").unwrap().revoked = true;
+    let cases = [
+        (plain, "EncryptionRequired"),
+        (open, "BackendUnavailable"),
+        (revoked, "Revoked"),
+        (view([2]), "NotInTheMesh"),
+    ];
+    for (view, reason) in cases {
+        let plan = Plan::new(&view, &facts());
+
+        assert_eq!(plan.refusals[0].reason(), reason);
+        assert!(!plan.takes_part(), "{reason}");
+        assert!(
+            plan.routes.is_empty() && plan.peers.others.is_empty(),
+            "{reason}"
+        );
+        assert!(plan.guard.covers(&net("10.42.2.0/24")), "{reason}");
+    }
+}
+
+#[test]
+fn the_flag_overrides_the_backend_and_encryption_judges_it_all_the_same() {
+    let flagged = Facts {
+        backend: Some(Backend::Udp),
+        ..facts()
+    };
+
+    assert_eq!(
+        Plan::new(&view([1, 2]), &flagged).refusals,
+        [Refusal::Plain(Backend::Udp)]
+    );
+}
+
+#[test]
+fn a_revoked_node_and_one_without_a_key_are_no_peers() {
+    let mut view = view([1, 2, 3]);
+    view.nodes.get_mut("n2").unwrap().revoked = true;
+    view.nodes.get_mut("n3").unwrap().keys.clear();
+
+    assert!(Plan::new(&view, &facts()).peers.others.is_empty());
+}
+
+#[test]
+fn a_key_that_is_not_switched_to_yet_is_not_used() {
+    let mut view = view([1, 2]);
+    let next = (KeyEpoch(2), PrivateKey::from_bytes([50; 32]).public());
+    view.nodes.get_mut("n2").unwrap().keys.push(next);
+
+    let keys = Plan::new(&view, &facts()).peers.others[0].keys.clone();
+
+    assert_eq!(
+        keys.iter().map(|(epoch, _)| epoch.0).collect::<Vec<_>>(),
+        [1]
+    );
+}
+
+#[test]
+fn a_peer_whose_preshared_key_is_missing_stays_out() {
+    let mut view = view([1]);
+    let file = Some("/psk".into());
+    view.peers.insert(
+        "p".into(),
+        PlainPeer {
+            preshared_key_file: file,
+            ..peer(&["10.42.9.9/32"])
+        },
+    );
+
+    let without = Plan::new(&view, &facts());
+    let preshared = [("p".to_owned(), PresharedKey::from_bytes([1; 32]))].into();
+    let with = Plan::new(
+        &view,
+        &Facts {
+            preshared,
+            ..facts()
+        },
+    );
+
+    assert!(without.peers.others.is_empty());
+    assert_eq!(without.refusals, [Refusal::NoPresharedKey("p".into())]);
+    assert!(
+        without.takes_part(),
+        "one peer's key is no reason to leave the mesh"
+    );
+    assert!(with.peers.others[0].preshared_key.is_some());
+}
+
+#[test]
+fn a_kernel_without_ipv6_gets_ipv4_alone() {
+    let plan = Plan::new(
+        &view([1, 2]),
+        &Facts {
+            ipv6: false,
+            ..facts()
+        },
+    );
+
+    assert!(
+        plan.addresses
+            .iter()
+            .chain(plan.routes.iter().map(|r| &r.prefix))
+            .all(|n| n.addr().is_ipv4())
+    );
+    assert!(plan.sysctls.keys().all(|path| path.starts_with("net/ipv4")));
+}
+
+#[test]
+fn the_mtu_is_the_meshs_or_the_underlays_less_the_overhead_and_never_too_small_for_ipv6() {
+    let mut set = view([1]);
+    set.mtu = Some(1300);
+    let small = Facts {
+        underlay: Underlay {
+            mtu: 1280,
+            ..facts().underlay
+        },
+        ..facts()
+    };
+
+    assert_eq!(Plan::new(&set, &facts()).mtu, 1300);
+    assert_eq!(Plan::new(&view([1]), &small).mtu, 1280);
+}

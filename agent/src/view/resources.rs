@@ -18,7 +18,11 @@ pub struct Complaint {
 impl Complaint {
     pub fn new(kind: &str, name: &str, problem: impl fmt::Display) -> Self {
         let problem = problem.to_string();
-        Self { kind: kind.to_owned(), name: name.to_owned(), problem }
+        Self {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            problem,
+        }
     }
 }
 
@@ -57,15 +61,37 @@ struct Metadata {
 impl Resources {
     pub fn decode(objects: impl IntoIterator<Item = Value>) -> (Self, Vec<Complaint>) {
         let mut resources = Self::default();
-        let complaints = objects.into_iter().filter_map(|o| resources.add(o).err()).collect();
+        let mut complaints = Vec::new();
+        for object in objects {
+            let before = resources.nodes.len() + resources.peers.len();
+            let counts = matches!(object["kind"].as_str(), Some("MeshNode" | "MeshPeer"));
+            let name = object["metadata"]["name"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
+            match resources.put(object) {
+                Ok(()) if counts && before == resources.nodes.len() + resources.peers.len() => {
+                    let problem = "is there twice; the last one counts";
+                    complaints.push(Complaint::new("object", &name, problem));
+                }
+                Ok(()) => {}
+                Err(complaint) => complaints.push(complaint),
+            }
+        }
         (resources, complaints)
     }
 
-    /// Takes one object in. Kinds that say nothing about the mesh's shape are passed over.
-    fn add(&mut self, object: Value) -> Result<(), Complaint> {
+    /// Takes one object in, in the place of an earlier one of its name. Kinds that say nothing
+    /// about the mesh's shape are passed over.
+    pub(crate) fn put(&mut self, object: Value) -> Result<(), Complaint> {
         let object: Envelope =
             serde_json::from_value(object).map_err(|e| Complaint::new("object", "", e))?;
-        let Envelope { kind, metadata: Metadata { name }, spec, status } = object;
+        let Envelope {
+            kind,
+            metadata: Metadata { name },
+            spec,
+            status,
+        } = object;
         let complain = |problem: String| Complaint::new(&kind, &name, problem);
         match kind.as_str() {
             "Mesh" if name.is_empty() || name == MESH => {
@@ -75,27 +101,31 @@ impl Resources {
                 check_name(&name).map_err(complain)?;
                 let spec = part(or_empty(spec), "spec").map_err(complain)?;
                 let status = part(or_empty(status), "status").map_err(complain)?;
-                if self.nodes.insert(name.clone(), (spec, status)).is_some() {
-                    return Err(complain("is there twice; the last one counts".into()));
-                }
+                self.nodes.insert(name, (spec, status));
             }
             "MeshPeer" => {
                 check_name(&name).map_err(complain)?;
                 let spec = part(spec, "spec").map_err(complain)?;
-                if self.peers.insert(name.clone(), spec).is_some() {
-                    return Err(complain("is there twice; the last one counts".into()));
-                }
+                self.peers.insert(name, spec);
             }
             "Mesh" => return Err(complain(format!("the one Mesh is named {MESH}"))),
             "SubnetClaim" | "JoinToken" | "KeyRotation" => {}
-            _ => return Err(complain("is of a kind that this agent does not know".into())),
+            _ => {
+                return Err(complain(
+                    "is of a kind that this agent does not know".into(),
+                ));
+            }
         }
         Ok(())
     }
 }
 
 fn or_empty(value: Value) -> Value {
-    if value.is_null() { Value::Object(serde_json::Map::default()) } else { value }
+    if value.is_null() {
+        Value::Object(serde_json::Map::default())
+    } else {
+        value
+    }
 }
 
 fn part<T: DeserializeOwned>(value: Value, what: &str) -> Result<T, String> {

@@ -125,7 +125,8 @@ impl Command {
             .stdin(stdin)
             .stdout(stdout)
             .stderr(stderr)
-            .env("RUST_BACKTRACE", "1");
+            .env("RUST_BACKTRACE", "1")
+            .env("RUST_LIB_BACKTRACE", "0");
         super::orphan::die_with_parent(&mut command);
         let spawned = self.namespace.run(move || command.spawn());
         spawned.with_context(|| format!("starting {}", self.name))

@@ -40,13 +40,41 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     for (name, packets) in [(OUT, blocked.out), (INTO, blocked.into)] {
         batch.add(counter(name, packets));
     }
-    batch.add(set("mesh4", SetType::Ipv4Addr, guard.ranges.iter().filter(is_v4)));
-    batch.add(set("mesh6", SetType::Ipv6Addr, guard.ranges.iter().filter(is_v6)));
-    batch.add(set("pods4", SetType::Ipv4Addr, guard.masquerade.iter().filter(is_v4)));
-    batch.add(set("pods6", SetType::Ipv6Addr, guard.masquerade.iter().filter(is_v6)));
-    filter(&mut batch, "ingress", (NfHook::Prerouting, RAW), MetaKey::Iifname, (&guard.tun, INTO));
+    batch.add(set(
+        "mesh4",
+        SetType::Ipv4Addr,
+        guard.ranges.iter().filter(|net| is_v4(net)),
+    ));
+    batch.add(set(
+        "mesh6",
+        SetType::Ipv6Addr,
+        guard.ranges.iter().filter(|net| !is_v4(net)),
+    ));
+    batch.add(set(
+        "pods4",
+        SetType::Ipv4Addr,
+        guard.masquerade.iter().filter(|net| is_v4(net)),
+    ));
+    batch.add(set(
+        "pods6",
+        SetType::Ipv6Addr,
+        guard.masquerade.iter().filter(|net| !is_v4(net)),
+    ));
+    filter(
+        &mut batch,
+        "ingress",
+        (NfHook::Prerouting, RAW),
+        MetaKey::Iifname,
+        (&guard.tun, INTO),
+    );
     masquerade(&mut batch, guard);
-    filter(&mut batch, "egress", (NfHook::Postrouting, LAST), MetaKey::Oifname, (&guard.tun, OUT));
+    filter(
+        &mut batch,
+        "egress",
+        (NfHook::Postrouting, LAST),
+        MetaKey::Oifname,
+        (&guard.tun, OUT),
+    );
     batch.to_nftables()
 }
 
@@ -73,7 +101,10 @@ fn filter(
         for field in ["daddr", "saddr"] {
             let count = Statement::Counter(Counter::Named(counter.into()));
             let drop = Statement::Drop(None);
-            batch.add(rule(name, vec![address(protocol, field, Operator::EQ, mesh), count, drop]));
+            batch.add(rule(
+                name,
+                vec![address(protocol, field, Operator::EQ, mesh), count, drop],
+            ));
         }
     }
 }
@@ -82,7 +113,10 @@ fn masquerade(batch: &mut Batch<'static>, guard: &Guard) {
     const NAME: &str = "masquerade";
     batch.add(chain(NAME, NfChainType::NAT, NfHook::Postrouting, SRCNAT));
     for ours in [&guard.tun, &pod_devices()] {
-        batch.add(rule(NAME, vec![on(MetaKey::Oifname, ours), Statement::Accept(None)]));
+        batch.add(rule(
+            NAME,
+            vec![on(MetaKey::Oifname, ours), Statement::Accept(None)],
+        ));
     }
     for (protocol, pods, mesh) in [("ip", "@pods4", "@mesh4"), ("ip6", "@pods6", "@mesh6")] {
         let from = address(protocol, "saddr", Operator::EQ, pods);
@@ -104,7 +138,10 @@ fn on(key: MetaKey, device: &str) -> Words {
 }
 
 fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'static str) -> Words {
-    let payload = PayloadField { protocol: protocol.into(), field: field.into() };
+    let payload = PayloadField {
+        protocol: protocol.into(),
+        field: field.into(),
+    };
     Statement::Match(Match {
         left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(payload))),
         right: Expression::String(set.into()),
@@ -113,7 +150,11 @@ fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'sta
 }
 
 fn table() -> NfListObject<'static> {
-    NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None })
+    NfListObject::Table(Table {
+        family: NfFamily::INet,
+        name: TABLE.into(),
+        handle: None,
+    })
 }
 
 fn chain(
@@ -184,10 +225,6 @@ fn element(net: &IpNet) -> Expression<'static> {
     }))
 }
 
-fn is_v4(net: &&IpNet) -> bool {
+fn is_v4(net: &IpNet) -> bool {
     net.addr().is_ipv4()
-}
-
-fn is_v6(net: &&IpNet) -> bool {
-    net.addr().is_ipv6()
 }

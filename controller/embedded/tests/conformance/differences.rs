@@ -25,8 +25,8 @@ pub(crate) struct Differences(Vec<Permitted>);
 pub(crate) struct Found {
     case: String,
     at: String,
-    expected: Value,
-    actual: Value,
+    expected: String,
+    actual: String,
 }
 
 impl Found {
@@ -42,12 +42,16 @@ impl Found {
             let Some(expected) = recorded.0.get(name) else {
                 panic!("{server}: {case} has no recorded answer; record it with HAWSER_RECORD=1");
             };
-            let mut places = Vec::new();
-            differing(expected, actual, "", &mut places);
-            found.extend(places.into_iter().map(|at| Found {
+            let shown = |answer: &Value, at: &str| match at {
+                "/code" => answer.to_string().chars().take(400).collect(),
+                _ => answer
+                    .pointer(at)
+                    .map_or("nothing".to_owned(), Value::to_string),
+            };
+            found.extend(differing(expected, actual).into_iter().map(|at| Found {
                 case: case.clone(),
-                expected: expected.pointer(&at).cloned().unwrap_or_default(),
-                actual: actual.pointer(&at).cloned().unwrap_or_default(),
+                expected: shown(expected, &at),
+                actual: shown(actual, &at),
                 at,
             }));
         }
@@ -148,8 +152,8 @@ mod tests {
         Found {
             case,
             at,
-            expected: 1.into(),
-            actual: 2.into(),
+            expected: "1".to_owned(),
+            actual: "2".to_owned(),
         }
     }
 

@@ -51,16 +51,13 @@ fn print_nodes(mesh: &Mesh) {
     println!();
 }
 
-/// Round trips, IPv4 over IPv6 in one cell.
+/// Round trips in milliseconds, IPv4 and IPv6 in one cell.
 fn print_matrix(pods: &[&Pod], report: &Report) {
     let mut heads = String::new();
     for pod in pods {
-        let _ = write!(heads, "{:>12}", pod.name);
+        let _ = write!(heads, "{:>11}", pod.name);
     }
-    println!(
-        "{DIM}{:<10}{heads}   round trips in ms, IPv4/IPv6{DIM:#}",
-        "FROM\\TO"
-    );
+    println!("{DIM}{:<10}{heads}{DIM:#}", "ms v4/v6");
     for from in pods {
         let mut row = String::new();
         for to in pods {
@@ -69,7 +66,7 @@ fn print_matrix(pods: &[&Pod], report: &Report) {
             } else {
                 cell(report, from, to)
             };
-            let _ = write!(row, "{cell:>12}");
+            let _ = write!(row, "{cell:>11}");
         }
         println!("{:<10}{row}", from.name);
     }

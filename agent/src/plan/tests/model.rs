@@ -1,0 +1,245 @@
+//! A kernel of a few lines: any plan's changes, from any state, lead to the plan, and at no step is
+//! anything carried that the guard doesn't cover.
+
+use super::*;
+
+/// Does what Linux does for each change, side effects included.
+fn step(actual: &mut Actual, change: Change) {
+    match change {
+        Change::Table(guard) => actual.table = Some(guard),
+        Change::AddRoute(route) => {
+            if let Target::Device { name, source } = &route.target {
+                let device = actual.device.as_ref();
+                let tunnel = device.filter(|device| device.up && name == "hawser0");
+                assert!(
+                    tunnel.is_some() || name != "hawser0",
+                    "no tunnel for {route:?}"
+                );
+                if let Some(source) = source {
+                    let has = tunnel
+                        .unwrap()
+                        .addresses
+                        .iter()
+                        .any(|a| a.addr() == *source);
+                    assert!(has, "no source address for {route:?}");
+                }
+            }
+            actual.routes.insert(route);
+        }
+        Change::RemoveRoute(route) => assert!(actual.routes.remove(&route), "{route:?}"),
+        Change::Sysctl { path, value } => drop(actual.sysctls.insert(path, value.into())),
+        Change::Attach => {
+            let device = actual.device.get_or_insert_with(|| Device {
+                attached: false,
+                up: false,
+                mtu: 1500,
+                addresses: BTreeSet::new(),
+            });
+            device.attached = true;
+        }
+        Change::Mtu(mtu) => actual.device.as_mut().unwrap().mtu = mtu,
+        Change::Up => actual.device.as_mut().unwrap().up = true,
+        Change::AddAddress(address) => {
+            assert!(actual.device.as_mut().unwrap().addresses.insert(address));
+        }
+        Change::RemoveAddress(address) => {
+            assert!(actual.device.as_mut().unwrap().addresses.remove(&address));
+            actual.routes.retain(|route| match &route.target {
+                Target::Device {
+                    source: Some(source),
+                    ..
+                } => *source != address.addr(),
+                Target::Device { source: None, .. } | Target::Unreachable => true,
+            });
+        }
+        Change::Peers(peers) => actual.peers = peers,
+    }
+}
+
+fn guarded(actual: &Actual, prefix: &IpNet) -> bool {
+    let table = actual
+        .table
+        .as_ref()
+        .is_some_and(|table| table.covers(prefix));
+    let route = actual
+        .routes
+        .iter()
+        .any(|route| route.target == Target::Unreachable && route.prefix.contains(prefix));
+    table && route
+}
+
+/// Applies everything, looking at every state in between.
+fn reach(plan: &Plan, mut actual: Actual) -> Actual {
+    let guarded_before: Vec<IpNet> = plan
+        .guard
+        .ranges
+        .iter()
+        .filter(|range| guarded(&actual, range))
+        .copied()
+        .collect();
+    for change in plan.changes_from(&actual) {
+        let carries = match &change {
+            Change::AddRoute(route) if route.target != Target::Unreachable => Some(route.prefix),
+            _ => None,
+        };
+        step(&mut actual, change);
+        if let Some(prefix) = carries {
+            assert!(
+                guarded(&actual, &prefix),
+                "{prefix} is carried before it is guarded"
+            );
+        }
+        for range in &guarded_before {
+            assert!(guarded(&actual, range), "{range} lost its guard on the way");
+        }
+    }
+    actual
+}
+
+/// Any mesh of up to eight nodes, some odd, in a pool of either size.
+fn any_view() -> impl Strategy<Value = View> {
+    let nodes = prop::collection::btree_set(1u8..9, 0..8);
+    (nodes, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(nodes, small, plain, router)| {
+            let mut view = view(nodes);
+            if small {
+                view.pools = vec![net("10.42.0.0/20"), net("fd42::/56")];
+            }
+            if plain {
+                view.backend = Backend::Udp;
+            }
+            if router {
+                view.peers
+                    .insert("router".into(), peer(&["192.168.7.0/24", "10.42.200.7/32"]));
+            }
+            view
+        },
+    )
+}
+
+fn any_facts() -> impl Strategy<Value = Facts> {
+    let pods = prop::collection::btree_set(2u8..12, 0..4);
+    (pods, any::<bool>(), 1280u16..9000).prop_map(|(pods, ipv6, mtu)| {
+        let pod = |n: u8| PodRoute {
+            address: [10, 42, 1, n].into(),
+            device: format!("hwp{n}"),
+        };
+        let underlay = Underlay {
+            mtu,
+            ..facts().underlay
+        };
+        Facts {
+            pods: pods.into_iter().map(pod).collect(),
+            ipv6,
+            underlay,
+            ..facts()
+        }
+    })
+}
+
+/// What somebody may do to a running node.
+#[derive(Clone, Debug)]
+enum Damage {
+    Nothing,
+    Device,
+    Down,
+    Detached,
+    Addresses,
+    Routes,
+    GuardRoutes,
+    Table,
+    Mtu,
+    Sysctls,
+}
+
+fn any_damage() -> impl Strategy<Value = Damage> {
+    prop::sample::select(vec![
+        Damage::Nothing,
+        Damage::Device,
+        Damage::Down,
+        Damage::Detached,
+        Damage::Addresses,
+        Damage::Routes,
+        Damage::GuardRoutes,
+        Damage::Table,
+        Damage::Mtu,
+        Damage::Sysctls,
+    ])
+}
+
+fn damage(mut actual: Actual, damage: &Damage) -> Actual {
+    let through_tunnel = |route: &Route| match &route.target {
+        Target::Device { name, .. } => name == "hawser0",
+        Target::Unreachable => false,
+    };
+    match damage {
+        Damage::Nothing => {}
+        Damage::Device => {
+            actual.device = None;
+            actual.routes.retain(|route| !through_tunnel(route));
+        }
+        Damage::Table => actual.table = None,
+        Damage::Routes => actual.routes.clear(),
+        Damage::GuardRoutes => actual.routes.retain(|r| r.target != Target::Unreachable),
+        Damage::Sysctls => actual.sysctls.clear(),
+        Damage::Down | Damage::Detached | Damage::Addresses | Damage::Mtu => {
+            let Some(device) = &mut actual.device else {
+                return actual;
+            };
+            match damage {
+                Damage::Detached => device.attached = false,
+                Damage::Mtu => device.mtu = 1400,
+                Damage::Addresses => device.addresses.clear(),
+                _ => {
+                    device.up = false;
+                    device.addresses.retain(|address| address.addr().is_ipv4());
+                }
+            }
+            if !matches!(damage, Damage::Detached | Damage::Mtu) {
+                actual.routes.retain(|route| !through_tunnel(route));
+            }
+        }
+    }
+    actual
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn from_any_state_the_changes_lead_to_the_plan_and_then_there_are_none(
+        (old, new) in (any_view(), any_view()),
+        (old_facts, new_facts) in (any_facts(), any_facts()),
+        harm in any_damage(),
+    ) {
+        let before = reach(&Plan::new(&old, &old_facts), Actual::default());
+        let plan = Plan::new(&new, &new_facts);
+
+        let after = reach(&plan, damage(before, &harm));
+
+        prop_assert!(plan.changes_from(&after).is_empty(), "{:?}", plan.changes_from(&after));
+        prop_assert_eq!(after.table.as_ref(), Some(&plan.guard));
+        for route in &plan.routes {
+            prop_assert!(after.routes.contains(route));
+        }
+        let unreachable = after.routes.iter().filter(|r| r.target == Target::Unreachable);
+        let ranges: BTreeSet<_> = unreachable.map(|r| r.prefix).collect();
+        prop_assert_eq!(&ranges, &plan.guard.ranges);
+        prop_assert_eq!(after.routes.len(), plan.routes.len() + ranges.len());
+        if plan.takes_part() {
+            let device = after.device.unwrap();
+            prop_assert!(device.up && device.attached);
+            prop_assert_eq!(device.addresses, plan.addresses);
+        }
+    }
+
+    #[test]
+    fn nothing_is_carried_that_is_not_guarded(view in any_view(), facts in any_facts()) {
+        let plan = Plan::new(&view, &facts);
+        let ours = plan.routes.iter().map(|route| &route.prefix).chain(&plan.addresses);
+
+        for prefix in ours {
+            prop_assert!(plan.guard.covers(prefix), "{prefix}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The view from the Kubernetes API, cluster or embedded: list, watch, and start over when cut off.
+//!
+//! ```text
+//! Mesh ──────┐
+//! MeshNode ──┼─▶ Mirror ─(settle)─▶ View::judge ─▶ Brake ─▶ Publisher
+//! MeshPeer ──┘      └─▶ our own MeshNode ─▶ status.rs
+//! ```
+//! Objects are decoded one by one, so one that this version doesn't understand costs only itself.
+
+mod brake;
+mod mirror;
+pub mod status;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use api::{Mesh, MeshNode, MeshPeer};
+use futures::{StreamExt, stream::SelectAll};
+use kube::{
+    Api, Client, Config,
+    api::DynamicObject,
+    config::{KubeConfigOptions, Kubeconfig},
+    core::ApiResource,
+    runtime::{
+        WatchStreamExt,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, timeout_at},
+};
+
+use self::{brake::hold, mirror::Mirror};
+use super::Publisher;
+use crate::view::Overlap;
+
+/// Changes come in bursts: a whole mesh starts at once.
+const SETTLE: Duration = Duration::from_millis(50);
+/// After a cut: soon, then ever more rarely, spread out so that a fleet doesn't come at once.
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The kinds that make a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Mesh,
+    Node,
+    Peer,
+}
+
+impl Kind {
+    const ALL: [Self; 3] = [Self::Mesh, Self::Node, Self::Peer];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mesh => "Mesh",
+            Self::Node => "MeshNode",
+            Self::Peer => "MeshPeer",
+        }
+    }
+
+    fn resource(self) -> ApiResource {
+        match self {
+            Self::Mesh => ApiResource::erase::<Mesh>(&()),
+            Self::Node => ApiResource::erase::<MeshNode>(&()),
+            Self::Peer => ApiResource::erase::<MeshPeer>(&()),
+        }
+    }
+}
+
+/// A client for the API that `kubeconfig` names, else the cluster around us.
+pub async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
+    // Repeating it fails, and changes nothing.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .ok();
+    let config = match &kubeconfig {
+        None => Config::infer()
+            .await
+            .context("finding the Kubernetes API")?,
+        Some(path) => {
+            let what = || format!("reading {}", path.display());
+            let kubeconfig = Kubeconfig::read_from(path).with_context(what)?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .with_context(what)?
+        }
+    };
+    Client::try_from(config).context("preparing the Kubernetes client")
+}
+
+/// Follows the API for ever. `own` gets our own MeshNode whenever it changes.
+pub async fn follow(
+    client: Client,
+    node: String,
+    mut publisher: Publisher,
+    own: watch::Sender<Option<MeshNode>>,
+) {
+    let mut events: SelectAll<_> = Kind::ALL
+        .into_iter()
+        .map(|kind| watch_kind(&client, kind))
+        .collect();
+    let mut mirror = Mirror::default();
+    while let Some(event) = events.next().await {
+        take(&mut mirror, event);
+        let settled = Instant::now() + SETTLE;
+        while let Ok(Some(event)) = timeout_at(settled, events.next()).await {
+            take(&mut mirror, event);
+        }
+        own.send_if_modified(|last| {
+            let now = mirror.node(&node);
+            let differs = last.as_ref() != now;
+            last.clone_from(&now.cloned());
+            differs
+        });
+        if mirror.is_complete() {
+            let judging = Instant::now();
+            publish(&mut mirror, &mut publisher);
+            // A large mesh takes longer to judge, and then gets more time to settle.
+            sleep(judging.elapsed()).await;
+        }
+    }
+}
+
+/// How long to wait after a cut: doubling, with up to half as much again by chance.
+#[derive(Default)]
+struct Patience {
+    cuts: u32,
+}
+
+impl Iterator for Patience {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = SHORTEST_WAIT
+            .saturating_mul(1 << self.cuts.min(10))
+            .min(LONGEST_WAIT);
+        self.cuts = self.cuts.saturating_add(1);
+        Some(status::jitter(wait))
+    }
+}
+
+impl Backoff for Patience {
+    fn reset(&mut self) {
+        self.cuts = 0;
+    }
+}
+
+type Seen = (Kind, Result<Event<DynamicObject>, watcher::Error>);
+
+fn watch_kind(client: &Client, kind: Kind) -> futures::stream::BoxStream<'static, Seen> {
+    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+    let stream = watcher(api, watcher::Config::default()).backoff(Patience::default());
+    stream.map(move |event| (kind, event)).boxed()
+}
+
+fn take(mirror: &mut Mirror, (kind, event): Seen) {
+    match event {
+        Ok(event) => mirror.apply(kind, event),
+        Err(error) => {
+            tracing::warn!(kind = kind.name(), %error, "API not reached; the last view stays");
+        }
+    }
+}
+
+fn publish(mirror: &mut Mirror, publisher: &mut Publisher) {
+    let judgement = publisher.judge(mirror.resources().clone());
+    let overlaps = judgement.overlaps.iter().map(Overlap::complaint);
+    publisher.complain(
+        mirror
+            .complaints()
+            .chain(judgement.complaints)
+            .chain(overlaps),
+    );
+    let Some(view) = judgement.view else { return };
+    let (view, held) = match publisher.last() {
+        Some(last) => hold(&last, view, &mirror.take_deleted()),
+        None => (view, Vec::new()),
+    };
+    if !held.is_empty() {
+        tracing::warn!(
+            peers = held.len(),
+            "the API lost peers without deleting them; they stay (restart the agent without \
+             view.json to let them go)"
+        );
+    }
+    publisher.publish(view);
+}

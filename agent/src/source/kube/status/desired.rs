@@ -1,0 +1,164 @@
+//! Pure: the status that a node should have, if it differs from the one it has.
+
+use std::net::{IpAddr, SocketAddr};
+
+use api::{Condition, MeshNode, MeshNodeStatus, PublishedKey, conditions};
+use jiff::Timestamp;
+use keys::{KeyEpoch, PublicKey};
+
+use crate::{datapath::PeerStatus, options::Endpoint, snapshot::Snapshot};
+
+/// What never changes while the agent runs.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub keys: Vec<(KeyEpoch, PublicKey)>,
+    pub listen_port: u16,
+    /// As the operator gave them; else they follow from the underlay.
+    pub endpoints: Vec<Endpoint>,
+    pub version: String,
+    pub boot_id: Option<String>,
+}
+
+/// What changes all the time, and is boiled down to what rarely does.
+#[derive(Clone, Debug)]
+pub struct Live {
+    pub peers: Vec<PeerStatus>,
+    pub now: Timestamp,
+}
+
+/// None if the node's status says all this already.
+pub(super) fn status(
+    node: &MeshNode,
+    identity: &Identity,
+    snapshot: &Snapshot,
+    live: &Live,
+) -> Option<MeshNodeStatus> {
+    let before = node.status.clone().unwrap_or_default();
+    let tunnels = Tunnels::count(snapshot, live);
+    let mut conditions = before.conditions.clone();
+    for condition in [
+        tunnels.condition(snapshot, live.now),
+        key_current(node, identity, live.now),
+    ] {
+        conditions::set(
+            &mut conditions,
+            condition.observed(node.metadata.generation),
+        );
+    }
+    let after = MeshNodeStatus {
+        observed_generation: node.metadata.generation,
+        public_keys: identity.keys.iter().map(published).collect(),
+        endpoints: endpoints(identity, snapshot)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+        peers: Some(format!("{}/{}", tunnels.up, tunnels.all)),
+        mtu: Some(snapshot.mtu).filter(|mtu| *mtu > 0),
+        version: Some(identity.version.clone()),
+        boot_id: identity.boot_id.clone(),
+        subnets: snapshot.subnets.iter().map(ToString::to_string).collect(),
+        conditions,
+        ..before.clone()
+    };
+    (after != before).then_some(after)
+}
+
+fn published((epoch, key): &(KeyEpoch, PublicKey)) -> PublishedKey {
+    PublishedKey {
+        epoch: epoch.0,
+        public_key: key.to_string(),
+    }
+}
+
+fn endpoints(identity: &Identity, snapshot: &Snapshot) -> Vec<SocketAddr> {
+    if !identity.endpoints.is_empty() {
+        let port = |given: &Endpoint| given.port.unwrap_or(identity.listen_port);
+        return identity
+            .endpoints
+            .iter()
+            .map(|e| (e.address, port(e)).into())
+            .collect();
+    }
+    let v4 = snapshot.underlay.v4.map(IpAddr::V4);
+    let v6 = snapshot.underlay.v6.map(IpAddr::V6);
+    let found = v4.into_iter().chain(v6);
+    found
+        .map(|address| (address, identity.listen_port).into())
+        .collect()
+}
+
+/// Tunnels to nodes; a laptop that sleeps is nobody's fault.
+struct Tunnels {
+    up: usize,
+    all: usize,
+    down: Vec<String>,
+}
+
+impl Tunnels {
+    fn count(snapshot: &Snapshot, live: &Live) -> Self {
+        let nodes = snapshot.peers.iter().filter(|(_, facts)| facts.is_node);
+        let is_up = |name: &String| {
+            live.peers
+                .iter()
+                .any(|peer| peer.name == *name && peer.established)
+        };
+        let (up, down): (Vec<_>, Vec<_>) = nodes.map(|(name, _)| name).partition(|n| is_up(n));
+        let all = up.len() + down.len();
+        Self {
+            up: up.len(),
+            all,
+            down: down.into_iter().cloned().collect(),
+        }
+    }
+
+    fn condition(&self, snapshot: &Snapshot, now: Timestamp) -> Condition {
+        let (holds, reason, message) = self.judge(snapshot);
+        Condition::new("TunnelsUp", holds, (reason, message), now)
+    }
+
+    /// A node that reaches some is not the one to blame for the rest.
+    fn judge(&self, snapshot: &Snapshot) -> (bool, &'static str, String) {
+        if let Some(refusal) = snapshot.refusals.first() {
+            return (false, refusal.reason(), refusal.to_string());
+        }
+        if let Some(error) = snapshot.errors.first() {
+            return (false, "NotAsPlanned", error.clone());
+        }
+        if !snapshot.ready {
+            return (false, "NotReady", "the plan is not in force yet".to_owned());
+        }
+        let names = self
+            .down
+            .iter()
+            .take(5)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        match (self.up, self.all) {
+            (_, 0) => (true, "NoPeers", "there are no other nodes yet".to_owned()),
+            (0, _) => {
+                let text = format!("no tunnel to {names}; is the UDP port open?");
+                (false, "NoTunnels", text)
+            }
+            (up, all) if up < all => (true, "SomeDown", format!("no tunnel to {names}")),
+            (_, _) => (true, "AllUp", String::new()),
+        }
+    }
+}
+
+fn key_current(node: &MeshNode, identity: &Identity, now: Timestamp) -> Condition {
+    let wanted = KeyEpoch(node.spec.key_epoch);
+    let has = identity.keys.iter().any(|(epoch, _)| *epoch == wanted);
+    let (reason, message) = if has {
+        ("KeyCurrent", String::new())
+    } else {
+        (
+            "NoSuchKey",
+            format!("this node has no key of epoch {wanted}"),
+        )
+    };
+    Condition::new("KeyCurrent", has, (reason, message), now)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,197 @@
+use std::collections::BTreeMap;
+
+use api::MeshNodeSpec;
+use keys::PrivateKey;
+
+use super::*;
+use crate::{
+    plan::{Refusal, Underlay},
+    snapshot::PeerFacts,
+};
+
+fn identity() -> Identity {
+    Identity {
+        keys: vec![(KeyEpoch(1), PrivateKey::from_bytes([7; 32]).public())],
+        listen_port: 51820,
+        endpoints: vec![],
+        version: "0.1.0".into(),
+        boot_id: Some("boot".into()),
+    }
+}
+
+fn snapshot(peers: &[&str]) -> Snapshot {
+    let facts = |is_node| PeerFacts {
+        subnets: vec![],
+        site: None,
+        is_node,
+    };
+    let mut known: BTreeMap<_, _> = peers
+        .iter()
+        .map(|name| ((*name).to_owned(), facts(true)))
+        .collect();
+    known.insert("laptop".into(), facts(false));
+    Snapshot {
+        mtu: 1420,
+        underlay: Underlay {
+            v4: Some([192, 0, 2, 1].into()),
+            v6: Some("2001:db8::1".parse().unwrap()),
+            mtu: 1500,
+        },
+        subnets: vec!["10.42.1.0/24".parse().unwrap()],
+        peers: known,
+        ready: true,
+        ..Snapshot::empty("n1", "kube")
+    }
+}
+
+fn live(up: &[&str], rx_bytes: u64) -> Live {
+    let peer = |name: &&str| PeerStatus {
+        name: (*name).to_owned(),
+        endpoint: None,
+        epoch: None,
+        last_handshake: None,
+        last_received: None,
+        rx_bytes,
+        tx_bytes: 0,
+        rtt: None,
+        established: true,
+        allowed: vec![],
+    };
+    Live {
+        peers: up.iter().map(peer).collect(),
+        now: "2026-11-22T10:00:00Z".parse().unwrap(),
+    }
+}
+
+fn node(status: Option<MeshNodeStatus>) -> MeshNode {
+    let mut node = MeshNode::new("n1", MeshNodeSpec::default());
+    node.metadata.generation = Some(3);
+    node.status = status;
+    node
+}
+
+fn tunnels(status: &MeshNodeStatus) -> &Condition {
+    conditions::get(&status.conditions, "TunnelsUp").unwrap()
+}
+
+#[test]
+fn a_new_node_publishes_key_endpoints_and_conditions() {
+    let status = status(
+        &node(None),
+        &identity(),
+        &snapshot(&["a", "b"]),
+        &live(&["a", "b"], 0),
+    )
+    .unwrap();
+
+    assert_eq!(status.public_keys[0].epoch, 1);
+    assert_eq!(status.endpoints, ["192.0.2.1:51820", "[2001:db8::1]:51820"]);
+    assert_eq!(status.peers.as_deref(), Some("2/2"));
+    assert_eq!(status.mtu, Some(1420));
+    assert_eq!(status.subnets, ["10.42.1.0/24"]);
+    assert!(conditions::holds(&status.conditions, "TunnelsUp"));
+    assert!(conditions::holds(&status.conditions, "KeyCurrent"));
+}
+
+#[test]
+fn bytes_and_time_that_pass_are_no_difference() {
+    let written = status(
+        &node(None),
+        &identity(),
+        &snapshot(&["a"]),
+        &live(&["a"], 0),
+    )
+    .unwrap();
+    let mut later = live(&["a"], 1 << 30);
+    later.now = "2026-11-23T10:00:00Z".parse().unwrap();
+
+    assert_eq!(
+        status(&node(Some(written)), &identity(), &snapshot(&["a"]), &later),
+        None
+    );
+}
+
+#[test]
+fn conditions_and_fields_of_others_stay() {
+    let foreign = Condition::new("SubnetAllocated", true, ("Yes", ""), live(&[], 0).now);
+    let before = MeshNodeStatus {
+        conditions: vec![foreign.clone()],
+        nat: Some("cone".into()),
+        ..MeshNodeStatus::default()
+    };
+
+    let after = status(
+        &node(Some(before)),
+        &identity(),
+        &snapshot(&[]),
+        &live(&[], 0),
+    )
+    .unwrap();
+
+    assert!(after.conditions.contains(&foreign));
+    assert_eq!(after.nat.as_deref(), Some("cone"));
+}
+
+#[test]
+fn a_node_that_reaches_nobody_says_so_and_one_that_reaches_some_is_well() {
+    let nobody = status(
+        &node(None),
+        &identity(),
+        &snapshot(&["a", "b"]),
+        &live(&[], 0),
+    )
+    .unwrap();
+    let some = status(
+        &node(None),
+        &identity(),
+        &snapshot(&["a", "b"]),
+        &live(&["b"], 0),
+    )
+    .unwrap();
+
+    assert_eq!(
+        (
+            tunnels(&nobody).status.as_str(),
+            tunnels(&nobody).reason.as_str()
+        ),
+        ("False", "NoTunnels")
+    );
+    assert_eq!(
+        (
+            tunnels(&some).status.as_str(),
+            tunnels(&some).reason.as_str()
+        ),
+        ("True", "SomeDown")
+    );
+    assert_eq!(some.peers.as_deref(), Some("1/2"));
+}
+
+#[test]
+fn a_refusal_is_the_reason_of_the_condition() {
+    let mut refused = snapshot(&["a"]);
+    refused.refusals = vec![Refusal::Plain(api::Backend::Udp)];
+
+    let status = status(&node(None), &identity(), &refused, &live(&["a"], 0)).unwrap();
+
+    assert_eq!(tunnels(&status).reason, "EncryptionRequired");
+    assert!(tunnels(&status).message.contains("wireguard"));
+}
+
+#[test]
+fn given_endpoints_win_and_may_name_their_own_port() {
+    let given = [
+        "198.51.100.9:4000".parse().unwrap(),
+        "2001:db8::9".parse().unwrap(),
+    ];
+    let identity = Identity {
+        endpoints: given.to_vec(),
+        ..identity()
+    };
+
+    let status = status(&node(None), &identity, &snapshot(&[]), &live(&[], 0)).unwrap();
+
+    assert_eq!(
+        status.endpoints,
+        ["198.51.100.9:4000", "[2001:db8::9]:51820"]
+    );
+}
