@@ -34,7 +34,9 @@ impl Stage {
         let lab = Lab::new(prefix).unwrap();
         let node = lab.node("n").unwrap();
         std::fs::create_dir_all(node.state()).unwrap();
-        node.namespace().sysctl("net/ipv4/ip_forward", "1").unwrap();
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            node.namespace().sysctl(key, "1").unwrap();
+        }
         Self { node, lab }
     }
 
@@ -412,8 +414,9 @@ fn bare(stage: &Stage, env: &[(&str, &str)], input: &[u8]) -> (Output, Duration)
     for (key, value) in env {
         command = command.env(key, value);
     }
+    let command = command.input(input);
     let start = Instant::now();
-    let output = command.input(input).output().unwrap();
+    let output = command.output().unwrap();
     (output, start.elapsed())
 }
 
@@ -428,7 +431,6 @@ fn bad_input_gets_the_specifications_code_at_once_and_in_little_memory() {
         "prevResult": {"ips": []}});
     let huge = "x".repeat(64 << 20);
     let deep = "[".repeat(900_000);
-    let own = format!("/proc/{}/ns/net", std::process::id());
     let table: &[(&str, &str, &str, u64)] = &[
         ("CNI_COMMAND", "EAT", &good, 4),
         ("CNI_CONTAINERID", "../../x", &good, 4),
@@ -449,7 +451,6 @@ fn bad_input_gets_the_specifications_code_at_once_and_in_little_memory() {
         ("X", "", r#"{"cniVersion":"1.0.0"}"#, 7),
         ("X", "", &chained.to_string(), 7),
     ];
-    assert!(!own.is_empty());
     for (name, value, input, code) in table {
         let mut env = vec![
             ("CNI_COMMAND", "ADD"),
