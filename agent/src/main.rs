@@ -1,19 +1,25 @@
 //! `hawser-agent`: reads the command line and runs one command.
 
-use std::io::IsTerminal;
+use std::{io::IsTerminal, process::ExitCode};
 
 use agent::options::{Command, Options};
 use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
     let Options { command } = Options::parse();
-    let filter = EnvFilter::try_from_env("HAWSER_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
+    log();
+    match execute(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -26,11 +32,11 @@ fn main() -> anyhow::Result<()> {
     }
 }
 
-/// To standard error; `HAWSER_LOG` says how much. The engine warns of every peer that is away,
-/// which the agent's own figures say better.
+/// To standard error; `HAWSER_LOG` says how much. The engine warns of every peer that is away and
+/// the client of every API that is: what we make of it says the same once, in our words.
 fn log() {
     let filter = EnvFilter::try_from_env("HAWSER_LOG");
-    let filter = filter.unwrap_or_else(|_| "info,boringtun=error".into());
+    let filter = filter.unwrap_or_else(|_| "info,boringtun=error,kube_client=off".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use cni::NodeFile;
+use tokio::task::spawn_blocking;
 
 use crate::{
     apply::{ApplyError, apply},
@@ -23,28 +24,38 @@ pub(crate) struct Round {
     pub(crate) datapath: Arc<Datapath>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     told: Peers,
-    saved: Option<Arc<View>>,
+    /// The view on disk.
+    kept: Option<Arc<View>>,
+    seen: Option<Arc<View>>,
     view_since: Option<SystemTime>,
     written: Option<NodeFile>,
 }
 
+/// What a turn reads, and acts on.
+pub(crate) struct Machine {
+    pub(crate) kernel: Kernel,
+    pub(crate) datapath: Arc<Datapath>,
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+}
+
 impl Round {
-    pub(crate) fn new(
-        options: Run,
-        kernel: Kernel,
-        datapath: Arc<Datapath>,
-        snapshot: Arc<ArcSwap<Snapshot>>,
-    ) -> Self {
-        let (told, saved, view_since, written) = (Peers::default(), None, None, None);
+    /// `kept` is the view on disk.
+    pub(crate) fn new(machine: Machine, options: Run, kept: Option<Arc<View>>) -> Self {
+        let Machine {
+            kernel,
+            datapath,
+            snapshot,
+        } = machine;
         Self {
             options,
             kernel,
             datapath,
             snapshot,
-            told,
-            saved,
-            view_since,
-            written,
+            told: Peers::default(),
+            kept,
+            seen: None,
+            view_since: None,
+            written: None,
         }
     }
 
@@ -54,8 +65,7 @@ impl Round {
 
     /// True if all is as it should be, or as good as this node can make it.
     pub(crate) async fn turn(&mut self, view: &Arc<View>) -> bool {
-        self.remember(view);
-        match self.plan_and_apply(view).await {
+        let settled = match self.plan_and_apply(view).await {
             Ok(snapshot) => {
                 let settled = snapshot.errors.is_empty();
                 self.report(snapshot);
@@ -68,10 +78,20 @@ impl Round {
                 self.report(snapshot);
                 false
             }
-        }
+        };
+        self.keep(view).await;
+        settled
     }
 
-    async fn plan_and_apply(&mut self, view: &View) -> anyhow::Result<Snapshot> {
+    async fn plan_and_apply(&mut self, view: &Arc<View>) -> anyhow::Result<Snapshot> {
+        if !self
+            .seen
+            .as_ref()
+            .is_some_and(|seen| Arc::ptr_eq(seen, view))
+        {
+            self.view_since = Some(SystemTime::now());
+            self.seen = Some(Arc::clone(view));
+        }
         let facts = facts::gather(&self.kernel, &self.options, view).await?;
         let plan = Plan::new(view, &facts);
         let changes = plan.changes_from(&self.read(&plan).await?);
@@ -94,9 +114,9 @@ impl Round {
         }
         let (blocked, view_since) = (self.kernel.blocked(), self.view_since);
         Ok(Snapshot {
-            errors,
-            blocked,
             view_since,
+            blocked,
+            errors,
             ..snapshot
         })
     }
@@ -112,20 +132,22 @@ impl Round {
         })
     }
 
-    /// Keeps a new view on disk. A full disk is no reason to stop carrying packets.
-    fn remember(&mut self, view: &Arc<View>) {
+    /// Keeps a new view on disk, once it is in force: a slow disk delays no packet, and a full one
+    /// stops none.
+    async fn keep(&mut self, view: &Arc<View>) {
         if self
-            .saved
+            .kept
             .as_ref()
-            .is_some_and(|saved| Arc::ptr_eq(saved, view))
+            .is_some_and(|kept| Arc::ptr_eq(kept, view))
         {
             return;
         }
-        self.view_since = Some(SystemTime::now());
-        if let Err(error) = store::save(self.state(), view) {
+        self.kept = Some(Arc::clone(view));
+        let (directory, view) = (self.state().to_owned(), Arc::clone(view));
+        let saved = spawn_blocking(move || store::save(&directory, &view)).await;
+        if let Ok(Err(error)) = saved {
             tracing::warn!(%error, "view not kept on disk");
         }
-        self.saved = Some(Arc::clone(view));
     }
 
     /// Pods get addresses only behind a guard that holds.

@@ -10,7 +10,7 @@
 use std::{
     path::PathBuf,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
@@ -19,6 +19,7 @@ use arc_swap::ArcSwap;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
 
@@ -30,7 +31,7 @@ use crate::{
     kernel::{Kernel, events},
     live::Agent,
     options::{EngineOption, Run, SourceOption},
-    round::Round,
+    round::{Machine, Round},
     snapshot::Snapshot,
     source::{self, Publisher, Views, kube::status},
     state, view,
@@ -84,7 +85,16 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
             tokio::spawn(follow_api(path.clone(), node, publisher, reporting));
         }
     }
-    let round = Round::new(options, kernel, datapath, snapshot);
+    let kept = views.borrow().clone();
+    let round = Round::new(
+        Machine {
+            kernel,
+            datapath,
+            snapshot,
+        },
+        options,
+        kept,
+    );
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
     tokio::select! {
@@ -230,10 +240,13 @@ async fn follow(
 
 fn keep_handshake_clock(round: &Round) {
     let clock = round.datapath.handshake_clock();
-    let Ok(clock) = clock.duration_since(SystemTime::UNIX_EPOCH) else {
+    let Ok(clock) = clock.duration_since(UNIX_EPOCH) else {
         return;
     };
-    if let Err(error) = identity::raise_timestamp_floor(round.state(), clock) {
-        tracing::warn!(%error, "handshake clock not kept");
-    }
+    let directory = round.state().to_owned();
+    spawn_blocking(move || {
+        if let Err(error) = identity::raise_timestamp_floor(&directory, clock) {
+            tracing::warn!(%error, "handshake clock not kept");
+        }
+    });
 }

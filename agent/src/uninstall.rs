@@ -18,9 +18,10 @@ pub async fn run(options: Uninstall) -> anyhow::Result<()> {
         state: State { directory },
         purge,
     } = options;
-    let lock = match directory.exists() {
-        true => Some(state::lock(&directory)?),
-        false => None,
+    let lock = if directory.exists() {
+        Some(state::lock(&directory)?)
+    } else {
+        None
     };
     // From here on no pod is added.
     NodeFile::remove(&directory).context("removing node.json")?;

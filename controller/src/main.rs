@@ -34,7 +34,7 @@ fn start(Args { command, run }: Args) -> anyhow::Result<()> {
         .block_on(async {
             match command {
                 Some(command) => run::command(command).await,
-                None => run::run(run).await,
+                None => Box::pin(run::run(run)).await,
             }
         })
 }

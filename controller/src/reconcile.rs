@@ -44,7 +44,7 @@ const QUIET: Duration = Duration::from_millis(20);
 /// or after this long at most.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Even without any change everything is looked at again now and then.
-const RESYNC: Duration = Duration::from_mins(10);
+const RESYNC: Duration = Duration::from_secs(600);
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const LAST_BACKOFF: Duration = Duration::from_secs(30);
 

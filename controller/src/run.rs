@@ -71,7 +71,7 @@ async fn control_embedded(
     pools: Vec<api::Pool>,
 ) -> anyhow::Result<()> {
     embed::ensure_mesh(&client, pools).await?;
-    control(client, Settings::new(identity), admin).await;
+    Box::pin(control(client, Settings::new(identity), admin)).await;
     Ok(())
 }
 

@@ -1,6 +1,8 @@
 //! The controller as it runs on plain machines: embedded API and reconcilers in one process, real
 //! TLS, a real file. No root, loopback only.
 
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -139,8 +141,9 @@ impl World {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        let what = format!("{name}: {type_} becomes {reason}");
-        timeout(SOON, found).await.expect(&what)
+        timeout(SOON, found)
+            .await
+            .unwrap_or_else(|_| panic!("{name}: {type_} does not become {reason}"))
     }
 
     async fn events(&self, reason: &str, count: usize) {
@@ -178,7 +181,7 @@ impl World {
         };
         timeout(SOON, reached)
             .await
-            .expect(&format!("{subnet} becomes {phase:?}"));
+            .unwrap_or_else(|_| panic!("{subnet} does not become {phase:?}"));
     }
 }
 

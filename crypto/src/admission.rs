@@ -82,3 +82,6 @@ fn admit_prefixes(peers: &mut [PeerConfig], own: &[IpNet], problems: &mut Vec<Pr
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

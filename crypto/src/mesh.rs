@@ -165,6 +165,22 @@ impl Mesh {
         self.each(out, now, Peer::tick);
     }
 
+    /// Tells that the wall clock was put forward. boringtun keeps the clock that a tunnel was made
+    /// with; so whoever has no session gets a new one, whose handshakes are not taken for replays.
+    pub fn clock_put_forward(&mut self) {
+        for peer in &mut self.peers {
+            let preshared = peer.config.preshared_key.as_ref();
+            for tunnel in peer.tunnels.iter_mut().filter(|tunnel| !tunnel.ready()) {
+                tunnel.renew(Engine::new(
+                    &self.identity,
+                    &tunnel.key,
+                    preshared,
+                    tunnel.id,
+                ));
+            }
+        }
+    }
+
     /// When [`Mesh::tick`] wants to be called next; `None` while there is nobody to care for.
     pub fn next_wake(&self) -> Option<Instant> {
         (!self.peers.is_empty()).then_some(self.ticked + TICK)
@@ -369,3 +385,6 @@ impl Mesh {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,6 +114,11 @@ impl Tunnel {
         }
     }
 
+    /// Begins from nothing with another engine.
+    pub(crate) fn renew(&mut self, engine: Engine) {
+        *self = Self::new(engine, self.id, (self.epoch, self.key), self.wins);
+    }
+
     /// True while a packet can be sealed at once.
     pub(crate) fn ready(&self) -> bool {
         self.ready

@@ -5,6 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+#[path = "netns/agent.rs"]
+mod agent;
+#[path = "netns/cli.rs"]
+mod cli;
 #[path = "netns/cni.rs"]
 mod cni;
 #[path = "netns/demo.rs"]

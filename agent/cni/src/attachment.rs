@@ -29,8 +29,12 @@ impl Attachment {
     /// The name of the device on the node's side, and of the record: the prefix and 48 bits of
     /// SHA-256, 15 characters, the most that Linux permits.
     pub fn host_device(&self) -> String {
-        let [a, b, c, d, e, f, ..] = self.digest();
-        format!("{POD_DEVICE_PREFIX}{a:02x}{b:02x}{c:02x}{d:02x}{e:02x}{f:02x}")
+        let digest = self.digest();
+        let hash: String = digest[..6]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        format!("{POD_DEVICE_PREFIX}{hash}")
     }
 
     /// Both MAC addresses (node's side, pod's side), locally administered. They are set when the

@@ -112,6 +112,7 @@ pub struct Datapath {
     shared: Arc<Shared>,
     desired: Mutex<Desired>,
     workers: Vec<JoinHandle<()>>,
+    started: (SystemTime, Instant),
 }
 
 /// What the mesh was last told.
@@ -129,13 +130,15 @@ impl Datapath {
         let udp = Udp::bind(port, config.fwmark).map_err(bind)?;
         let mesh = Mesh::new(&config.private_key, Instant::now());
         let shared = Arc::new(Shared::new(mesh, udp).map_err(bind)?);
-        warn_of_a_late_clock(config.timestamp_floor, SystemTime::now());
+        let started = (SystemTime::now(), Instant::now());
+        warn_of_a_late_clock(config.timestamp_floor, started.0);
         let workers = workers(&shared)?;
         Ok(Self {
             config,
             shared,
             desired: Mutex::default(),
             workers,
+            started,
         })
     }
 
@@ -221,7 +224,9 @@ impl Datapath {
     /// The latest time that may have been put into a handshake so far: what the caller keeps on
     /// disk and hands back as [`Config::timestamp_floor`].
     pub fn handshake_clock(&self) -> SystemTime {
-        let now = SystemTime::now();
+        // The engine's clock runs on from when a peer was added, whatever becomes of the wall's.
+        let engine = self.started.0 + self.started.1.elapsed();
+        let now = SystemTime::now().max(engine);
         self.config
             .timestamp_floor
             .map_or(now, |floor| floor.max(now))
@@ -315,3 +320,6 @@ fn warn_of_a_late_clock(floor: Option<SystemTime>, now: SystemTime) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ mod brake;
 mod mirror;
 pub mod status;
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use api::{Mesh, MeshNode, MeshPeer};
@@ -41,6 +41,8 @@ const SETTLE: Duration = Duration::from_millis(50);
 /// After a cut: soon, then ever more rarely, spread out so that a fleet doesn't come at once.
 const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// So long without a cut, and the next one is the first.
+const QUIET: Duration = Duration::from_secs(60);
 
 /// The kinds that make a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,11 +105,12 @@ pub async fn follow(
         .map(|kind| watch_kind(&client, kind))
         .collect();
     let mut mirror = Mirror::default();
+    let mut cut = BTreeSet::new();
     while let Some(event) = events.next().await {
-        take(&mut mirror, event);
+        take(&mut mirror, &mut cut, event);
         let settled = Instant::now() + SETTLE;
         while let Ok(Some(event)) = timeout_at(settled, events.next()).await {
-            take(&mut mirror, event);
+            take(&mut mirror, &mut cut, event);
         }
         own.send_if_modified(|last| {
             let now = mirror.node(&node);
@@ -124,28 +127,32 @@ pub async fn follow(
     }
 }
 
-/// How long to wait after a cut: doubling, with up to half as much again by chance.
+/// How long to wait after a cut: doubling, with up to half as much again by chance, and from the
+/// start after a quiet time. (A watcher begins each attempt with a success, so that says nothing.)
 #[derive(Default)]
 struct Patience {
     cuts: u32,
+    last: Option<Instant>,
 }
 
 impl Iterator for Patience {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
+        if self.last.is_some_and(|last| last.elapsed() > QUIET) {
+            self.cuts = 0;
+        }
         let wait = SHORTEST_WAIT
             .saturating_mul(1 << self.cuts.min(10))
             .min(LONGEST_WAIT);
         self.cuts = self.cuts.saturating_add(1);
+        self.last = Some(Instant::now());
         Some(status::jitter(wait))
     }
 }
 
 impl Backoff for Patience {
-    fn reset(&mut self) {
-        self.cuts = 0;
-    }
+    fn reset(&mut self) {}
 }
 
 type Seen = (Kind, Result<Event<DynamicObject>, watcher::Error>);
@@ -156,11 +163,20 @@ fn watch_kind(client: &Client, kind: Kind) -> futures::stream::BoxStream<'static
     stream.map(move |event| (kind, event)).boxed()
 }
 
-fn take(mirror: &mut Mirror, (kind, event): Seen) {
+/// Logs a cut once, and its end.
+fn take(mirror: &mut Mirror, cut: &mut BTreeSet<Kind>, (kind, event): Seen) {
     match event {
-        Ok(event) => mirror.apply(kind, event),
+        Ok(event) => {
+            let reached = !matches!(event, Event::Init);
+            if reached && cut.remove(&kind) {
+                tracing::info!(kind = kind.name(), "API reached again");
+            }
+            mirror.apply(kind, event);
+        }
         Err(error) => {
-            tracing::warn!(kind = kind.name(), %error, "API not reached; the last view stays");
+            if cut.insert(kind) {
+                tracing::warn!(kind = kind.name(), %error, "API not reached; the last view stays");
+            }
         }
     }
 }

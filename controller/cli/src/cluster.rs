@@ -6,7 +6,7 @@ use api::{KeyRotation, Mesh, MeshNode, MeshPeer, SubnetClaim};
 use kube::{
     Api, Client, Config, Resource,
     api::ListParams,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
     core::Status,
 };
 use serde::de::DeserializeOwned;
@@ -150,8 +150,15 @@ async fn config(settings: &Settings) -> Result<Config, Failure> {
         Err(_) if in_cluster && Path::new("/var/run/secrets/kubernetes.io").exists() => {
             Config::incluster().map_err(|error| no_config(&one_line(&error)))
         }
-        Err(error) => Err(no_config(&one_line(&error))
+        Err(error) => Err(no_config(&unreadable(&error))
             .check("name one with --kubeconfig FILE, HAWSER_KUBECONFIG or KUBECONFIG")),
+    }
+}
+
+fn unreadable(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::ReadConfig(why, path) => format!("{}: {why}", path.display()),
+        other => one_line(other),
     }
 }
 

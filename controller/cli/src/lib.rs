@@ -21,6 +21,7 @@ pub mod exit;
 mod fixture;
 pub mod kubeconfig;
 pub mod member;
+pub mod node_file;
 pub mod output;
 pub mod settings;
 pub mod state;

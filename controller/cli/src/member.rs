@@ -48,18 +48,12 @@ impl Members {
         )
     }
 
-    /// As one agent sees them: its peers, and what else its routes tell.
-    pub fn from_state(state: &State) -> Self {
-        let own = state
-            .routes
-            .iter()
-            .filter(|route| route.peer.is_none() && route.kind.as_deref() == Some("local"))
-            .map(|route| route.prefix)
-            .collect();
+    /// As one agent sees them: itself with its own subnets, and its peers.
+    pub fn from_agent(state: &State, own: &[IpNet]) -> Self {
         let myself = Member {
             name: state.node.clone(),
             kind: Kind::Node,
-            subnets: own,
+            subnets: own.to_vec(),
             endpoint: None,
             epoch: None,
             fingerprint: None,

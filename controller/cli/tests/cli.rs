@@ -2,6 +2,8 @@
 //!
 //! The API is the embedded server in this process; the agent is a socket that answers `/state`.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
+
 #[path = "cli/exit_codes.rs"]
 mod exit_codes;
 #[path = "cli/nodes.rs"]

@@ -8,8 +8,10 @@
 //!
 //! What was claimed after the backup is not in it. Two things make that safe:
 //!
-//! - **The directory still has its newer database** (the usual restore, after a mistake): every
-//!   SubnetClaim in it is carried over, so nothing is unknown. Revoked nodes stay revoked.
+//! - **The directory still has its newer database** (the usual restore, after a mistake): nothing is
+//!   unknown. Claims, nodes and their tokens are carried over as they are now, so a node that
+//!   joined since goes on, a key epoch never goes back, who was revoked stays so, and a join token
+//!   that was used up or taken away does not come back. Nodes that were deleted since do.
 //! - **It has not** (the machine is lost): a node that joined after the backup may live on with a
 //!   subnet that nobody here knows of. Nothing that the server can see tells when it is gone, and
 //!   no waiting time does: its agent goes on from its last view for as long as it likes. So the
@@ -20,14 +22,16 @@
 //! The versions jump ahead to a new history, so every client lists again.
 
 use crate::RESTORED_AT;
+use crate::auth::TOKENS;
 use crate::client::{Client, ClientError};
-use crate::server::{App, kubeconfig_path};
+use crate::kubeconfig;
+use crate::server::App;
 use crate::store::{Disk, DiskError, FILE, Key, Loaded, Lock, first_version, sync_directory};
 use http::StatusCode;
 use http_body_util::{BodyExt, Full};
 use jiff::Timestamp;
-use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,6 +39,9 @@ use std::sync::Arc;
 const CLAIMS: &str = "subnetclaims.hawser.dev";
 const NODES: &str = "meshnodes.hawser.dev";
 const MESHES: &str = "meshes.hawser.dev";
+const JOIN_TOKENS: &str = "jointokens.hawser.dev";
+/// What is true now stays true: see above.
+const CARRIED_OVER: [&str; 4] = [CLAIMS, NODES, JOIN_TOKENS, TOKENS];
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
@@ -70,7 +77,7 @@ pub struct RestoreReport {
 
 /// Writes a backup of the directory to `out`, whether or not a server is running on it.
 pub async fn backup(dir: &Path, out: &Path) -> Result<(), BackupError> {
-    let next = out.with_added_extension("next");
+    let next = beside(out, "next");
     match Lock::take_existing(dir) {
         Ok(lock) => {
             if !dir.join(FILE).exists() {
@@ -97,7 +104,7 @@ pub async fn backup(dir: &Path, out: &Path) -> Result<(), BackupError> {
 
 /// From the running server, which alone can read its database.
 async fn download(dir: &Path, next: &Path) -> Result<(), BackupError> {
-    let client = Client::from_kubeconfig(&kubeconfig_path(dir))?;
+    let client = Client::from_kubeconfig(&kubeconfig::path(dir))?;
     let mut connection = client.connect().await?;
     let mut request = http::Request::new(Full::default());
     *request.uri_mut() = http::Uri::from_static("/hawser/backup");
@@ -169,7 +176,10 @@ pub fn restore(dir: &Path, from: &Path, now: Timestamp) -> Result<RestoreReport,
     drop(backup);
 
     let replaced = place.exists().then(|| {
-        place.with_added_extension(format!("before-restore-{}", now.strftime("%Y%m%dT%H%M%SZ")))
+        beside(
+            &place,
+            &format!("before-restore-{}", now.strftime("%Y%m%dT%H%M%SZ")),
+        )
     });
     if let Some(aside) = &replaced {
         std::fs::hard_link(&place, aside).map_err(io(aside))?;
@@ -200,7 +210,8 @@ fn newer_history(
 }
 
 struct Plan {
-    objects: Vec<(Key, Value)>,
+    /// `None` takes an object away.
+    objects: Vec<(Key, Option<Value>)>,
     report: RestoreReport,
 }
 
@@ -221,30 +232,32 @@ fn plan(then: &Loaded, current: Option<&Loaded>, now: Timestamp) -> Plan {
         report.allocation_paused = true;
         for (key, mut mesh) in of_kind(then, MESHES) {
             mesh["metadata"]["annotations"][RESTORED_AT] = since.clone().into();
-            objects.push((key, mesh));
+            objects.push((key, Some(mesh)));
         }
     }
-    if let Some(current) = current {
-        let before: BTreeMap<Key, Value> = of_kind(then, CLAIMS).collect();
-        for (key, claim) in of_kind(current, CLAIMS) {
-            if before.get(&key) != Some(&claim) {
-                report.claims_carried_over += 1;
-                objects.push((key, claim));
-            }
-        }
-        let mut nodes: BTreeMap<Key, Value> = of_kind(current, NODES).collect();
-        for (key, mut node) in of_kind(then, NODES) {
-            let now_there = nodes.remove(&key).filter(|now| same_uid(now, &node));
-            match now_there {
-                None => report.nodes_returned.push(key.name().to_owned()),
-                Some(now) if now["spec"]["revoked"] == true => {
-                    node["spec"]["revoked"] = json!(true);
-                    objects.push((key, node));
-                }
-                Some(_) => {}
+    let Some(current) = current else {
+        return Plan { objects, report };
+    };
+    for kind in CARRIED_OVER {
+        let before: Vec<(Key, Value)> = of_kind(then, kind).collect();
+        for (key, object) in of_kind(current, kind) {
+            if !before.iter().any(|(k, o)| *k == key && *o == object) {
+                report.claims_carried_over += usize::from(kind == CLAIMS);
+                objects.push((key, Some(object)));
             }
         }
     }
+    let still_there = |kind| {
+        of_kind(current, kind)
+            .map(|(key, _)| key)
+            .collect::<BTreeSet<_>>()
+    };
+    let nodes = still_there(NODES);
+    let returned = of_kind(then, NODES).filter(|(key, _)| !nodes.contains(key));
+    report.nodes_returned = returned.map(|(key, _)| key.name().to_owned()).collect();
+    let tokens = still_there(JOIN_TOKENS);
+    let used_up = of_kind(then, JOIN_TOKENS).filter(|(key, _)| !tokens.contains(key));
+    objects.extend(used_up.map(|(key, _)| (key, None)));
     Plan { objects, report }
 }
 
@@ -255,10 +268,6 @@ fn pause_of(current: &Loaded) -> Option<String> {
             .as_str()
             .map(str::to_owned)
     })
-}
-
-fn same_uid(a: &Value, b: &Value) -> bool {
-    a["metadata"]["uid"] == b["metadata"]["uid"]
 }
 
 fn of_kind<'a>(loaded: &'a Loaded, kind: &str) -> impl Iterator<Item = (Key, Value)> + 'a {
@@ -287,6 +296,14 @@ fn remove(path: &Path) -> Result<(), BackupError> {
         }),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// `path` with something added to its name.
+fn beside(path: &Path, added: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(added);
+    PathBuf::from(name)
 }
 
 fn parent(path: &Path) -> &Path {

@@ -48,12 +48,12 @@ pub(crate) fn kinds() -> Result<Vec<Kind>, KindError> {
     ))?;
     core.fields = EVENT_FIELDS;
     core.short_names = vec!["ev".to_owned()];
-    core.stored_as = EVENTS.to_owned();
+    EVENTS.clone_into(&mut core.stored_as);
     core.view = Some(core_event);
     let mut kinds = vec![lease, events, core];
-    kinds
-        .iter_mut()
-        .for_each(|kind| kind.has_generation = false);
+    for kind in &mut kinds {
+        kind.has_generation = false;
+    }
     Ok(kinds)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! For a live backup and for tests. Everybody else uses an ordinary Kubernetes client.
 
-use crate::server::field;
+use crate::kubeconfig::field;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;

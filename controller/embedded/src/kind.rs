@@ -113,6 +113,12 @@ impl Kind {
         }
     }
 
+    /// How an API server begins to say that it cannot decode a body.
+    pub(crate) fn not_handled(&self) -> String {
+        let Kind { kind, version, .. } = self;
+        format!("{kind} in version {version:?} cannot be handled as a {kind}")
+    }
+
     pub(crate) fn key(&self, namespace: &str, name: &str) -> Key {
         Key::new(&self.stored_as, namespace, name)
     }

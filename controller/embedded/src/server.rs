@@ -4,26 +4,23 @@
 //! tokens too), `lock`, and `admin.kubeconfig` (0600), which is rewritten at each start.
 
 use crate::auth::{Identity, Tokens};
-use crate::builtin::EVENTS;
+use crate::housekeeping::housekeeping;
 use crate::http;
 use crate::kind::{KindError, Kinds};
+use crate::kubeconfig;
 use crate::openapi;
-use crate::store::{Decision, Disk, DiskError, Lock, Object, Pages, Store, first_version};
+use crate::store::{Disk, DiskError, Lock, Pages, Store, first_version};
 use crate::tls::{Authority, TlsError};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,12 +33,6 @@ use tokio_rustls::TlsAcceptor;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long open requests may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often old events and dead tokens are removed.
-const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// How long an event stays.
-const EVENT_LIFE: SignedDuration = SignedDuration::from_hours(1);
-/// How many events stay at most.
-const EVENTS_KEPT: usize = 5_000;
 
 /// What the server serves.
 #[derive(Debug, Clone, Default)]
@@ -177,7 +168,7 @@ impl Server {
 
     /// Where `serve` writes the admin's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
-        kubeconfig_path(&self.app.dir)
+        kubeconfig::path(&self.app.dir)
     }
 
     /// Serves until `shutdown` resolves; then ends every watch cleanly and returns.
@@ -190,14 +181,13 @@ impl Server {
         self.write_kubeconfig(address).await?;
         tracing::info!(%address, dir = ?self.app.dir, "serving the mesh's resources");
         let mut connections = JoinSet::new();
-        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        connections.spawn(housekeeping(self.app.clone()));
         tokio::pin!(shutdown);
         let outcome = loop {
             tokio::select! {
                 () = &mut shutdown => break Ok(()),
                 () = self.app.store.stopped() => break Err(ServeError::StoreStopped),
-                _ = housekeeping.tick() => keep_house(&self.app, Timestamp::now()).await,
-                Some(_) = connections.join_next(), if !connections.is_empty() => {}
+                Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, _)) => {
                         let (app, authority) = (self.app.clone(), self.authority.clone());
@@ -227,7 +217,9 @@ impl Server {
         let path = self.kubeconfig();
         let tokens = Tokens(&self.app.store);
         let earlier = std::fs::read_to_string(&path).ok();
-        let earlier = earlier.as_deref().and_then(|text| field(text, "token"));
+        let earlier = earlier
+            .as_deref()
+            .and_then(|text| kubeconfig::field(text, "token"));
         let works = |token: &&str| {
             let header = format!("Bearer {token}");
             tokens.authenticate(Some(&header), Timestamp::now()).is_ok()
@@ -239,8 +231,8 @@ impl Server {
                 .await
                 .map_err(|status| ServeError::Token(status.message))?,
         };
-        let text = kubeconfig(address, self.authority.certificate(), &token);
-        write_private(&path, text.as_bytes())
+        let text = kubeconfig::text(address, self.authority.certificate(), &token);
+        kubeconfig::write_private(&path, text.as_bytes())
             .map_err(|source| ServeError::Kubeconfig { path, source })
     }
 }
@@ -281,107 +273,4 @@ async fn connection(app: Arc<App>, authority: Arc<Authority>, stream: TcpStream)
     if let Err(error) = outcome {
         tracing::debug!(%error, "a connection ended");
     }
-}
-
-/// Removes events that have had their time, and tokens that nobody can use.
-async fn keep_house(app: &App, now: Timestamp) {
-    let mut events = app.store.list(EVENTS, "").objects;
-    events.sort_by_key(|event| std::cmp::Reverse(born(event)));
-    let old = now.saturating_sub(EVENT_LIFE).unwrap_or(Timestamp::MIN);
-    let stale = events.iter().enumerate().filter(|(index, event)| {
-        *index >= EVENTS_KEPT || born(event).is_some_and(|born| born < old)
-    });
-    let mut keys = Tokens(&app.store).dead(now);
-    keys.extend(stale.map(|(_, event)| {
-        let text = |name: &str| event.value["metadata"][name].as_str().unwrap_or_default();
-        crate::store::Key::new(EVENTS, text("namespace"), text("name"))
-    }));
-    for key in keys {
-        let gone = app.store.submit(key, |current, _| {
-            let current: &Object = current.ok_or_else(crate::status::Status::no_such_path)?;
-            Ok(Decision::Remove(current.value.clone()))
-        });
-        if let Err(status) = gone.await
-            && status.code != 404
-        {
-            tracing::warn!(message = status.message, "keeping house");
-            return;
-        }
-    }
-}
-
-fn born(event: &Object) -> Option<Timestamp> {
-    let series = event
-        .value
-        .pointer("/series/lastObservedTime")
-        .and_then(Value::as_str);
-    let time = series.or_else(|| event.value["metadata"]["creationTimestamp"].as_str());
-    time?.parse().ok()
-}
-
-pub(crate) fn kubeconfig_path(dir: &Path) -> PathBuf {
-    dir.join("admin.kubeconfig")
-}
-
-fn kubeconfig(address: SocketAddr, authority: &[u8], token: &str) -> String {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-    };
-    let server = SocketAddr::new(ip, address.port());
-    let authority = BASE64_STANDARD.encode(pem(authority));
-    format!(
-        "apiVersion: v1
-kind: Config
-current-context: hawser
-contexts:
-- name: hawser
-  context:
-    cluster: hawser
-    user: admin
-clusters:
-- name: hawser
-  cluster:
-    server: https://{server}
-    certificate-authority-data: {authority}
-users:
-- name: admin
-  user:
-    token: {token}
-"
-    )
-}
-
-fn pem(certificate: &[u8]) -> String {
-    let text = BASE64_STANDARD.encode(certificate);
-    let lines: Vec<&str> = (0..text.len())
-        .step_by(64)
-        .map(|start| &text[start..text.len().min(start + 64)])
-        .collect();
-    format!(
-        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-        lines.join("\n")
-    )
-}
-
-/// A scalar of a kubeconfig that `kubeconfig` wrote.
-pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "))
-}
-
-/// Whole or not at all, and for the owner alone.
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let next = path.with_extension("next");
-    let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&next)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&next, path)
 }

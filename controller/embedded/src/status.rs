@@ -9,9 +9,15 @@ pub(crate) struct Status {
     pub(crate) code: u16,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
-    pub(crate) about: Option<About>,
-    pub(crate) causes: Vec<Cause>,
     pub(crate) retry_after_seconds: Option<u32>,
+    details: Option<Box<Details>>,
+}
+
+/// Apart, so that a result with a Status in it stays small.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Details {
+    about: Option<About>,
+    causes: Vec<Cause>,
 }
 
 /// The object that a Status speaks of.
@@ -39,9 +45,8 @@ impl Status {
             code,
             reason,
             message: message.into(),
-            about: None,
-            causes: Vec::new(),
             retry_after_seconds: None,
+            details: None,
         }
     }
 
@@ -126,15 +131,14 @@ impl Status {
         Status::new(409, "Conflict", message).about(about)
     }
 
-    pub(crate) fn about(self, about: About) -> Status {
-        Status {
-            about: Some(about),
-            ..self
-        }
+    pub(crate) fn about(mut self, about: About) -> Status {
+        self.details.get_or_insert_default().about = Some(about);
+        self
     }
 
-    pub(crate) fn with_causes(self, causes: Vec<Cause>) -> Status {
-        Status { causes, ..self }
+    pub(crate) fn with_causes(mut self, causes: Vec<Cause>) -> Status {
+        self.details.get_or_insert_default().causes = causes;
+        self
     }
 
     pub(crate) fn body(&self) -> Value {
@@ -142,7 +146,7 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
-        let details = self.details();
+        let details = self.described();
         if details
             .as_object()
             .is_some_and(|members| !members.is_empty())
@@ -152,26 +156,26 @@ impl Status {
         body
     }
 
-    fn details(&self) -> Value {
-        let mut details = json!({});
-        if let Some(about) = &self.about {
-            details["name"] = about.name.clone().into();
-            details["kind"] = about.plural.clone().into();
+    fn described(&self) -> Value {
+        let mut described = json!({});
+        if let Some(seconds) = self.retry_after_seconds {
+            described["retryAfterSeconds"] = seconds.into();
+        }
+        let Some(details) = &self.details else {
+            return described;
+        };
+        if let Some(about) = &details.about {
+            described["name"] = about.name.clone().into();
+            described["kind"] = about.plural.clone().into();
             if !about.group.is_empty() {
-                details["group"] = about.group.clone().into();
+                described["group"] = about.group.clone().into();
             }
         }
-        if !self.causes.is_empty() {
-            details["causes"] = self
-                .causes
-                .iter()
-                .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
-                .collect();
+        let cause = |c: &Cause| json!({"reason": c.reason, "message": c.message, "field": c.field});
+        if !details.causes.is_empty() {
+            described["causes"] = details.causes.iter().map(cause).collect();
         }
-        if let Some(seconds) = self.retry_after_seconds {
-            details["retryAfterSeconds"] = seconds.into();
-        }
-        details
+        described
     }
 }
 

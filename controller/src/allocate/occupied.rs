@@ -3,49 +3,71 @@
 //! Blocks are aligned, so two overlap exactly when one holds the other: either an entry starts
 //! inside the block asked for, or one of the few prefix lengths in use has an entry around it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::pools::{Family, Pool};
 
-/// For whom a block is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Taken {
-    /// For everybody but this node (an index): its spec names the block, or it had it last.
-    ButFor(usize),
-    ForAll,
+/// Why a block is not free.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Taken {
+    /// A claim holds it, or is about to.
+    claimed: bool,
+    /// Specs name it.
+    named: Named,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Named {
+    #[default]
+    Nowhere,
+    /// In the spec of this node (an index) alone, for which the block is free.
+    By(usize),
+    BySeveral,
 }
 
 #[derive(Default)]
 pub(super) struct Occupied {
     blocks: BTreeMap<(Family, u128, u8), Taken>,
-    lengths: BTreeSet<(Family, u8)>,
+    /// The few prefix lengths in use.
+    lengths: Vec<(Family, u8)>,
 }
 
 impl Occupied {
-    pub(super) fn insert(&mut self, block: IpNet, taken: Taken) {
-        let key = key(&block);
-        self.lengths.insert((key.0, key.2));
-        self.blocks
-            .entry(key)
-            .and_modify(|before| {
-                if *before != taken {
-                    *before = Taken::ForAll;
-                }
-            })
-            .or_insert(taken);
+    pub(super) fn claim(&mut self, block: &IpNet) {
+        self.entry(block).claimed = true;
+    }
+
+    pub(super) fn name(&mut self, block: &IpNet, node: usize) {
+        let named = &mut self.entry(block).named;
+        *named = match *named {
+            Named::Nowhere => Named::By(node),
+            Named::By(other) if other == node => Named::By(node),
+            Named::By(_) | Named::BySeveral => Named::BySeveral,
+        };
+    }
+
+    fn entry(&mut self, block: &IpNet) -> &mut Taken {
+        let key = key(block);
+        if !self.lengths.contains(&(key.0, key.2)) {
+            self.lengths.push((key.0, key.2));
+        }
+        self.blocks.entry(key).or_default()
     }
 
     /// Whether `node` may have `block`.
     pub(super) fn is_free_for(&self, block: &IpNet, node: usize) -> bool {
-        self.overlapping(block)
-            .all(|(_, taken)| taken == Taken::ButFor(node))
+        (self.overlapping(block)).all(|(_, taken)| !taken.claimed && taken.is_named_by(node))
     }
 
-    /// How many entries overlap `block`, itself included.
-    pub(super) fn overlaps(&self, block: &IpNet) -> usize {
-        self.overlapping(block).count()
+    /// Whether `block`, which `node` has claimed, collides with no other claim or spec.
+    pub(super) fn stands_alone(&self, block: &IpNet, node: usize) -> bool {
+        let claims = self.overlapping(block).filter(|(_, taken)| taken.claimed);
+        claims.count() == 1
+            && self
+                .overlapping(block)
+                .all(|(_, taken)| taken.is_named_by(node))
     }
 
     /// The first block of `pool` at or after `cursor` that nobody has; the cursor moves past it.
@@ -80,14 +102,24 @@ impl Occupied {
             .blocks
             .range((family, start, length)..=(family, end, u8::MAX))
             .map(|(key, taken)| (last_of(*key), *taken));
-        let around = self
-            .lengths
-            .range((family, 0)..(family, length))
+        let around = (self.lengths.iter())
+            .filter(move |(of, shorter)| *of == family && *shorter < length)
             .filter_map(move |(_, shorter)| {
                 let key = (family, mask(family, start, *shorter), *shorter);
                 self.blocks.get(&key).map(|taken| (last_of(key), *taken))
             });
         around.chain(inside)
+    }
+}
+
+impl Taken {
+    /// By this node alone, or by none.
+    fn is_named_by(self, node: usize) -> bool {
+        match self.named {
+            Named::Nowhere => true,
+            Named::By(other) => other == node,
+            Named::BySeveral => false,
+        }
     }
 }
 
@@ -154,7 +186,7 @@ mod tests {
     #[test]
     fn the_lowest_free_block_comes_first() {
         let mut taken = Occupied::default();
-        taken.insert(net("10.42.0.0/24"), Taken::ForAll);
+        taken.claim(&net("10.42.0.0/24"));
 
         let free = taken.next_free(&pool("10.42.0.0/22", 24), &mut None);
 
@@ -164,8 +196,8 @@ mod tests {
     #[test]
     fn a_block_inside_or_around_another_is_not_free() {
         let mut taken = Occupied::default();
-        taken.insert(net("10.42.0.64/26"), Taken::ForAll);
-        taken.insert(net("10.42.2.0/23"), Taken::ForAll);
+        taken.claim(&net("10.42.0.64/26"));
+        taken.claim(&net("10.42.2.0/23"));
 
         let mut cursor = None;
         let pool = pool("10.42.0.0/22", 24);
@@ -194,7 +226,7 @@ mod tests {
     #[test]
     fn a_huge_pool_is_not_walked() {
         let mut taken = Occupied::default();
-        taken.insert(net("fd00::/9"), Taken::ForAll);
+        taken.claim(&net("fd00::/9"));
 
         let free = taken.next_free(&pool("fd00::/8", 127), &mut None);
 
@@ -204,12 +236,26 @@ mod tests {
     #[test]
     fn what_one_node_had_is_free_for_it_alone() {
         let mut taken = Occupied::default();
-        taken.insert(net("10.42.7.0/24"), Taken::ButFor(3));
+        taken.name(&net("10.42.7.0/24"), 3);
 
         assert!(taken.is_free_for(&net("10.42.7.0/24"), 3));
         assert!(!taken.is_free_for(&net("10.42.7.0/24"), 4));
 
-        taken.insert(net("10.42.7.0/24"), Taken::ButFor(4));
+        taken.name(&net("10.42.7.0/24"), 4);
         assert!(!taken.is_free_for(&net("10.42.7.0/24"), 3));
+    }
+
+    #[test]
+    fn a_claim_stands_alone_until_another_overlaps_it_or_a_spec_names_it() {
+        let block = net("10.42.7.0/24");
+        let mut taken = Occupied::default();
+        taken.claim(&block);
+        taken.name(&block, 3);
+
+        assert!(taken.stands_alone(&block, 3));
+        assert!(!taken.stands_alone(&block, 4));
+
+        taken.claim(&net("10.42.7.128/25"));
+        assert!(!taken.stands_alone(&block, 3));
     }
 }

@@ -1,12 +1,12 @@
 //! The next writes, and what to tell each node.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::occupied::{Occupied, Taken};
+use super::occupied::Occupied;
 use super::pools::{Family, Pool, families};
 use super::{Claim, Node, Owner, State, View};
 
@@ -81,16 +81,13 @@ pub fn plan(view: &View) -> Plan {
 
 struct Planner<'a> {
     view: &'a View,
-    families: BTreeSet<Family>,
-    /// Bound claims by the owner's UID, in order of address.
-    bound: HashMap<&'a str, Vec<&'a Claim>>,
+    families: Vec<Family>,
+    /// Bound claims by the owner's UID, then by address.
+    bound: Vec<(&'a Owner, &'a Claim)>,
     /// Generation of the rested claims.
-    rested: HashMap<IpNet, i64>,
-    /// All that is not free: held claims, and what specs name.
-    taken: Occupied,
-    held: Occupied,
-    specs: Occupied,
+    rested: BTreeMap<IpNet, i64>,
     resting: Vec<IpNet>,
+    taken: Occupied,
     cursors: Vec<Option<u128>>,
 }
 
@@ -98,13 +95,11 @@ impl<'a> Planner<'a> {
     fn new(view: &'a View) -> Planner<'a> {
         let mut planner = Planner {
             view,
-            families: families(&view.pools),
-            bound: HashMap::new(),
-            rested: HashMap::new(),
-            taken: Occupied::default(),
-            held: Occupied::default(),
-            specs: Occupied::default(),
+            families: families(&view.pools).into_iter().collect(),
+            bound: Vec::new(),
+            rested: BTreeMap::new(),
             resting: Vec::new(),
+            taken: Occupied::default(),
             cursors: vec![None; view.pools.len()],
         };
         for claim in &view.claims {
@@ -112,19 +107,18 @@ impl<'a> Planner<'a> {
         }
         for (index, node) in view.nodes.iter().enumerate() {
             for subnet in &node.subnets {
-                planner.taken.insert(*subnet, Taken::ButFor(index));
-                planner.specs.insert(*subnet, Taken::ButFor(index));
+                planner.taken.name(subnet, index);
             }
         }
-        for claims in planner.bound.values_mut() {
-            claims.sort_by_key(|claim| claim.subnet);
-        }
+        planner.bound.sort_unstable_by(|(a, one), (b, other)| {
+            (&a.uid, one.subnet).cmp(&(&b.uid, other.subnet))
+        });
         planner
     }
 
     fn note(&mut self, claim: &'a Claim) {
         match &claim.state {
-            State::Bound(owner) => self.bound.entry(&owner.uid).or_default().push(claim),
+            State::Bound(owner) => self.bound.push((owner, claim)),
             State::Rested => {
                 self.rested.insert(claim.subnet, claim.generation);
                 return;
@@ -132,26 +126,33 @@ impl<'a> Planner<'a> {
             State::Resting => self.resting.push(claim.subnet),
             State::Reserved => {}
         }
-        self.held.insert(claim.subnet, Taken::ForAll);
-        self.taken.insert(claim.subnet, Taken::ForAll);
+        self.taken.claim(&claim.subnet);
+    }
+
+    /// The claims of a node, in order of address.
+    fn claims_of(&self, uid: &str) -> Vec<&'a Claim> {
+        let first = self.bound.partition_point(|(owner, _)| &*owner.uid < uid);
+        (self.bound[first..].iter())
+            .take_while(|(owner, _)| &*owner.uid == uid)
+            .map(|(_, claim)| *claim)
+            .collect()
     }
 
     /// Claims whose owner is not in the view.
     fn release_the_orphans(&self) -> Vec<Write> {
-        let alive: BTreeSet<&str> = self.view.nodes.iter().map(|n| &*n.uid).collect();
-        let mut orphans: Vec<Write> = (self.bound.iter())
-            .filter(|(uid, _)| !alive.contains(*uid))
-            .flat_map(|(_, claims)| claims.iter().filter_map(|claim| release(claim)))
-            .collect();
-        orphans.sort_by_key(|write| write.subnet());
-        orphans
+        let mut alive: Vec<&str> = self.view.nodes.iter().map(|n| &*n.uid).collect();
+        alive.sort_unstable();
+        (self.bound.iter())
+            .filter(|(owner, _)| alive.binary_search(&&*owner.uid).is_err())
+            .filter_map(|(_, claim)| release(claim))
+            .collect()
     }
 
     /// Brings one node forward by at most one step.
     fn settle(&mut self, index: usize, writes: &mut Vec<Write>) -> NodeVerdict {
         let view = self.view;
         let node = &view.nodes[index];
-        let mine = self.bound.get(&*node.uid).cloned().unwrap_or_default();
+        let mine = self.claims_of(&node.uid);
         let kept = self.keep(index, &mine);
         let published = node.tidy && node.subnets == kept;
         if published {
@@ -204,13 +205,9 @@ impl<'a> Planner<'a> {
                     .map(|claim| claim.subnet)
                     .filter(|subnet| Family::of(subnet) == family);
                 let published = subnets.clone().find(|s| node.subnets.contains(s));
-                published.or_else(|| subnets.find(|subnet| self.may_publish(subnet, index)))
+                published.or_else(|| subnets.find(|subnet| self.taken.stands_alone(subnet, index)))
             })
             .collect()
-    }
-
-    fn may_publish(&self, subnet: &IpNet, index: usize) -> bool {
-        self.held.overlaps(subnet) == 1 && self.specs.is_free_for(subnet, index)
     }
 
     fn allocate(&mut self, index: usize, family: Family) -> Result<Write, NodeVerdict> {
@@ -224,7 +221,7 @@ impl<'a> Planner<'a> {
             None if view.paused => return Err(NodeVerdict::Paused),
             None => self.next_free(node, family)?,
         };
-        self.taken.insert(subnet, Taken::ForAll);
+        self.taken.claim(&subnet);
         let owner = owner_of(node);
         Ok(match self.rested.get(&subnet) {
             Some(generation) => Write::Bind {

@@ -55,13 +55,15 @@ fn mesh_node(name: &str, uid: &str) -> MeshNode {
     node
 }
 
+/// Tries all steps; the last error is told.
 pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()> {
     let api: Api<MeshNode> = Api::all(client.clone());
+    let mut told = Ok(());
     for step in steps {
-        match step {
+        let done = match step {
             Step::Create(node) => {
                 let answer = api.create(&PostParams::default(), node).await.map(drop);
-                settle(answer).with_context(|| format!("adding {}", node.name_any()))?;
+                settle(answer).with_context(|| format!("adding {}", node.name_any()))
             }
             Step::Delete(name, uid) => {
                 let exactly = Preconditions {
@@ -70,11 +72,12 @@ pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()>
                 };
                 let exactly = DeleteParams::default().preconditions(exactly);
                 let answer = api.delete(name, &exactly).await.map(drop);
-                settle(answer).with_context(|| format!("removing {name}"))?;
+                settle(answer).with_context(|| format!("removing {name}"))
             }
-        }
+        };
+        told = done.map(drop).and(told);
     }
-    Ok(())
+    told
 }
 
 #[cfg(test)]

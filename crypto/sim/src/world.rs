@@ -40,7 +40,10 @@ pub struct World {
 
 impl World {
     /// Nodes 1 to `count`, each a peer of every other, `10.42.N.0/24` and `fd42:0:0:N::/64`.
-    #[allow(clippy::disallowed_methods, reason = "an Instant has no other origin to count from")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "an Instant has no other origin to count from"
+    )]
     pub fn mesh(count: u8, seed: u64, keepalive: Option<Duration>) -> Self {
         let now = Instant::now();
         let mut world = Self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 /// The status code and body of one GET.
-pub(super) fn get(socket: &Path, path: &str) -> anyhow::Result<(u16, String)> {
+pub fn get(socket: &Path, path: &str) -> anyhow::Result<(u16, String)> {
     let at = || format!("asking {} for {path}", socket.display());
     let mut stream = UnixStream::connect(socket).with_context(at)?;
     stream

@@ -8,7 +8,7 @@
 
 mod alone;
 mod controller;
-mod local_api;
+pub mod local_api;
 mod member;
 mod pod;
 mod reach;

@@ -3,13 +3,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::process::Output;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use ::cni::{NodeFile, Reservations};
 use e2e::lab::{Cni, CniOutput, Lab, Namespace, Node, bin_dir};
 use e2e::oracle::{Baseline, POOLS};
 use serde_json::{Value, json};
+
+#[path = "cni_storm.rs"]
+mod storm;
 
 const MARKER: &[u8] = b"hawser-cni-marker-0123456789";
 const SUBNETS: [&str; 2] = ["10.42.1.0/24", "fd42:0:0:1::/64"];
@@ -34,7 +36,9 @@ impl Stage {
         let lab = Lab::new(prefix).unwrap();
         let node = lab.node("n").unwrap();
         std::fs::create_dir_all(node.state()).unwrap();
-        node.namespace().sysctl("net/ipv4/ip_forward", "1").unwrap();
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            node.namespace().sysctl(key, "1").unwrap();
+        }
         Self { node, lab }
     }
 
@@ -412,8 +416,9 @@ fn bare(stage: &Stage, env: &[(&str, &str)], input: &[u8]) -> (Output, Duration)
     for (key, value) in env {
         command = command.env(key, value);
     }
+    let command = command.input(input);
     let start = Instant::now();
-    let output = command.input(input).output().unwrap();
+    let output = command.output().unwrap();
     (output, start.elapsed())
 }
 
@@ -426,9 +431,8 @@ fn bad_input_gets_the_specifications_code_at_once_and_in_little_memory() {
     let good = json!({"cniVersion": "1.1.0", "name": "hawser", "state": state}).to_string();
     let chained = json!({"cniVersion": "1.1.0", "name": "hawser", "state": state,
         "prevResult": {"ips": []}});
-    let huge = "x".repeat(64 << 20);
+    let huge = "x".repeat(4 << 20);
     let deep = "[".repeat(900_000);
-    let own = format!("/proc/{}/ns/net", std::process::id());
     let table: &[(&str, &str, &str, u64)] = &[
         ("CNI_COMMAND", "EAT", &good, 4),
         ("CNI_CONTAINERID", "../../x", &good, 4),
@@ -449,7 +453,6 @@ fn bad_input_gets_the_specifications_code_at_once_and_in_little_memory() {
         ("X", "", r#"{"cniVersion":"1.0.0"}"#, 7),
         ("X", "", &chained.to_string(), 7),
     ];
-    assert!(!own.is_empty());
     for (name, value, input, code) in table {
         let mut env = vec![
             ("CNI_COMMAND", "ADD"),
@@ -509,113 +512,5 @@ fn damaged_state_is_told_and_nothing_is_given_twice() {
         std::fs::write(stage.node.state().join("node.json"), text).unwrap();
         let refused = stage.cni().add("a", &a).unwrap();
         assert_eq!(refused.code(), Some(102), "{}", refused.json);
-    }
-}
-
-/// Adds and deletes many pods at once, some of the plugins killed in the middle.
-struct Storm<'a> {
-    stage: &'a Stage,
-    pods: Vec<Namespace>,
-}
-
-impl Storm<'_> {
-    /// One call for every pod at once. Gives what each answered (None: killed) and how long it took.
-    fn all(&self, verb: &str, kill_every: usize) -> Vec<(Option<CniOutput>, Duration)> {
-        let answers = Mutex::new(Vec::new());
-        std::thread::scope(|scope| {
-            for (number, pod) in self.pods.iter().enumerate() {
-                let answers = &answers;
-                scope.spawn(move || {
-                    let start = Instant::now();
-                    let doomed = kill_every > 0 && number % kill_every == 0;
-                    let answer = if doomed {
-                        self.killed(verb, number, pod);
-                        None
-                    } else {
-                        let name = format!("p{number}");
-                        Some(self.stage.cni().call(verb, &name, pod, json!({})).unwrap())
-                    };
-                    answers
-                        .lock()
-                        .unwrap()
-                        .push((number, answer, start.elapsed()));
-                });
-            }
-        });
-        let mut answers = answers.into_inner().unwrap();
-        answers.sort_by_key(|(number, ..)| *number);
-        answers
-            .into_iter()
-            .map(|(_, answer, took)| (answer, took))
-            .collect()
-    }
-
-    /// Killed after 1 to 20 ms, another time for each pod.
-    fn killed(&self, verb: &str, number: usize, pod: &Namespace) {
-        let after = format!("0.{:03}", 1 + number / 10 % 20);
-        let state = self.stage.node.state();
-        let config = json!({"cniVersion": "1.0.0", "name": "hawser", "state": state});
-        let command = self
-            .stage
-            .node
-            .command("timeout")
-            .args(["-s", "KILL", &after]);
-        let command = command.arg(bin_dir().join("hawser-cni"));
-        let command = command.env("CNI_COMMAND", verb).env("CNI_IFNAME", "eth0");
-        let command = command.env("CNI_CONTAINERID", format!("p{number}"));
-        let command = command
-            .env("CNI_NETNS", pod.path())
-            .input(config.to_string());
-        command.output().unwrap();
-    }
-}
-
-fn percentile(times: &[Duration], percent: usize) -> Duration {
-    let mut times = times.to_vec();
-    times.sort();
-    times[(times.len() * percent / 100).min(times.len() - 1)]
-}
-
-#[test]
-fn two_hundred_at_once_get_unique_addresses_and_killed_plugins_leak_none() {
-    let stage = Stage::new("cnistorm");
-    let pods = (0..200)
-        .map(|number| stage.pod(&format!("p{number}")))
-        .collect();
-    let storm = Storm {
-        stage: &stage,
-        pods,
-    };
-    let before = Baseline::of(&stage.node).unwrap();
-
-    for round in 0..4 {
-        let kill_every = if round == 0 { 0 } else { 10 };
-        let added = storm.all("ADD", kill_every);
-        let times: Vec<Duration> = added.iter().map(|(_, took)| *took).collect();
-        let (p50, p99) = (percentile(&times, 50), percentile(&times, 99));
-        println!("round {round}: 200 ADD at once: p50 {p50:?}, p99 {p99:?}");
-
-        let mut unique = BTreeSet::new();
-        for answer in added.iter().filter_map(|(answer, _)| answer.as_ref()) {
-            assert!(answer.ok, "{}", answer.json);
-            for address in answer.addresses() {
-                assert!(unique.insert(address), "{address} was given twice");
-            }
-        }
-        assert!(unique.len() >= 2 * 180);
-
-        storm.all("DEL", kill_every);
-        stage.collect(&[]);
-        assert!(
-            stage.reserved().is_empty(),
-            "leaked: {:?}",
-            stage.reserved()
-        );
-        let after = Baseline::of(&stage.node).unwrap();
-        assert_eq!(
-            before.difference(&after),
-            Vec::<String>::new(),
-            "round {round}"
-        );
     }
 }

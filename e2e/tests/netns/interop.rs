@@ -103,7 +103,8 @@ impl Laptop {
             addresses: vec![format!("{LAPTOP_V4}/32"), format!("{LAPTOP_V6}/128")],
             endpoint: endpoint.then_some(address),
             preshared_key_file: preshared.map(|file| file.display().to_string()),
-            ..MeshPeerSpec::default()
+            preshared_key_secret_ref: None,
+            persistent_keepalive: None,
         };
         MeshPeer::new("laptop", spec)
     }

@@ -156,6 +156,17 @@ pub(super) fn new_route(index: u32, dst: IpNet, gateway: Option<IpAddr>) -> Requ
     }
 }
 
+/// Asks which route a packet to `address` would take.
+pub(super) fn lookup(address: IpAddr) -> RouteNetlinkMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = IpNet::from(address).prefix_len();
+    message
+        .attributes
+        .push(RouteAttribute::Destination(RouteAddress::from(address)));
+    RouteNetlinkMessage::GetRoute(message)
+}
+
 pub(super) fn main_table(family: AddressFamily) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family;

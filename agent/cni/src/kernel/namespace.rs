@@ -13,7 +13,7 @@ use rustix::{
 };
 
 /// The magic number of nsfs (linux/magic.h).
-const NSFS: u64 = 0x6e73_6673;
+const NSFS: i128 = 0x6e73_6673;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NamespaceError {
@@ -40,7 +40,7 @@ impl Namespace {
                 },
             )?;
         let kind = fstatfs(&seen).map_err(|errno| NamespaceError::Open(errno.into()))?;
-        if kind.f_type as u64 != NSFS {
+        if i128::from(kind.f_type) != NSFS {
             return Err(NamespaceError::NotANamespace);
         }
         let again = format!("/proc/self/fd/{}", seen.as_raw_fd());

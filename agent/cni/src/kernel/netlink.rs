@@ -1,6 +1,6 @@
 //! A blocking rtnetlink socket.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_ERROR, NetlinkHeader, NetlinkMessage,
@@ -9,8 +9,12 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkFlags, LinkMessage},
+    route::RouteType,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use rustix::io::Errno;
+
+use super::message;
 
 /// Larger than any datagram that the kernel makes of a dump.
 const BUFFER: usize = 64 << 10;
@@ -28,7 +32,8 @@ pub(super) struct Request {
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) up: bool,
-    pub(crate) mtu: u32,
+    /// Packets really go out.
+    pub(crate) running: bool,
     pub(crate) mac: Vec<u8>,
 }
 
@@ -89,8 +94,28 @@ impl Netlink {
         message
             .attributes
             .push(LinkAttribute::IfName(name.to_owned()));
+        match self.get(RouteNetlinkMessage::GetLink(message)) {
+            Ok(RouteNetlinkMessage::NewLink(link)) => Ok(Some(facts(&link))),
+            Ok(_) => Ok(None),
+            Err(error) if is(&error, Errno::NODEV) => Ok(None),
+            Err(error) => Err(saying(error, name)),
+        }
+    }
+
+    /// Whether packets to `address` are delivered in this namespace.
+    pub(super) fn is_local(&mut self, address: IpAddr) -> io::Result<bool> {
+        match self.get(message::lookup(address)) {
+            Ok(RouteNetlinkMessage::NewRoute(route)) => Ok(route.header.kind == RouteType::Local),
+            Ok(_) => Ok(false),
+            Err(error) if is(&error, Errno::NETUNREACH) => Ok(false),
+            Err(error) => Err(saying(error, "looking up the pod's own address")),
+        }
+    }
+
+    /// The one answer to `message`, a GET.
+    fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
         let mut request = Vec::new();
-        self.append(RouteNetlinkMessage::GetLink(message), 0, &mut request);
+        self.append(message, 0, &mut request);
         self.socket.send(&request, 0)?;
         loop {
             for (header, payload) in self.receive()? {
@@ -98,19 +123,8 @@ impl Netlink {
                     continue;
                 }
                 match payload {
-                    NetlinkPayload::Error(error) => {
-                        let error = error.to_io();
-                        let gone =
-                            error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error());
-                        return if gone {
-                            Ok(None)
-                        } else {
-                            Err(saying(error, name))
-                        };
-                    }
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                        return Ok(Some(facts(&link)));
-                    }
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(inner) => return Ok(inner),
                     _ => (),
                 }
             }
@@ -185,17 +199,19 @@ fn facts(link: &LinkMessage) -> Link {
     let mut facts = Link {
         index: link.header.index,
         up: link.header.flags.contains(LinkFlags::Up),
-        mtu: 0,
+        running: link.header.flags.contains(LinkFlags::Running),
         mac: Vec::new(),
     };
     for attribute in &link.attributes {
-        match attribute {
-            LinkAttribute::Mtu(mtu) => facts.mtu = *mtu,
-            LinkAttribute::Address(mac) => facts.mac.clone_from(mac),
-            _ => (),
+        if let LinkAttribute::Address(mac) = attribute {
+            facts.mac.clone_from(mac);
         }
     }
     facts
+}
+
+fn is(error: &io::Error, errno: Errno) -> bool {
+    error.raw_os_error() == Some(errno.raw_os_error())
 }
 
 /// Keeps the kind (and with it what callers decide by), adds what was being done.

@@ -10,6 +10,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -29,6 +30,11 @@ use super::{
     sysctl,
 };
 use crate::attachment::Mac;
+
+/// How often the kernel is asked whether its work queues have come round; together 2 s, after
+/// which they will do so without us.
+const TRIES: u32 = 1000;
+const PAUSE: Duration = Duration::from_millis(2);
 
 /// The pod's next hop of the family that `address` has. Nobody owns these addresses.
 pub(crate) fn gateway(address: IpAddr) -> IpAddr {
@@ -65,7 +71,24 @@ impl Pair<'_> {
         host.all(vec![new_pair(&host_end, &pod_end, pod.raw())])
             .map_err(CreateError::Pair)?;
         self.set_up_host(host).map_err(CreateError::Setup)?;
-        pod.run(|| self.set_up_pod()).map_err(CreateError::Setup)
+        pod.run(|| self.set_up_pod()).map_err(CreateError::Setup)?;
+        self.wait_for_carrier(host).map_err(CreateError::Setup)
+    }
+
+    /// The end that came up first got its carrier from the other one; Linux lets packets out of
+    /// it a little later, on a work queue that a busy machine serves late. From 6.8 on asking for
+    /// the link settles it (linkwatch_sync_dev in rtnl_getlink), before that it is waited for.
+    fn wait_for_carrier(&self, host: &mut Netlink) -> io::Result<()> {
+        for _ in 0..TRIES {
+            if host
+                .link(self.host_device)?
+                .is_some_and(|link| link.running)
+            {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
     }
 
     fn set_up_host(&self, host: &mut Netlink) -> io::Result<()> {
@@ -90,7 +113,22 @@ impl Pair<'_> {
             requests.push(new_neighbour(index, gateway, self.macs.0));
             requests.push(new_route(index, default_route(address), Some(gateway)));
         }
-        pod.all(requests)
+        pod.all(requests)?;
+        self.wait_for_addresses(&mut pod)
+    }
+
+    /// Linux makes an IPv6 address deliverable on a work queue, even one without duplicate
+    /// detection: ADD does not answer before a packet would arrive.
+    fn wait_for_addresses(&self, pod: &mut Netlink) -> io::Result<()> {
+        for &address in self.addresses {
+            for _ in 0..TRIES {
+                if pod.is_local(address)? {
+                    break;
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
     }
 
     /// What is missing or changed, in words. `routes`: also the pod's default routes.

@@ -1,8 +1,9 @@
 //! STATUS: would an ADD succeed now, and are the pods that exist connected?
 
-use super::{guarded, node, open_netlink, state_failure};
+use super::{guarded, node, open_netlink, open_reservations, reclaim, state_failure};
 use crate::{
-    Reservations,
+    NodeFile,
+    kernel::Netlink,
     protocol::{Code, Failure, NetworkConfig, Version},
 };
 
@@ -16,17 +17,32 @@ pub(super) fn status(config: &NetworkConfig) -> Result<(), Failure> {
         ));
     }
     // Whoever flushed the guard has flushed the pods' routes too, or will soon.
-    guarded(&mut open_netlink()?, &node, Code::LimitedConnectivity)?;
-    let room = Reservations::open(&config.state)
-        .and_then(|reservations| reservations.has_room(&node.subnets))
-        .map_err(|error| as_status(state_failure(&error), Code::NotAvailable))?;
-    if !room {
-        return Err(Failure::new(
-            Code::NotAvailable,
-            "every address of the node's subnets is taken",
-        ));
+    let mut netlink = open_netlink()?;
+    guarded(&mut netlink, &node, Code::LimitedConnectivity)?;
+    if has_room(config, &node, &mut netlink)
+        .map_err(|failure| as_status(failure, Code::NotAvailable))?
+    {
+        return Ok(());
     }
-    Ok(())
+    Err(Failure::new(
+        Code::NotAvailable,
+        "every address of the node's subnets is taken",
+    ))
+}
+
+/// Leftovers must not count: a runtime that is told "full" calls no ADD that would clear them.
+fn has_room(
+    config: &NetworkConfig,
+    node: &NodeFile,
+    netlink: &mut Netlink,
+) -> Result<bool, Failure> {
+    let reservations = open_reservations(&config.state)?;
+    let room = || {
+        reservations
+            .has_room(&node.subnets)
+            .map_err(|error| state_failure(&error))
+    };
+    Ok(room()? || (reclaim(&reservations, netlink)? > 0 && room()?))
 }
 
 fn as_status(failure: Failure, code: Code) -> Failure {

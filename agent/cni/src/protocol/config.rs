@@ -1,6 +1,6 @@
 //! The network configuration on standard input.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, de::IgnoredAny};
@@ -11,8 +11,6 @@ use crate::Attachment;
 /// What is longer was not meant for us; with it the memory of one call is bounded.
 pub(crate) const LARGEST: usize = 1 << 20;
 const DEFAULT_STATE: &str = "/var/lib/hawser";
-/// What a runtime passes where a configuration claims a capability that we don't have.
-const NOT_SUPPORTED: [&str; 4] = ["ips", "mac", "ipRanges", "infinibandGUID"];
 
 /// A configuration, checked.
 #[derive(Clone, Debug)]
@@ -69,12 +67,37 @@ struct Wire {
     #[serde(rename = "prevResult")]
     prev_result: Option<PrevResult>,
     #[serde(rename = "runtimeConfig", default)]
-    runtime_config: BTreeMap<String, IgnoredAny>,
+    runtime_config: RuntimeConfig,
     #[serde(rename = "cni.dev/valid-attachments")]
     valid: Option<Vec<WireAttachment>>,
     /// The name that the specification's first text had; some runtimes send both.
     #[serde(rename = "cni.dev/attachments")]
     valid_too: Option<Vec<WireAttachment>>,
+}
+
+/// What a runtime passes where a configuration claims capabilities that we don't have.
+#[derive(Default, Deserialize)]
+struct RuntimeConfig {
+    ips: Option<Vec<String>>,
+    mac: Option<String>,
+    #[serde(rename = "ipRanges")]
+    ip_ranges: Option<IgnoredAny>,
+}
+
+impl RuntimeConfig {
+    /// Giving another address than the one asked for would be worse than none.
+    fn refuse(&self) -> Result<(), Failure> {
+        let wanted = match self {
+            Self { ips: Some(ips), .. } if !ips.is_empty() => format!("ips {ips:?}"),
+            Self { mac: Some(mac), .. } => format!("mac {mac:?}"),
+            Self {
+                ip_ranges: Some(_), ..
+            } => "ipRanges".to_owned(),
+            Self { .. } => return Ok(()),
+        };
+        let msg = format!("runtimeConfig {wanted} is not supported; remove the capability");
+        Err(Failure::new(Code::UnsupportedField, msg))
+    }
 }
 
 #[derive(Deserialize)]
@@ -100,13 +123,7 @@ impl NetworkConfig {
                 state.display()
             )));
         }
-        if let Some(key) = NOT_SUPPORTED
-            .iter()
-            .find(|k| wire.runtime_config.contains_key(**k))
-        {
-            let msg = format!("runtimeConfig {key}: addresses come from the node's subnets alone");
-            return Err(Failure::new(Code::UnsupportedField, msg));
-        }
+        wire.runtime_config.refuse()?;
         let valid = wire.valid.or(wire.valid_too).map(|list| {
             list.into_iter()
                 .map(|one| Attachment::new(one.container_id, one.ifname))

@@ -19,7 +19,7 @@ pub trait Disk {
 
     /// Waits for the one lock under which names are created and removed.
     fn enter(&self) -> io::Result<Self::Section>;
-    /// Creates a file that must not exist, held. It is not flushed.
+    /// Creates a file that must not exist, held.
     fn create(&self, name: &str, bytes: &[u8]) -> io::Result<Self::Hold>;
     /// Takes hold of an existing file; with `wait` false, `None` if somebody else has it.
     fn hold(&self, name: &str, wait: bool) -> io::Result<Option<Self::Hold>>;
@@ -34,8 +34,6 @@ pub trait Disk {
     /// Removes a name; nothing to remove is no error.
     fn remove(&self, name: &str) -> io::Result<()>;
     fn names(&self) -> io::Result<Vec<String>>;
-    /// Flushes a held file, then the directory.
-    fn flush(&self, hold: Option<&Self::Hold>) -> io::Result<()>;
 }
 
 /// The real one: `STATE/pods`, mode 0700.
@@ -170,12 +168,5 @@ impl Disk for Directory {
             }
         }
         Ok(names)
-    }
-
-    fn flush(&self, hold: Option<&File>) -> io::Result<()> {
-        if let Some(file) = hold {
-            file.sync_all()?;
-        }
-        File::open(&self.0)?.sync_all()
     }
 }

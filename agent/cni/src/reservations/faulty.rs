@@ -160,8 +160,4 @@ impl Disk for FaultyDisk {
         self.step()?;
         Ok(self.names.borrow().keys().cloned().collect())
     }
-
-    fn flush(&self, _hold: Option<&()>) -> io::Result<()> {
-        self.step()
-    }
 }

@@ -43,22 +43,22 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     batch.add(set(
         "mesh4",
         SetType::Ipv4Addr,
-        guard.ranges.iter().filter(is_v4),
+        guard.ranges.iter().filter(|net| is_v4(net)),
     ));
     batch.add(set(
         "mesh6",
         SetType::Ipv6Addr,
-        guard.ranges.iter().filter(is_v6),
+        guard.ranges.iter().filter(|net| !is_v4(net)),
     ));
     batch.add(set(
         "pods4",
         SetType::Ipv4Addr,
-        guard.masquerade.iter().filter(is_v4),
+        guard.masquerade.iter().filter(|net| is_v4(net)),
     ));
     batch.add(set(
         "pods6",
         SetType::Ipv6Addr,
-        guard.masquerade.iter().filter(is_v6),
+        guard.masquerade.iter().filter(|net| !is_v4(net)),
     ));
     filter(
         &mut batch,
@@ -225,10 +225,6 @@ fn element(net: &IpNet) -> Expression<'static> {
     }))
 }
 
-fn is_v4(net: &&IpNet) -> bool {
+fn is_v4(net: &IpNet) -> bool {
     net.addr().is_ipv4()
-}
-
-fn is_v6(net: &&IpNet) -> bool {
-    net.addr().is_ipv6()
 }

@@ -1,11 +1,13 @@
 //! `hawser path SRC DST`: gathers what is known; the view answers.
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::{
     cluster::Cluster,
     exit::{Exit, Failure},
     member::Members,
+    node_file::NodeFile,
     settings::Settings,
     terminal::Terminal,
     view::path::{Answer, Known},
@@ -23,9 +25,11 @@ pub(super) async fn run(
         (Err(failure), Some(state)) => {
             // A node in file mode has no API; its own picture is the whole truth there.
             terminal.say(&format!("the agent alone answers: {}", failure.what));
-            let members = Members::from_state(state);
+            let file = NodeFile::beside(&settings.agent);
+            let members = Members::from_agent(state, &file.subnets);
             let known = Known {
                 members,
+                pools: file.pools,
                 state: Some(state),
                 ..Known::default()
             };
@@ -48,9 +52,15 @@ struct Resources {
 }
 
 impl Resources {
+    fn pools(&self) -> Vec<IpNet> {
+        let pools = self.mesh.iter().flat_map(|mesh| &mesh.spec.pools);
+        pools.filter_map(|pool| pool.cidr.parse().ok()).collect()
+    }
+
     fn with<'a>(&'a self, state: Option<&'a crate::state::State>) -> Known<'a> {
         Known {
             members: self.members.clone(),
+            pools: self.pools(),
             mesh: self.mesh.as_ref(),
             claims: self.claims.as_deref(),
             state,

@@ -10,7 +10,6 @@ use std::{
 };
 
 use ipnet::IpNet;
-use serde::Deserialize;
 
 use super::{
     canary,
@@ -19,7 +18,13 @@ use super::{
     tally::{Device, Marker, Probe, Role, Sent, Tally, judge},
 };
 use crate::{
-    agent, args::Wire, exit::Failure, settings::Settings, state::State, terminal::Terminal,
+    agent,
+    args::Wire,
+    exit::Failure,
+    node_file::{self, NodeFile},
+    settings::Settings,
+    state::State,
+    terminal::Terminal,
 };
 
 /// Nobody listens on discard (RFC 863), so the peer's kernel answers, and its answer quotes us.
@@ -37,8 +42,7 @@ pub(super) async fn run(
     terminal: &Terminal,
 ) -> Result<Vec<Check>, Failure> {
     let state = agent::state(&settings.agent, settings.timeout).await?;
-    let directory = settings.agent.parent().unwrap_or(Path::new("/")).to_owned();
-    let plan = Plan::new(&args, &state, &directory)?;
+    let plan = Plan::new(&args, &state, &settings.agent)?;
     terminal.say(&format!(
         "sending {} packets to each of {} addresses, watching {}",
         plan.count,
@@ -62,16 +66,8 @@ struct Plan {
     count: u32,
 }
 
-/// What the agent tells the CNI plugin; of it, what is needed here.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct NodeFile {
-    subnets: Vec<IpNet>,
-    pools: Vec<IpNet>,
-}
-
 impl Plan {
-    fn new(args: &Wire, state: &State, directory: &Path) -> Result<Self, Failure> {
+    fn new(args: &Wire, state: &State, socket: &Path) -> Result<Self, Failure> {
         let Wire {
             junit: _,
             tun,
@@ -80,7 +76,7 @@ impl Plan {
             to,
             count,
         } = args;
-        let tunnel = tun.clone().unwrap_or_else(|| remembered_device(directory));
+        let tunnel = tun.clone().unwrap_or_else(|| node_file::tunnel_of(socket));
         let devices = roles(capture::devices()?, &tunnel, underlay)?;
         let targets = if to.is_empty() {
             peer_addresses(state)
@@ -93,7 +89,7 @@ impl Plan {
                     .check("hawser peers, or name addresses with --to"),
             );
         }
-        let file = node_file(directory);
+        let file = NodeFile::beside(socket);
         Ok(Self {
             node: state.node.clone(),
             tunnel,
@@ -155,21 +151,6 @@ impl Plan {
         sleep(SETTLE);
         Ok(judge(&sent, &capture.finish()?))
     }
-}
-
-/// The agent notes the name of its device beside its socket.
-fn remembered_device(directory: &Path) -> String {
-    let name = std::fs::read_to_string(directory.join("device")).unwrap_or_default();
-    if name.trim().is_empty() {
-        "hawser0".to_owned()
-    } else {
-        name.trim().to_owned()
-    }
-}
-
-fn node_file(directory: &Path) -> NodeFile {
-    let text = std::fs::read_to_string(directory.join("node.json")).unwrap_or_default();
-    serde_json::from_str(&text).unwrap_or_default()
 }
 
 fn roles(

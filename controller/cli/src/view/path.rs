@@ -19,17 +19,20 @@ use crate::{
     member::{Kind, Member, Members},
     output::{Item, Output},
     state::{Peer, State},
-    text::{self, NONE, UNKNOWN},
-    view::{fields, or},
+    text::{self, UNKNOWN},
+    view::fields,
 };
 
 #[cfg(test)]
 mod tests;
 
+const LOCAL: &str = "local, no tunnel";
+
 /// Everything that is known, from whoever answered.
 #[derive(Debug, Default)]
 pub struct Known<'a> {
     pub members: Members,
+    pub pools: Vec<IpNet>,
     pub mesh: Option<&'a Mesh>,
     /// None where the credentials may not see claims.
     pub claims: Option<&'a [SubnetClaim]>,
@@ -158,7 +161,7 @@ fn leg(from: IpAddr, to: IpAddr, known: &Known<'_>) -> Leg {
         (_, None) => Some(unowned(to, known)),
         (Some((a, _)), Some((b, net))) if a.name == b.name => {
             leg.route = Some(format!("{net} local"));
-            leg.carrier = Some("local, no tunnel".into());
+            leg.carrier = Some(LOCAL.into());
             None
         }
         (Some((a, _)), Some((b, net))) => leg.through_a_tunnel(a, b, net, known),
@@ -180,17 +183,11 @@ fn end(address: IpAddr, owner: Option<(&Member, IpNet)>) -> End {
 }
 
 fn unowned(to: IpAddr, known: &Known<'_>) -> String {
-    let pools: Vec<IpNet> = known
-        .mesh
-        .iter()
-        .flat_map(|mesh| &mesh.spec.pools)
-        .filter_map(|pool| pool.cidr.parse().ok())
-        .collect();
-    match pools.iter().find(|pool| pool.contains(&to)) {
+    match known.pools.iter().find(|pool| pool.contains(&to)) {
         Some(pool) => {
             format!("nobody owns {to}: in pool {pool}, so it is unreachable and never leaves")
         }
-        None if pools.is_empty() => format!("nobody in the mesh owns {to}"),
+        None if known.pools.is_empty() => format!("nobody in the mesh owns {to}"),
         None => format!("{to} is outside the mesh's pools and takes the node's default route"),
     }
 }
@@ -213,7 +210,12 @@ impl Leg {
             .flatten()
             .min();
         let backend = known.mesh.map(|mesh| mesh.spec.backend).unwrap_or_default();
-        self.carrier = Some(backend.to_string());
+        // Without the Mesh nobody says how packets are carried, only that they are.
+        self.carrier = Some(
+            known
+                .mesh
+                .map_or_else(|| "tunnel".to_owned(), |_| backend.to_string()),
+        );
         let live = self.live(from, to, known);
         self.claimed_by_another(to, net, known)
             .or_else(|| keyless(from, to, known))
@@ -355,18 +357,26 @@ impl Leg {
         let handshake = self
             .last_handshake
             .map(|then| text::duration(text::since(then, now)) + " ago");
+        let known = [
+            ("Route", self.route.clone()),
+            ("Claim", claim),
+            ("Key", key.or_else(|| self.fingerprint.clone())),
+            ("Carrier", carrier),
+            ("Handshake", handshake),
+            ("MTU", self.mtu.map(|mtu| mtu.to_string())),
+            ("Last drop", self.last_discard.clone()),
+        ];
         let mut rows = vec![
             ("From", self.source.print()),
             ("To", self.destination.print()),
-            ("Route", or(self.route.as_ref(), NONE)),
-            ("Claim", or(claim, UNKNOWN)),
-            ("Key", or(key.or_else(|| self.fingerprint.clone()), UNKNOWN)),
-            ("Carrier", or(carrier, NONE)),
-            ("Handshake", or(handshake, UNKNOWN)),
-            ("MTU", or(self.mtu, UNKNOWN)),
-            ("Last drop", or(self.last_discard.as_ref(), NONE)),
-            ("Path", yes_or_why),
         ];
+        // Where the path ends early, what was never asked is left out.
+        let whole = self.blocked.is_none() && self.carrier.as_deref() != Some(LOCAL);
+        rows.extend(known.into_iter().filter_map(|(label, value)| match value {
+            Some(value) => Some((label, value)),
+            None => whole.then(|| (label, UNKNOWN.to_owned())),
+        }));
+        rows.push(("Path", yes_or_why));
         rows.extend(self.notes.iter().map(|note| ("Note", note.clone())));
         fields(&rows)
     }

@@ -5,7 +5,7 @@
 
 mod token;
 
-pub(crate) use token::{Session, Tokens};
+pub(crate) use token::{KIND as TOKENS, Session, Tokens};
 
 /// The group of the mesh's own resources.
 pub(crate) const GROUP: &str = "hawser.dev";

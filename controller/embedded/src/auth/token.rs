@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-const KIND: &str = "tokens";
+/// The kind of a token in the store.
+pub(crate) const KIND: &str = "tokens";
 
 /// An identity together with the token that proved it, so that it can be asked again.
 #[derive(Debug, Clone, PartialEq, Eq)]

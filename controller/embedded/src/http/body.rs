@@ -29,7 +29,10 @@ pub(super) async fn read(body: Incoming) -> Result<Bytes, Status> {
 }
 
 pub(super) fn text(text: &'static str) -> Answer {
-    full("text/plain", Bytes::from_static(text.as_bytes()))
+    full(
+        "text/plain; charset=utf-8",
+        Bytes::from_static(text.as_bytes()),
+    )
 }
 
 pub(super) fn json(value: &Value) -> Answer {

@@ -1,10 +1,13 @@
 //! From a request to an answer: route, authenticate, authorise, read the body, do, encode.
 
 mod body;
+mod change;
 mod discovery;
 mod encode;
+mod json;
 mod negotiate;
 mod query;
+mod read;
 mod resource;
 mod route;
 mod selection;
@@ -16,7 +19,6 @@ pub(crate) use query::dry_run;
 use crate::auth::{Identity, Session, Tokens};
 use crate::server::App;
 use crate::status::Status;
-use body::json;
 use http::{HeaderMap, Method, Request, header};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -66,7 +68,7 @@ async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Result<Answer, St
 fn described(app: &App, route: &Route, headers: &HeaderMap) -> Result<Answer, Status> {
     let kinds = &app.kinds;
     match route {
-        Route::Version => Ok(json(&discovery::version())),
+        Route::Version => Ok(body::json(&discovery::version())),
         Route::CoreVersions | Route::Groups => {
             let core = matches!(route, Route::CoreVersions);
             let accept = text(headers, &header::ACCEPT);
@@ -76,21 +78,21 @@ fn described(app: &App, route: &Route, headers: &HeaderMap) -> Result<Answer, St
                     &discovery::aggregated(kinds, core),
                 )),
                 Shape::Object | Shape::Table | Shape::Partial if core => {
-                    Ok(json(&discovery::core_versions()))
+                    Ok(body::json(&discovery::core_versions()))
                 }
                 Shape::Object | Shape::Table | Shape::Partial => {
-                    Ok(json(&discovery::groups(kinds)))
+                    Ok(body::json(&discovery::groups(kinds)))
                 }
             }
         }
         Route::Group(name) => {
             let group = discovery::group(kinds, name).ok_or_else(Status::no_such_path)?;
-            Ok(json(&group))
+            Ok(body::json(&group))
         }
         Route::Resources { group, version } => {
-            Ok(json(&discovery::resources(kinds, group, version)))
+            Ok(body::json(&discovery::resources(kinds, group, version)))
         }
-        Route::OpenApi => Ok(json(app.openapi.index())),
+        Route::OpenApi => Ok(body::json(app.openapi.index())),
         Route::OpenApiDocument(path) => {
             let document = app
                 .openapi

@@ -122,3 +122,76 @@ pub(crate) fn decode(text: &str) -> String {
 fn hex(digit: u8) -> Option<u8> {
     (digit as char).to_digit(16).map(|value| value as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(path: &str) -> String {
+        let kinds = Kinds::new(&api::crds()).unwrap();
+        match route(&kinds, path) {
+            Some(Route::Resource(target)) => format!(
+                "{} {:?} {:?} {:?}",
+                target.kind.plural, target.namespace, target.name, target.subresource
+            ),
+            Some(other) => format!("{other:?}"),
+            None => "404".to_owned(),
+        }
+    }
+
+    #[test]
+    fn each_path_means_one_thing() {
+        for (path, meaning) in [
+            ("/readyz", "Health"),
+            ("/api", "CoreVersions"),
+            ("/apis/", "Groups"),
+            ("/apis/hawser.dev", "Group(\"hawser.dev\")"),
+            (
+                "/openapi/v3/apis/hawser.dev/v1alpha1",
+                "OpenApiDocument(\"apis/hawser.dev/v1alpha1\")",
+            ),
+            (
+                "/apis/hawser.dev/v1alpha1/meshnodes",
+                r#"meshnodes "" "" """#,
+            ),
+            (
+                "/apis/hawser.dev/v1alpha1/meshnodes/a%2Eb",
+                r#"meshnodes "" "a.b" """#,
+            ),
+            (
+                "/apis/hawser.dev/v1alpha1/meshnodes/a/status",
+                r#"meshnodes "" "a" "status""#,
+            ),
+            (
+                "/apis/hawser.dev/v1alpha1/meshnodes/a/token",
+                r#"meshnodes "" "a" "token""#,
+            ),
+            (
+                "/apis/coordination.k8s.io/v1/namespaces/x/leases/l",
+                r#"leases "x" "l" """#,
+            ),
+            ("/api/v1/events", r#"events "" "" """#),
+        ] {
+            assert_eq!(shown(path), meaning, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_served_is_404() {
+        for path in [
+            "/",
+            "/nonsense",
+            "/apis/apps/v1",
+            "/apis/hawser.dev/v2/meshnodes",
+            "/apis/hawser.dev/v1alpha1/secrets",
+            "/apis/hawser.dev/v1alpha1/namespaces/x/meshnodes",
+            "/apis/hawser.dev/v1alpha1/meshnodes/a/scale",
+            "/apis/hawser.dev/v1alpha1/meshpeers/a/token",
+            "/apis/hawser.dev/v1alpha1/meshnodes/a/status/b",
+            "/apis/coordination.k8s.io/v1/leases/l",
+            "/tokens",
+        ] {
+            assert_eq!(shown(path), "404", "{path}");
+        }
+    }
+}

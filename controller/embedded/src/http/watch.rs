@@ -183,7 +183,9 @@ impl Watcher {
             }
             Ok((events, reached)) => {
                 self.cursor = reached;
-                events.iter().for_each(|event| self.send_event(event));
+                for event in &events {
+                    self.send_event(event);
+                }
                 events.len() == CHUNK
             }
         }

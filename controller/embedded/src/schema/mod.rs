@@ -85,7 +85,7 @@ impl Structural {
         })
     }
 
-    /// The first half of [`admit`](Self::admit): drops what the schema does not know and returns
+    /// The first half of [`admit`](Self::admit), for the object as the client sent it: drops what the schema does not know and returns
     /// its names, fills in defaults.
     pub fn shape(&self, object: &mut Value) -> Vec<String> {
         shape::root(&self.root, object)

@@ -52,13 +52,6 @@ impl Object {
         Object { value, json }
     }
 
-    pub(crate) fn version(&self) -> &str {
-        self.value
-            .pointer("/metadata/resourceVersion")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    }
-
     pub(crate) fn uid(&self) -> &str {
         self.value
             .pointer("/metadata/uid")

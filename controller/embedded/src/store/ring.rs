@@ -159,7 +159,8 @@ impl Ring {
 
     /// Forgets the events up to and including this version.
     pub(super) fn trim(&mut self, up_to: u64) {
-        while let Some(event) = self.events.pop_front_if(|event| event.version <= up_to) {
+        let gone = self.events.partition_point(|event| event.version <= up_to);
+        for event in self.events.drain(..gone) {
             self.bytes -= event.line.len();
         }
         self.oldest = self.oldest.max(up_to);

@@ -12,11 +12,13 @@ const BATCH: usize = 512;
 
 type Decide = Box<dyn FnOnce(Option<&Object>, u64) -> Result<Decision, Status> + Send>;
 
+type Reply = Result<Written, Status>;
+
 /// One waiting write.
 pub(super) struct Job {
     pub(super) key: Key,
     pub(super) decide: Decide,
-    pub(super) reply: oneshot::Sender<Result<Written, Status>>,
+    pub(super) reply: oneshot::Sender<Reply>,
 }
 
 /// What becomes of an object.
@@ -54,10 +56,7 @@ struct Batch<'a> {
     version: u64,
     changed: HashMap<Key, Option<Arc<Object>>>,
     events: Vec<Arc<Event>>,
-    answers: Vec<(
-        oneshot::Sender<Result<Written, Status>>,
-        Result<Written, Status>,
-    )>,
+    answers: Vec<(oneshot::Sender<Reply>, Reply)>,
 }
 
 /// Runs until every sender is gone, or the disk fails.

@@ -57,10 +57,32 @@ pub(super) fn validate(metadata: &Value) -> Vec<Cause> {
     labels(&metadata["labels"], &mut causes);
     annotations(&metadata["annotations"], &mut causes);
     finalizers(&metadata["finalizers"], &mut causes);
-    if !matches!(&metadata["ownerReferences"], Value::Null | Value::Array(_)) {
-        causes.push(invalid("metadata.ownerReferences", "", "must be a list"));
-    }
+    owners(&metadata["ownerReferences"], &mut causes);
     causes
+}
+
+fn owners(owners: &Value, causes: &mut Vec<Cause>) {
+    let owners = match owners {
+        Value::Null => return,
+        Value::Array(owners) => owners,
+        _ => return causes.push(invalid("metadata.ownerReferences", "", "must be a list")),
+    };
+    for owner in owners {
+        for (name, why) in [
+            ("apiVersion", "version must not be empty"),
+            ("kind", "must not be empty"),
+            ("name", "must not be empty"),
+            ("uid", "must not be empty"),
+        ] {
+            if owner[name].as_str().is_none_or(str::is_empty) {
+                causes.push(invalid(
+                    &format!("metadata.ownerReferences.{name}"),
+                    "",
+                    why,
+                ));
+            }
+        }
+    }
 }
 
 fn labels(labels: &Value, causes: &mut Vec<Cause>) {
@@ -110,11 +132,11 @@ fn finalizers(finalizers: &Value, causes: &mut Vec<Cause>) {
     };
     for name in names {
         let name = name.as_str().unwrap_or_default();
-        if !is_qualified_name(name) || !name.contains('/') {
+        if !is_qualified_name(name) {
             causes.push(invalid(
                 "metadata.finalizers",
                 name,
-                "must be a qualified name: domain/name",
+                "must be a qualified name, such as example.com/name",
             ));
         }
     }

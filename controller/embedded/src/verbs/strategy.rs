@@ -41,7 +41,9 @@ pub(super) fn updated(kind: &Kind, old: &Value, mut new: Value) -> Value {
             metadata.insert(name.to_owned(), value.clone());
         }
     }
-    keep(&mut metadata, &old["metadata"], "resourceVersion");
+    for name in ["namespace", "resourceVersion"] {
+        keep(&mut metadata, &old["metadata"], name);
+    }
     new["metadata"] = metadata.into();
     if kind.has_status
         && let Some(members) = new.as_object_mut()

@@ -4,7 +4,7 @@ use super::metadata::{self, is_subdomain};
 use super::strategy;
 use crate::kind::Kind;
 use crate::patch::{self, PatchError};
-use crate::schema::{FieldValidation, Rejection};
+use crate::schema::FieldValidation;
 use crate::status::Status;
 use crate::store::{Decision, Object, Store, Written};
 use jiff::Timestamp;
@@ -54,8 +54,10 @@ pub(crate) async fn create(store: &Store, write: Write, body: Value) -> Result<O
     }
     let mut body = body;
     let name = name_for(&write, &mut body)?;
-    let mut object = strategy::created(&kind, body, &uuid::Uuid::new_v4().to_string(), write.now);
-    let warnings = admit(&write, &name, &mut object, None)?;
+    let warnings = shape(&write, &mut body)
+        .map_err(|unknown| Status::bad_request(format!("{}: {unknown}", kind.not_handled())))?;
+    let object = strategy::created(&kind, body, &uuid::Uuid::new_v4().to_string(), write.now);
+    judge(&write, &name, &object, None)?;
     let dry_run = write.dry_run;
     let key = kind.key(&write.namespace, &name);
     let decide = move |current: Option<&Object>, _| match current {
@@ -87,17 +89,22 @@ pub(crate) async fn edit(store: &Store, write: Write, edit: Edit) -> Result<Outc
 }
 
 fn decide(write: &Write, old: &Value, edit: &Edit) -> Result<(Decision, Vec<String>), Status> {
-    let asked = edited(write, old, edit)?;
+    let mut asked = edited(write, old, edit)?;
     check_type(&write.kind, &asked)?;
     check_name(write, &asked)?;
+    // Before the generation is counted: what is pruned is no change.
+    let warnings = shape(write, &mut asked).map_err(|unknown| match edit {
+        Edit::Replace(_) => Status::bad_request(format!("{}: {unknown}", write.kind.not_handled())),
+        Edit::Merge(_) | Edit::Json(_) => Status::invalid(format!("patch: {unknown}")),
+    })?;
     strategy::check_preconditions(&write.kind, old, &asked)?;
-    let mut new = if write.to_status {
+    let new = if write.to_status {
         strategy::status_updated(old, &asked)
     } else {
         strategy::updated(&write.kind, old, asked)
     };
     strategy::check_finalizers(old, &new)?;
-    let warnings = admit(write, &write.name, &mut new, Some(old))?;
+    judge(write, &write.name, &new, Some(old))?;
     let decision = if strategy::is_finished(&new) && !write.dry_run {
         Decision::Remove(new)
     } else if write.dry_run {
@@ -147,27 +154,26 @@ fn check_replacement(write: &Write, old: &Value, body: &Value) -> Result<(), Sta
     Ok(())
 }
 
-/// Schema, rules and metadata; unknown fields are pruned and told.
-fn admit(
-    write: &Write,
-    name: &str,
-    object: &mut Value,
-    old: Option<&Value>,
-) -> Result<Vec<String>, Status> {
-    let mut causes = metadata::validate(&object["metadata"]);
-    let admitted = write.kind.structural.admit(object, old, write.validation);
-    match admitted {
-        Err(Rejection::Strict(errors)) => Err(Status::bad_request(format!(
-            "strict decoding error: {}",
-            errors.join(", ")
-        ))),
-        Err(Rejection::Invalid(more)) => {
-            causes.extend(more);
-            Err(write.kind.invalid(name, causes))
+/// Prunes and fills in defaults; what is unknown is told, or in strict mode the error.
+fn shape(write: &Write, object: &mut Value) -> Result<Vec<String>, String> {
+    let unknown = write.kind.structural.shape(object);
+    match write.validation {
+        FieldValidation::Ignore => Ok(Vec::new()),
+        FieldValidation::Strict if !unknown.is_empty() => {
+            Err(format!("strict decoding error: {}", unknown.join(", ")))
         }
-        Ok(_) if !causes.is_empty() => Err(write.kind.invalid(name, causes)),
-        Ok(warnings) => Ok(warnings),
+        FieldValidation::Strict | FieldValidation::Warn => Ok(unknown),
     }
+}
+
+/// Metadata, schema and rules.
+fn judge(write: &Write, name: &str, object: &Value, old: Option<&Value>) -> Result<(), Status> {
+    let mut causes = metadata::validate(&object["metadata"]);
+    causes.extend(write.kind.structural.judge(object, old));
+    if causes.is_empty() {
+        return Ok(());
+    }
+    Err(write.kind.invalid(name, causes))
 }
 
 /// `kind` and `apiVersion` must be the path's.

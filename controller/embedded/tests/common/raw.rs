@@ -114,27 +114,28 @@ impl Endpoint {
             headers,
             body,
         } = request;
-        let mut head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nUser-Agent: raw\r\n",
-            self.address
+        let pair = |name: &str, value: String| (name.to_owned(), value);
+        let mut all = vec![
+            pair("Host", self.address.to_string()),
+            pair("Connection", "close".to_owned()),
+            pair("User-Agent", "raw".to_owned()),
+        ];
+        all.extend(
+            self.token
+                .iter()
+                .map(|token| pair("Authorization", format!("Bearer {token}"))),
         );
-        let token = self
-            .token
+        all.extend(
+            body.iter()
+                .map(|body| pair("Content-Length", body.len().to_string())),
+        );
+        all.extend(headers.iter().cloned());
+        let lines: Vec<String> = all
             .iter()
-            .map(|token| ("Authorization", format!("Bearer {token}")));
-        let length = body
-            .iter()
-            .map(|body| ("Content-Length", body.len().to_string()));
-        for (name, value) in token.chain(length) {
-            head += &format!("{name}: {value}\r\n");
-        }
-        for (name, value) in headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        head += "\r\n";
-        let mut bytes = head.into_bytes();
-        bytes.extend(body.iter().flatten());
-        bytes
+            .map(|(name, value)| format!("{name}: {value}\r\n"))
+            .collect();
+        let head = format!("{method} {path} HTTP/1.1\r\n{}\r\n", lines.concat());
+        [head.as_bytes(), body.as_deref().unwrap_or_default()].concat()
     }
 }
 

@@ -44,7 +44,9 @@ impl Found {
             };
             let shown = |answer: &Value, at: &str| match at {
                 "/code" => answer.to_string().chars().take(400).collect(),
-                _ => answer.pointer(at).map_or("nothing".to_owned(), Value::to_string),
+                _ => answer
+                    .pointer(at)
+                    .map_or("nothing".to_owned(), Value::to_string),
             };
             found.extend(differing(expected, actual).into_iter().map(|at| Found {
                 case: case.clone(),
@@ -53,16 +55,15 @@ impl Found {
                 at,
             }));
         }
-        for name in recorded
+        let gone = recorded
             .0
             .keys()
-            .filter(|name| !answers.0.contains_key(*name))
-        {
-            panic!(
-                "{}/{name} is recorded but is no case any more; record anew",
-                file.name
-            );
-        }
+            .find(|name| !answers.0.contains_key(*name));
+        assert!(
+            gone.is_none(),
+            "{}: {gone:?} is recorded but no case any more",
+            file.name
+        );
         found
     }
 }

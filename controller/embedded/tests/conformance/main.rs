@@ -10,6 +10,8 @@
 //! `HAWSER_KUBE_SCRIPTS` names the folder with `crd.sh` and `cp.sh`, which start the real servers;
 //! `HAWSER_RECORD=1` writes their answers down anew.
 
+#![allow(clippy::unwrap_used, reason = "a test's unwrap is its assertion")]
+
 #[path = "../common/mod.rs"]
 mod common;
 

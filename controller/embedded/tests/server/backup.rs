@@ -17,11 +17,22 @@ async fn claims_around_a_backup(dir: &std::path::Path, out: &std::path::Path) {
     let client = &running.client;
     assert_eq!(ask(client, "POST", MESH, mesh()).await.0, 201);
     ask(client, "POST", NODES, node("a")).await;
-    ask(client, "POST", CLAIMS, claim("10-42-0-0-24", "10.42.0.0/24", "a")).await;
+    ask(client, "POST", NODES, node("gone")).await;
+    ask(
+        client,
+        "POST",
+        CLAIMS,
+        claim("10-42-0-0-24", "10.42.0.0/24", "a"),
+    )
+    .await;
     embedded::backup(dir, out).await.unwrap();
     let later = claim("10-42-1-0-24", "10.42.1.0/24", "b");
     assert_eq!(ask(client, "POST", CLAIMS, later).await.0, 201);
-    ask(client, "PATCH", &format!("{NODES}/a"), json!({"spec": {"revoked": true}})).await;
+    let revoked = json!({"spec": {"revoked": true}});
+    ask(client, "PATCH", &format!("{NODES}/a"), revoked).await;
+    ask(client, "POST", NODES, node("b")).await;
+    let gone = ask(client, "DELETE", &format!("{NODES}/gone"), Value::Null).await;
+    assert_eq!(gone.0, 200);
     running.stop().await;
 }
 
@@ -40,6 +51,9 @@ async fn a_restore_in_place_keeps_the_claims_made_since() {
     assert_eq!(claims["items"].as_array().unwrap().len(), 2);
     let (_, a) = get(&running.client, &format!("{NODES}/a")).await;
     assert_eq!(a["spec"]["revoked"], true, "a restore lets nobody in again");
+    let joined_since = get(&running.client, &format!("{NODES}/b")).await;
+    assert_eq!(joined_since.0, 200);
+    assert_eq!(report.nodes_returned, ["gone"]);
     running.stop().await;
 }
 
@@ -56,7 +70,12 @@ async fn a_restore_elsewhere_pauses_allocation() {
     let running = start(&elsewhere).await;
     let (_, mesh) = get(&running.client, &format!("{MESH}/default")).await;
     assert!(mesh["metadata"]["annotations"][embedded::RESTORED_AT].is_string());
-    assert_eq!(get(&running.client, &format!("{CLAIMS}/10-42-0-0-24")).await.0, 200);
+    assert_eq!(
+        get(&running.client, &format!("{CLAIMS}/10-42-0-0-24"))
+            .await
+            .0,
+        200
+    );
     running.stop().await;
 }
 
@@ -88,7 +107,10 @@ async fn a_restored_server_is_trusted_by_who_trusted_the_first() {
     claims_around_a_backup(&data, &out).await;
     let authority = |dir: &std::path::Path| {
         let text = std::fs::read_to_string(dir.join("admin.kubeconfig")).unwrap();
-        text.lines().find(|line| line.contains("certificate-authority-data")).unwrap().to_owned()
+        text.lines()
+            .find(|line| line.contains("certificate-authority-data"))
+            .unwrap()
+            .to_owned()
     };
     let first = authority(&data);
     let elsewhere = dir.path().join("elsewhere");

@@ -204,7 +204,7 @@ impl Server {
     fn rested_long_enough(&self, owner: &Owner, subnets: &[IpNet]) -> Result<(), String> {
         for subnet in subnets {
             for (block, (uid, when)) in &self.used {
-                let rest = self.now - *when;
+                let rest = self.now.saturating_sub(*when);
                 if overlap(block, subnet) && *uid != owner.uid && rest < REST {
                     return Err(format!("{subnet} of {uid} rested for {rest:?} only"));
                 }

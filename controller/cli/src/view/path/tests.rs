@@ -23,6 +23,7 @@ impl World {
     fn find(&self, from: &str, to: &str) -> Result<Answer, Failure> {
         let known = Known {
             members: Members::from_resources(&self.nodes, &[fixture::laptop()]),
+            pools: crate::member::prefixes(&["10.42.0.0/16".into(), "fd42::/48".into()]),
             mesh: Some(&self.mesh),
             claims: Some(&self.claims),
             state: Some(&self.state),
@@ -196,8 +197,9 @@ fn a_node_without_a_subnet_has_no_path() {
 #[test]
 fn an_agent_alone_can_answer() {
     let state = fixture::state();
+    let own = crate::member::prefixes(&["10.42.1.0/24".into()]);
     let known = Known {
-        members: Members::from_state(&state),
+        members: Members::from_agent(&state, &own),
         state: Some(&state),
         ..Known::default()
     };

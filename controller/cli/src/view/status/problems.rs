@@ -209,19 +209,36 @@ fn of_tunnel(state: &State, peer: &Peer, now: Timestamp) -> Option<Problem> {
     })
 }
 
-/// The lines under the screen.
+/// The lines under the screen, within 80 columns.
 pub(super) fn print(problems: &[Problem]) -> String {
     let mut text = format!("\nProblems ({})\n", problems.len());
     for problem in problems {
-        let message = text::printable(&problem.message);
-        text.push_str(&format!(
-            "  {}  {}  {message}\n",
-            problem.code, problem.subject
-        ));
-        text.push_str(&format!(
-            "          fix: {}\n",
-            text::printable(&problem.fix)
-        ));
+        let head = format!("  {}  {}  ", problem.code, problem.subject);
+        text.push_str(&wrapped(&head, &problem.message));
+        text.push_str(&wrapped(&format!("{INDENT}fix: "), &problem.fix));
     }
     text
 }
+
+/// Words after a head, on as many lines as they need. A word is never cut: it may be a command.
+fn wrapped(head: &str, words: &str) -> String {
+    const WIDTH: usize = 80;
+    let mut text = String::new();
+    let mut line = head.to_owned();
+    let mut begun = false;
+    for word in text::printable(words).split_whitespace() {
+        if begun && line.chars().count() + word.chars().count() > WIDTH {
+            text.push_str(line.trim_end());
+            text.push('\n');
+            line = format!("{INDENT}  ");
+        }
+        line.push_str(word);
+        line.push(' ');
+        begun = true;
+    }
+    text.push_str(line.trim_end());
+    text.push('\n');
+    text
+}
+
+const INDENT: &str = "          ";

@@ -164,3 +164,20 @@ fn one_line_says_it_where_there_is_no_screen() {
 
     assert_eq!(line, "mesh Ready  nodes 2/2  tunnels 1/2  problems 0");
 }
+
+#[test]
+fn a_long_message_stays_within_eighty_columns() {
+    let mut known = known();
+    known.agent =
+        Agent::Failed("every word of this message is short but there are many ".repeat(4));
+
+    let screen = Status::new(&known, fixture::now())
+        .print()
+        .render(Format::Table);
+
+    assert!(
+        screen.lines().all(|line| line.chars().count() <= 80),
+        "{screen}"
+    );
+    assert!(screen.matches("there are many").count() + screen.matches("there are").count() >= 4);
+}

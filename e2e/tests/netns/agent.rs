@@ -1,0 +1,346 @@
+//! Agents in file mode, without a controller: what one machine does for itself, under faults.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use e2e::lab::{Lab, Node, Process, eventually};
+use e2e::mesh::local_api;
+use e2e::oracle::{Baseline, Oracles, marker};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const TUNNEL: &str = "hawser0";
+const POOLS: &str = "kind: Mesh\nspec:\n  pools: [{cidr: 10.42.0.0/16, nodePrefixLength: 24}, \
+    {cidr: \"fd42::/48\", nodePrefixLength: 64}]\n";
+
+/// Two machines that know each other from one file.
+struct Two {
+    agents: Vec<Option<Process>>,
+    nodes: Vec<Node>,
+    view: PathBuf,
+    lab: Lab,
+}
+
+impl Two {
+    fn prepare(name: &str, mesh: &str) -> Self {
+        let lab = Lab::new(name).unwrap();
+        let view = lab.dir().join("view.yaml");
+        let nodes: Vec<_> = ["n1", "n2"].map(|name| lab.node(name).unwrap()).into();
+        let documents = nodes
+            .iter()
+            .zip(1..)
+            .map(|(node, number)| document(node, number));
+        let text = format!("{POOLS}{mesh}{}", documents.collect::<String>());
+        std::fs::write(&view, text).unwrap();
+        Self {
+            agents: vec![None, None],
+            nodes,
+            view,
+            lab,
+        }
+    }
+
+    fn start(name: &str) -> Self {
+        let mut two = Self::prepare(name, "");
+        for at in [0, 1] {
+            two.start_agent(at);
+        }
+        for at in [0, 1] {
+            eventually("a ready agent", LIMIT, || two.is_ready(at)).unwrap();
+        }
+        two
+    }
+
+    fn start_agent(&mut self, at: usize) {
+        let node = &self.nodes[at];
+        let source = format!("file:{}", self.view.display());
+        let command = node
+            .command("hawser-agent")
+            .args(["run", "--node", node.name()]);
+        let command = command
+            .arg("--state")
+            .arg(node.state())
+            .args(["--source", &source]);
+        self.agents[at] = Some(command.spawn().unwrap());
+    }
+
+    /// SIGKILL.
+    fn kill_agent(&mut self, at: usize) {
+        self.agents[at] = None;
+    }
+
+    fn ask(&self, at: usize, path: &str) -> Option<(u16, String)> {
+        local_api::get(&self.nodes[at].state().join("agent.sock"), path).ok()
+    }
+
+    fn is_ready(&self, at: usize) -> bool {
+        self.ask(at, "/readyz").is_some_and(|(code, _)| code == 200)
+    }
+
+    /// The first machine reaches the second's mesh addresses, both families.
+    fn reaches(&self, marker: &[u8]) -> bool {
+        let once = Duration::from_millis(200);
+        let namespace = self.nodes[0].namespace();
+        others()
+            .iter()
+            .all(|to| namespace.ping_within(*to, marker, once).is_ok())
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> String {
+        self.nodes[0].command(program).args(args).stdout().unwrap()
+    }
+
+    fn table(&self) -> Option<String> {
+        let command = self.nodes[0].command("nft");
+        command
+            .args(["-s", "list", "table", "inet", "hawser"])
+            .stdout()
+            .ok()
+    }
+}
+
+fn document(node: &Node, number: usize) -> String {
+    let key = node
+        .command("hawser-agent")
+        .arg("keygen")
+        .arg("--state")
+        .arg(node.state());
+    let key = key.stdout().unwrap();
+    let name = node.name();
+    let [v4, v6] = node.address().sockets(51820);
+    format!(
+        "---\nkind: MeshNode\nmetadata: {{name: {name}}}\n\
+         spec: {{subnets: [10.42.{number}.0/24, \"fd42:0:0:{number}::/64\"], keyEpoch: 1}}\n\
+         status:\n  publicKeys: [{{epoch: 1, publicKey: \"{}\"}}]\n  endpoints: [\"{v4}\", \"{v6}\"]\n",
+        key.trim()
+    )
+}
+
+fn others() -> [IpAddr; 2] {
+    ["10.42.2.1", "fd42:0:0:2::1"].map(|address| address.parse().unwrap())
+}
+
+#[test]
+fn two_agents_in_file_mode_reach_each_other_and_nothing_is_readable() {
+    let marker = marker();
+    let two = Two::start("file");
+    let oracles = Oracles::watch(&two.lab, &marker).unwrap();
+    let tunnel = two.nodes[0].capture(TUNNEL, &[&marker]).unwrap();
+
+    eventually("both families", LIMIT, || two.reaches(&marker)).unwrap();
+
+    let verdict = oracles.judge(&tunnel.seen()).unwrap();
+    assert!(verdict.underlay.udp_ports.contains(&51820));
+}
+
+/// A fault is repaired within a second; the fastest of three counts, for the machine may be busy.
+fn repaired(two: &Two, marker: &[u8], program: &str, args: &[&str]) {
+    let table = two.table().unwrap();
+    let mut fastest = LIMIT;
+    for _ in 0..3 {
+        two.run(program, args);
+        let harmed = Instant::now();
+        eventually(&format!("repair after {program} {args:?}"), LIMIT, || {
+            two.reaches(marker) && two.table().as_ref() == Some(&table) && two.is_ready(0)
+        })
+        .unwrap();
+        fastest = fastest.min(harmed.elapsed());
+        if fastest <= Duration::from_secs(1) {
+            break;
+        }
+    }
+    println!("{program} {args:?}: repaired after {fastest:?}");
+    assert!(
+        fastest <= Duration::from_secs(1),
+        "{program} {args:?}: {fastest:?}"
+    );
+}
+
+#[test]
+fn whatever_is_tampered_with_is_repaired_and_nothing_leaks_meanwhile() {
+    let marker = marker();
+    let two = Two::start("repair");
+    eventually("both families", LIMIT, || two.reaches(&marker)).unwrap();
+    let oracles = Oracles::watch(&two.lab, &marker).unwrap();
+    let tunnel = two.nodes[0].capture("lo", &[&marker]).unwrap();
+    let own = "10.42.1.1".parse().unwrap();
+    two.nodes[0].namespace().ping(own, &marker).unwrap();
+
+    for args in [
+        &["link", "del", TUNNEL][..],
+        &["link", "set", TUNNEL, "down"],
+        &["link", "set", TUNNEL, "mtu", "1300"],
+        &["addr", "flush", "dev", TUNNEL],
+        &["route", "del", "10.42.2.0/24"],
+        &["route", "flush", "proto", "72"],
+        &["-6", "route", "flush", "proto", "72"],
+    ] {
+        repaired(&two, &marker, "ip", args);
+    }
+    for args in [
+        &["flush", "ruleset"][..],
+        &["delete", "table", "inet", "hawser"],
+        &["flush", "chain", "inet", "hawser", "egress"],
+        &["insert", "rule", "inet", "hawser", "egress", "accept"],
+        &[
+            "delete",
+            "element",
+            "inet",
+            "hawser",
+            "mesh4",
+            "{ 10.42.0.0/16 }",
+        ],
+    ] {
+        repaired(&two, &marker, "nft", args);
+    }
+
+    oracles.judge(&tunnel.seen()).unwrap();
+}
+
+#[test]
+fn what_others_own_is_left_alone() {
+    let two = Two::start("foreign");
+    let foreign = ["10.43.7.0/24", "dev", "eth0", "metric", "77"];
+    two.run("ip", &[&["route", "add"][..], &foreign].concat());
+    two.run("nft", &["add", "table", "inet", "theirs"]);
+
+    two.run("ip", &["link", "del", TUNNEL]);
+    eventually("repair", LIMIT, || two.reaches(b"foreign")).unwrap();
+
+    assert!(
+        two.run("ip", &["route", "show", "10.43.7.0/24"])
+            .contains("metric 77")
+    );
+    assert!(two.run("nft", &["list", "tables"]).contains("theirs"));
+}
+
+/// What the first machine sends to the mesh appears on the underlay?
+fn leaks(two: &Two, marker: &[u8]) -> bool {
+    let capture = two.lab.switch().unwrap().capture(&[marker]).unwrap();
+    let namespace = two.nodes[0].namespace();
+    for to in others() {
+        assert!(
+            namespace
+                .ping_within(to, marker, Duration::from_millis(200))
+                .is_err()
+        );
+    }
+    capture.seen().marked() > 0
+}
+
+#[test]
+fn each_layer_of_the_guard_holds_alone_after_the_agent_was_killed() {
+    let marker = marker();
+    let mut two = Two::start("killed");
+    eventually("both families", LIMIT, || two.reaches(&marker)).unwrap();
+    let flush = |two: &Two, layer: &str| match layer {
+        "nft" => drop(two.run("nft", &["flush", "ruleset"])),
+        _ => {
+            two.run("ip", &["route", "flush", "proto", "72"]);
+            two.run("ip", &["-6", "route", "flush", "proto", "72"]);
+        }
+    };
+
+    two.kill_agent(0);
+    assert!(!leaks(&two, &marker), "both layers");
+    flush(&two, "nft");
+    assert!(!leaks(&two, &marker), "the routes alone");
+    two.start_agent(0);
+    eventually("the tunnel", LIMIT, || two.reaches(&marker)).unwrap();
+    eventually("a ready agent", LIMIT, || two.is_ready(0)).unwrap();
+    two.kill_agent(0);
+    flush(&two, "routes");
+    assert!(!leaks(&two, &marker), "the table alone");
+
+    flush(&two, "nft");
+    assert!(
+        leaks(&two, &marker),
+        "without a guard this test must see a leak"
+    );
+}
+
+#[test]
+fn an_agent_without_its_source_has_its_tunnels_back_from_the_last_view() {
+    let marker = marker();
+    let mut two = Two::start("last");
+    eventually("both families", LIMIT, || two.reaches(&marker)).unwrap();
+    std::fs::remove_file(&two.view).unwrap();
+    let mut fastest = LIMIT;
+
+    for _ in 0..3 {
+        two.kill_agent(0);
+        two.start_agent(0);
+        let started = Instant::now();
+        eventually("the tunnel", LIMIT, || two.reaches(&marker)).unwrap();
+        fastest = fastest.min(started.elapsed());
+    }
+
+    println!("tunnels back after {fastest:?}");
+    assert!(fastest <= Duration::from_millis(1500), "{fastest:?}");
+}
+
+#[test]
+fn a_backend_in_clear_is_refused_where_encryption_is_required_and_the_guard_stands() {
+    let mut two = Two::prepare("plain", "  backend: vxlan\n");
+    two.start_agent(0);
+
+    eventually("a guard", LIMIT, || two.table().is_some()).unwrap();
+    eventually("the reason", LIMIT, || {
+        two.ask(0, "/readyz")
+            .is_some_and(|(code, why)| code == 503 && why.contains("encryption"))
+    })
+    .unwrap();
+
+    assert!(
+        two.run("ip", &["route"])
+            .contains("unreachable 10.42.0.0/16")
+    );
+    assert!(
+        !two.nodes[0].state().join("node.json").exists(),
+        "no pod without a mesh"
+    );
+    let flag = two.nodes[1]
+        .command("hawser-agent")
+        .args(["run", "--node", "n2", "--backend"]);
+    let flag = flag
+        .args(["udp", "--source", "file:none", "--state"])
+        .arg(two.nodes[1].state());
+    let refused = flag.output().unwrap();
+    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("not available"));
+}
+
+#[test]
+fn uninstall_takes_everything_away_but_the_key_and_refuses_while_an_agent_runs() {
+    let mut two = Two::prepare("remove", "");
+    let before = Baseline::of(&two.nodes[0]).unwrap();
+    two.start_agent(0);
+    eventually("a ready agent", LIMIT, || two.is_ready(0)).unwrap();
+    let uninstall = |two: &Two| {
+        let command = two.nodes[0].command("hawser-agent");
+        command
+            .arg("uninstall")
+            .arg("--state")
+            .arg(two.nodes[0].state())
+            .output()
+            .unwrap()
+    };
+
+    let refused = uninstall(&two);
+    assert!(!refused.status.success());
+    assert!(two.table().is_some());
+    two.kill_agent(0);
+    let done = uninstall(&two);
+
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert_eq!(
+        before.difference(&Baseline::of(&two.nodes[0]).unwrap()),
+        [""; 0]
+    );
+    assert!(two.nodes[0].state().join("key-1").exists());
+    assert!(!two.nodes[0].state().join("node.json").exists());
+}

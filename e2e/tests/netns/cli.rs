@@ -1,0 +1,111 @@
+//! The CLI on a node of a running mesh: what it proves, and that it can also find the opposite.
+
+use std::process::Output;
+
+use e2e::lab::Command;
+use e2e::mesh::{Member, Mesh};
+use serde_json::Value;
+
+/// `hawser` as the operator, on this member's machine.
+fn hawser(mesh: &Mesh, at: usize) -> Command {
+    let node = &mesh.members[at].node;
+    node.command("hawser")
+        .env("KUBECONFIG", mesh.controller.kubeconfig())
+        .env("HAWSER_AGENT", socket(&mesh.members[at]))
+}
+
+fn socket(member: &Member) -> std::path::PathBuf {
+    member.node.state().join("agent.sock")
+}
+
+/// The exit code and the JSON on standard output.
+fn json(command: Command) -> (i32, Value) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.args(["-o", "json"]).output().unwrap();
+    let document = serde_json::from_slice(&stdout).unwrap_or_else(|error| {
+        panic!("{error}: {}", String::from_utf8_lossy(&stderr));
+    });
+    (status.code().unwrap(), document)
+}
+
+fn failed(report: &Value) -> Vec<&str> {
+    let checks = report["checks"].as_array().unwrap().iter();
+    let failed = checks.filter(|check| check["outcome"] == "failed");
+    failed
+        .map(|check| check["name"].as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn verify_wire_passes_on_an_encrypted_mesh_and_finds_a_packet_in_clear() {
+    let mesh = Mesh::start("cliw", 2).unwrap();
+
+    let (code, report) = json(hawser(&mesh, 0).args(["verify", "wire"]));
+    assert_eq!((code, failed(&report)), (0, vec![]), "{report:#}");
+    // One underlay device, the control, a canary of each family.
+    assert_eq!(report["passed"], 4, "{report:#}");
+
+    // The other node's underlay address is reached without a tunnel: the same check must see it.
+    let clear = mesh.members[1].node.address().v4.to_string();
+    let (code, report) = json(hawser(&mesh, 0).args(["verify", "wire", "--to", &clear]));
+    assert_eq!(code, 1, "{report:#}");
+    let failed = failed(&report);
+    assert!(failed.contains(&"control"), "{report:#}");
+    assert!(
+        failed.iter().any(|name| name.starts_with("underlay/")),
+        "{report:#}"
+    );
+}
+
+#[test]
+fn status_peers_and_path_agree_about_a_running_mesh() {
+    let mesh = Mesh::start("clis", 2).unwrap();
+
+    let waited = hawser(&mesh, 0)
+        .args(["status", "--wait=30s"])
+        .output()
+        .unwrap();
+    assert!(
+        waited.status.success(),
+        "{}",
+        String::from_utf8_lossy(&waited.stdout)
+    );
+
+    let (code, peers) = json(hawser(&mesh, 0).arg("peers"));
+    assert_eq!(
+        (code, &peers["items"][0]["name"]),
+        (0, &Value::from("node-2"))
+    );
+    assert_eq!(json(hawser(&mesh, 0).args(["verify", "quick"])).0, 0);
+
+    let (code, path) = json(hawser(&mesh, 0).args(["path", "node-1", "node-2"]));
+    assert_eq!(code, 0, "{path:#}");
+    let legs = path["paths"].as_array().unwrap();
+    assert_eq!(legs.len(), 2, "one path a family: {path:#}");
+    assert!(
+        legs.iter().all(|leg| leg["claim"]["owner"] == "node-2"),
+        "{path:#}"
+    );
+}
+
+#[test]
+fn without_its_agent_status_shows_the_api_and_names_the_gap() {
+    let mut mesh = Mesh::start("clid", 2).unwrap();
+
+    mesh.members[0].kill_agent();
+
+    let peers = hawser(&mesh, 0).arg("peers").output().unwrap();
+    assert_eq!(peers.status.code(), Some(3));
+    let words = String::from_utf8(peers.stderr).unwrap();
+    assert!(words.contains("check: "), "{words}");
+    let (_, status) = json(hawser(&mesh, 0).arg("status"));
+    assert_eq!(status["nodes"]["total"], 2, "{status:#}");
+    let problems = status["problems"].as_array().unwrap();
+    assert!(
+        problems.iter().any(|problem| problem["code"] == "HW5001"),
+        "{status:#}"
+    );
+}
