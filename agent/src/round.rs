@@ -63,23 +63,18 @@ impl Round {
         &self.options.state.directory
     }
 
-    /// True if all is as it should be, or as good as this node can make it.
+    /// True if all is as it should be, or as good as this node can make it. Ready is reported when
+    /// the view is on disk too: from then on a restart needs nobody.
     pub(crate) async fn turn(&mut self, view: &Arc<View>) -> bool {
-        let settled = match self.plan_and_apply(view).await {
-            Ok(snapshot) => {
-                let settled = snapshot.errors.is_empty();
-                self.report(snapshot);
-                settled
-            }
-            Err(error) => {
-                let mut snapshot = Snapshot::clone(&self.snapshot.load());
-                snapshot.errors = vec![format!("{error:#}")];
-                snapshot.ready = false;
-                self.report(snapshot);
-                false
-            }
-        };
+        let outcome = self.plan_and_apply(view).await;
         self.keep(view).await;
+        let snapshot = outcome.unwrap_or_else(|error| Snapshot {
+            errors: vec![format!("{error:#}")],
+            ready: false,
+            ..Snapshot::clone(&self.snapshot.load())
+        });
+        let settled = snapshot.errors.is_empty();
+        self.report(snapshot);
         settled
     }
 
