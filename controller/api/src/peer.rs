@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::Condition;
 
 /// What is known of a plain WireGuard peer.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema,
+)]
 #[kube(
     group = "hawser.dev",
     version = "v1alpha1",
