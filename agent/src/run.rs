@@ -51,12 +51,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     refuse_what_is_missing(&options)?;
     let directory = &options.state.directory;
     let identity = Identity::load_or_create(directory).context("reading the node key")?;
-    let _lock = state::lock(directory)?;
+    let _lock = state::lock(directory).await?;
     state::remember_device(directory, &options.tun).context("writing the state directory")?;
     let kernel = Kernel::open(&options.tun)?;
     let events = events::watch(&options.tun)?;
     let datapath = Arc::new(start_datapath(&options, &identity)?);
     let (publisher, views) = Publisher::new(view::store::load(directory));
+    // Before the source may publish another, which is not on disk.
+    let kept = views.borrow().clone();
     let source = options.source.to_string();
     let underlay = kernel.underlay(&facts::choice(&options)).await?;
     let empty = Snapshot {
@@ -85,7 +87,6 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
             tokio::spawn(follow_api(path.clone(), node, publisher, reporting));
         }
     }
-    let kept = views.borrow().clone();
     let round = Round::new(
         Machine {
             kernel,

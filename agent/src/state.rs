@@ -6,9 +6,11 @@ use std::{
     io,
     os::unix::fs::OpenOptionsExt,
     path::Path,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
+use tokio::time::{Instant, sleep};
 
 const LOCK: &str = "agent.lock";
 const DEVICE: &str = "device";
@@ -25,8 +27,22 @@ pub enum LockError {
     Io { path: String, source: io::Error },
 }
 
-/// Takes the directory for this process, until it ends.
-pub fn lock(state: &Path) -> Result<Lock, LockError> {
+/// A program that a killed agent had just started may hold its lock until it runs.
+const HANDOVER: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Takes the directory for this process, until it ends; waits a moment for one that just ended.
+pub async fn lock(state: &Path) -> Result<Lock, LockError> {
+    let patience = Instant::now() + HANDOVER;
+    loop {
+        match try_lock(state) {
+            Err(LockError::Taken(_)) if Instant::now() < patience => sleep(PAUSE).await,
+            other => return other,
+        }
+    }
+}
+
+fn try_lock(state: &Path) -> Result<Lock, LockError> {
     let path = state.join(LOCK);
     let error = |source| LockError::Io {
         path: path.display().to_string(),
@@ -72,15 +88,15 @@ pub fn forget(state: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_state_directory_has_one_agent() {
+    #[tokio::test]
+    async fn a_state_directory_has_one_agent() {
         let state = tempfile::tempdir().unwrap();
 
-        let first = lock(state.path()).unwrap();
+        let first = lock(state.path()).await.unwrap();
 
-        assert!(matches!(lock(state.path()), Err(LockError::Taken(_))));
+        assert!(matches!(lock(state.path()).await, Err(LockError::Taken(_))));
         drop(first);
-        lock(state.path()).unwrap();
+        lock(state.path()).await.unwrap();
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub async fn run(options: Uninstall) -> anyhow::Result<()> {
         purge,
     } = options;
     let lock = if directory.exists() {
-        Some(state::lock(&directory)?)
+        Some(state::lock(&directory).await?)
     } else {
         None
     };

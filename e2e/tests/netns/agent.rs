@@ -79,7 +79,7 @@ impl Two {
 
     /// The first machine reaches the second's mesh addresses, both families.
     fn reaches(&self, marker: &[u8]) -> bool {
-        let once = Duration::from_millis(200);
+        let once = Duration::from_secs(1);
         let namespace = self.nodes[0].namespace();
         others()
             .iter()
