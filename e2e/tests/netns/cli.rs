@@ -18,6 +18,18 @@ fn socket(member: &Member) -> std::path::PathBuf {
     member.node.state().join("agent.sock")
 }
 
+fn wait_until_all_is_well(mesh: &Mesh) {
+    let waited = hawser(mesh, 0)
+        .args(["status", "--wait=30s"])
+        .output()
+        .unwrap();
+    assert!(
+        waited.status.success(),
+        "{}",
+        String::from_utf8_lossy(&waited.stdout)
+    );
+}
+
 /// The exit code and the JSON on standard output.
 fn json(command: Command) -> (i32, Value) {
     let Output {
@@ -42,6 +54,7 @@ fn failed(report: &Value) -> Vec<&str> {
 #[test]
 fn verify_wire_passes_on_an_encrypted_mesh_and_finds_a_packet_in_clear() {
     let mesh = Mesh::start("cliw", 2).unwrap();
+    wait_until_all_is_well(&mesh);
 
     let (code, report) = json(hawser(&mesh, 0).args(["verify", "wire"]));
     assert_eq!((code, failed(&report)), (0, vec![]), "{report:#}");
@@ -64,15 +77,7 @@ fn verify_wire_passes_on_an_encrypted_mesh_and_finds_a_packet_in_clear() {
 fn status_peers_and_path_agree_about_a_running_mesh() {
     let mesh = Mesh::start("clis", 2).unwrap();
 
-    let waited = hawser(&mesh, 0)
-        .args(["status", "--wait=30s"])
-        .output()
-        .unwrap();
-    assert!(
-        waited.status.success(),
-        "{}",
-        String::from_utf8_lossy(&waited.stdout)
-    );
+    wait_until_all_is_well(&mesh);
 
     let (code, peers) = json(hawser(&mesh, 0).arg("peers"));
     assert_eq!(

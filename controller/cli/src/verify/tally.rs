@@ -152,6 +152,7 @@ pub(super) struct Sent {
     pub(super) accepted: BTreeMap<Probe, u64>,
     /// Canaries and how many packets were tried to each.
     pub(super) canaries: Vec<(Probe, String, u64)>,
+    /// Addresses to which not one packet could be sent, and why.
     pub(super) refused: Vec<String>,
 }
 
@@ -221,8 +222,9 @@ fn control(sent: &Sent, seen: &Tally) -> Check {
         wanted += accepted;
         found += seen.control.get(&probe).copied().unwrap_or(0).min(accepted);
     }
-    let whole = wanted > 0 && found == wanted && sent.refused.is_empty();
-    let mut detail = if whole {
+    let sees = wanted > 0 && found == wanted;
+    let whole = sees && sent.refused.is_empty();
+    let mut detail = if sees {
         format!(
             "control: the same capture sees the marker on the tunnel device ({found} of {wanted} on {}, {} answers)",
             sent.tunnel, seen.answers

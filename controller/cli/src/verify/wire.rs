@@ -1,7 +1,7 @@
 //! `hawser verify wire`: sends marked packets and watches where they can be read.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     path::Path,
@@ -120,7 +120,9 @@ impl Plan {
             tunnel: self.tunnel,
             ..Sent::default()
         };
-        for round in 0..self.count {
+        let mut never_sent: BTreeMap<IpAddr, io::Error> = BTreeMap::new();
+        let mut reached = BTreeSet::new();
+        for _ in 0..self.count {
             for target in &self.targets {
                 let probe = if target.is_ipv4() {
                     Probe::Peer4
@@ -128,13 +130,21 @@ impl Plan {
                     Probe::Peer6
                 };
                 match sockets.send(&marker.payload(probe), *target) {
-                    Ok(()) => *sent.accepted.entry(probe).or_default() += 1,
-                    Err(error) if round == 0 => sent.refused.push(format!("{target}: {error}")),
-                    Err(_) => {}
+                    Ok(()) => {
+                        *sent.accepted.entry(probe).or_default() += 1;
+                        reached.insert(*target);
+                    }
+                    // The guard refuses what has no route yet; a later packet may find one.
+                    Err(error) => drop(never_sent.insert(*target, error)),
                 }
             }
             sleep(GAP);
         }
+        never_sent.retain(|target, _| !reached.contains(target));
+        sent.refused = never_sent
+            .iter()
+            .map(|(to, error)| format!("{to}: {error}"))
+            .collect();
         for address in self.canaries {
             let probe = if address.is_ipv4() {
                 Probe::Canary4

@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::Path,
-    process::Stdio,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -164,7 +164,14 @@ fn six_without_the_capability_and_it_names_it() {
     ];
     // Root has every capability; somebody else, who must be able to reach the program, has none.
     let program = world.file("hawser");
-    fs::copy(env!("CARGO_BIN_EXE_hawser"), &program).unwrap();
+    // Copied by another process: a file that this one writes while other tests fork stays busy.
+    let mut copy = Command::new("cp");
+    let copied = copy
+        .arg(env!("CARGO_BIN_EXE_hawser"))
+        .arg(&program)
+        .status()
+        .unwrap();
+    assert!(copied.success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = world.command_of(&program, &arguments);
     if geteuid().is_root() {

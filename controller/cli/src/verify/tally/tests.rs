@@ -217,3 +217,28 @@ fn somebody_elses_packets_are_not_ours() {
 
     assert!(failed(&sent(), &tally).is_empty());
 }
+
+#[test]
+fn a_peer_that_nothing_could_be_sent_to_is_named() {
+    let refused = Sent {
+        refused: vec!["10.42.3.1: no route".into()],
+        ..sent()
+    };
+
+    let control = judge(&refused, &good())
+        .into_iter()
+        .find(|check| check.name == "control");
+
+    let control = control.unwrap();
+    assert_eq!(control.outcome, Outcome::Failed);
+    assert!(
+        control.detail.contains("not sent: 10.42.3.1: no route"),
+        "{}",
+        control.detail
+    );
+    assert!(
+        !control.detail.contains("proves nothing"),
+        "{}",
+        control.detail
+    );
+}
