@@ -41,15 +41,13 @@ pub async fn gather(kernel: &Kernel, options: &Run, view: &View) -> anyhow::Resu
 async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
     let devices = kernel.pod_devices().await?;
     let records = Reservations::list(state).context("reading the pods' reservations")?;
-    let present = records
-        .into_iter()
-        .filter(|record| devices.contains(&record.host_device));
+    let present = records.into_iter().filter(|record| devices.contains(&record.host_device));
     let routes = present.flat_map(|record| {
         let device = record.host_device;
-        record.addresses.into_iter().map(move |address| PodRoute {
-            address,
-            device: device.clone(),
-        })
+        record
+            .addresses
+            .into_iter()
+            .map(move |address| PodRoute { address, device: device.clone() })
     });
     Ok(routes.collect())
 }

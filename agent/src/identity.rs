@@ -33,18 +33,11 @@ pub enum IdentityError {
         "{path} belongs to user {owner}, this program runs as user {expected}; run it as that \
          user, or make the file its own with `chown`"
     )]
-    Owner {
-        path: String,
-        owner: u32,
-        expected: u32,
-    },
+    Owner { path: String, owner: u32, expected: u32 },
     #[error("{path} is a symbolic link; put the real thing in its place")]
     SymbolicLink { path: String },
     #[error("{path} is not a {expected}; move it away")]
-    Kind {
-        path: String,
-        expected: &'static str,
-    },
+    Kind { path: String, expected: &'static str },
     #[error("{path} holds no private key; restore it, or remove it to have a new one made")]
     Malformed { path: String, source: KeyError },
     #[error("no key yet in {path}; `hawser-agent keygen` makes one")]
@@ -86,19 +79,12 @@ impl Identity {
 
     /// Every epoch's public half, the oldest first.
     pub fn public_keys(&self) -> Vec<(KeyEpoch, PublicKey)> {
-        self.keys
-            .iter()
-            .map(|(epoch, key)| (*epoch, key.public()))
-            .collect()
+        self.keys.iter().map(|(epoch, key)| (*epoch, key.public())).collect()
     }
 
     /// The newest epoch that this node has a key of.
     pub fn current_epoch(&self) -> KeyEpoch {
-        *self
-            .keys
-            .last_key_value()
-            .expect("an identity is never built without a key")
-            .0
+        *self.keys.last_key_value().expect("an identity is never built without a key").0
     }
 
     /// What [`raise_timestamp_floor`] kept before this identity was loaded, since the Unix epoch.
@@ -112,14 +98,9 @@ impl Identity {
             keys.insert(epoch, read_key(directory, epoch)?);
         }
         if keys.is_empty() {
-            return Err(IdentityError::NoKey {
-                path: directory.path(""),
-            });
+            return Err(IdentityError::NoKey { path: directory.path("") });
         }
-        Ok(Self {
-            keys,
-            timestamp_floor: read_floor(directory)?,
-        })
+        Ok(Self { keys, timestamp_floor: read_floor(directory)? })
     }
 }
 
@@ -147,10 +128,7 @@ fn create(directory: &StateDir, epoch: KeyEpoch) -> Result<(), IdentityError> {
 fn read_key(directory: &StateDir, epoch: KeyEpoch) -> Result<PrivateKey, IdentityError> {
     let name = key_name(epoch);
     let bytes = directory.read_secret(&name)?;
-    let malformed = |source| IdentityError::Malformed {
-        path: directory.path(&name),
-        source,
-    };
+    let malformed = |source| IdentityError::Malformed { path: directory.path(&name), source };
     let text = std::str::from_utf8(&bytes).map_err(|_| malformed(KeyError::NotBase64))?;
     PrivateKey::from_base64(text).map_err(malformed)
 }
@@ -162,29 +140,20 @@ fn read_floor(directory: &StateDir) -> Result<Option<Duration>, IdentityError> {
     };
     let floor = parse_floor(&bytes);
     if floor.is_none() {
-        tracing::warn!(
-            file = directory.path(TIMESTAMP),
-            "damaged, going on without it"
-        );
+        tracing::warn!(file = directory.path(TIMESTAMP), "damaged, going on without it");
     }
     Ok(floor)
 }
 
 fn parse_floor(bytes: &Zeroizing<Vec<u8>>) -> Option<Duration> {
-    let (seconds, nanos) = std::str::from_utf8(bytes)
-        .ok()?
-        .strip_suffix('\n')?
-        .split_once('.')?;
+    let (seconds, nanos) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.split_once('.')?;
     let nanos = Some(nanos).filter(|n| n.len() == 9)?.parse().ok()?;
     Some(Duration::new(seconds.parse().ok()?, nanos))
 }
 
 fn epochs(directory: &StateDir) -> Result<Vec<KeyEpoch>, IdentityError> {
-    let mut epochs: Vec<KeyEpoch> = directory
-        .names()?
-        .iter()
-        .filter_map(|name| epoch_of(name))
-        .collect();
+    let mut epochs: Vec<KeyEpoch> =
+        directory.names()?.iter().filter_map(|name| epoch_of(name)).collect();
     epochs.sort();
     Ok(epochs)
 }

@@ -26,10 +26,7 @@ pub enum KernelError {
     #[error("netlink socket: {0}; is CAP_NET_ADMIN granted?")]
     Socket(#[source] io::Error),
     #[error("{what}: {source}")]
-    Netlink {
-        what: String,
-        source: rtnetlink::Error,
-    },
+    Netlink { what: String, source: rtnetlink::Error },
     #[error("no device {0}")]
     NoDevice(String),
     #[error("nft: {0}; is the nft program installed and nf_tables in the kernel?")]
@@ -58,11 +55,7 @@ impl Kernel {
         let (connection, handle, _) =
             rtnetlink::new_connection_with_strict_check().map_err(KernelError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self {
-            handle,
-            tun: tun.to_owned(),
-            table: nft::Table::default(),
-        })
+        Ok(Self { handle, tun: tun.to_owned(), table: nft::Table::default() })
     }
 
     /// What is there of the plan's things, and of things like them. What the data path knows is the
@@ -141,10 +134,8 @@ impl Kernel {
     /// Takes away all that is ours in the kernel: the device, the routes, the table.
     pub async fn remove_everything(&mut self) -> Result<(), KernelError> {
         let actual = self.read(&BTreeMap::new()).await?;
-        let (guard, traffic): (Vec<_>, Vec<_>) = actual
-            .routes
-            .into_iter()
-            .partition(|route| route.target == Target::Unreachable);
+        let (guard, traffic): (Vec<_>, Vec<_>) =
+            actual.routes.into_iter().partition(|route| route.target == Target::Unreachable);
         for route in traffic {
             self.remove_route(&route).await?;
         }
@@ -184,10 +175,7 @@ fn leads_to_pod(route: &Route) -> bool {
 /// True if the plan's guard is in force in both layers.
 pub fn guard_in_force(plan: &Plan, actual: &Actual) -> (bool, bool) {
     let unreachable = |prefix: &IpNet| {
-        actual.routes.contains(&Route {
-            prefix: *prefix,
-            target: Target::Unreachable,
-        })
+        actual.routes.contains(&Route { prefix: *prefix, target: Target::Unreachable })
     };
     let routes = plan.guard.ranges.iter().all(unreachable);
     (routes, actual.table.as_ref() == Some(&plan.guard))

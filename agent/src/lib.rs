@@ -32,10 +32,7 @@ use anyhow::Context;
 /// Creates the node's key if there is none and prints the public half.
 pub fn keygen(state: &Path) -> anyhow::Result<()> {
     let identity = identity::Identity::load_or_create(state).context("creating the node key")?;
-    let newest = identity
-        .public_keys()
-        .pop()
-        .context("reading the node key")?;
+    let newest = identity.public_keys().pop().context("reading the node key")?;
     println!("{}", newest.1);
     Ok(())
 }

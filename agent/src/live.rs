@@ -23,12 +23,8 @@ pub(crate) struct Agent {
 impl Live for Agent {
     fn state(&self) -> State {
         let snapshot = self.snapshot.load();
-        let live: BTreeMap<_, _> = self
-            .datapath
-            .status()
-            .into_iter()
-            .map(|peer| (peer.name.clone(), peer))
-            .collect();
+        let live: BTreeMap<_, _> =
+            self.datapath.status().into_iter().map(|peer| (peer.name.clone(), peer)).collect();
         let since = snapshot.view_since.and_then(|since| since.elapsed().ok());
         State {
             node: snapshot.node.clone(),
@@ -73,9 +69,7 @@ impl Live for Agent {
 impl Agent {
     fn discards(&self) -> BTreeMap<String, u64> {
         let discards = self.datapath.discards().into_iter();
-        discards
-            .map(|(reason, count)| (reason.to_owned(), count))
-            .collect()
+        discards.map(|(reason, count)| (reason.to_owned(), count)).collect()
     }
 }
 
@@ -87,9 +81,7 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
             name: name.clone(),
             endpoint: live.and_then(|peer| peer.endpoint),
             epoch: live.and_then(|peer| peer.epoch).map(|epoch| epoch.0),
-            last_handshake: live
-                .and_then(|peer| peer.last_handshake)
-                .and_then(timestamp),
+            last_handshake: live.and_then(|peer| peer.last_handshake).and_then(timestamp),
             up: live.is_some_and(|peer| peer.established),
             rx_bytes: live.map_or(0, |peer| peer.rx_bytes),
             tx_bytes: live.map_or(0, |peer| peer.tx_bytes),
@@ -112,9 +104,5 @@ fn route(fact: &RouteFact) -> RouteState {
         Leads::Pod { .. } => (None, Some("pod".to_owned())),
         Leads::Nowhere => (None, Some("unreachable".to_owned())),
     };
-    RouteState {
-        prefix: fact.prefix,
-        peer,
-        kind,
-    }
+    RouteState { prefix: fact.prefix, peer, kind }
 }

@@ -35,10 +35,7 @@ pub fn exposition(state: &State, per_peer: PerPeer) -> String {
         PerPeer::Auto => state.peers.len() <= MANY,
     };
     let mut registry = Registry::with_prefix("hawser");
-    registry.register_collector(Box::new(Scrape {
-        state: state.clone(),
-        peers,
-    }));
+    registry.register_collector(Box::new(Scrape { state: state.clone(), peers }));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("writing to a string never fails");
     out
@@ -61,28 +58,15 @@ impl Collector for Scrape {
 }
 
 fn encode_node(state: &State, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-    let info = [
-        ("version", state.version.as_str()),
-        ("engine", state.engine.as_str()),
-    ];
+    let info = [("version", state.version.as_str()), ("engine", state.engine.as_str())];
     let one = ConstGauge::new(1u64);
     let mut family =
         encoder.encode_descriptor("build_info", "What runs here", None, one.metric_type())?;
     one.encode(family.encode_family(&info)?)?;
 
     let gauges = [
-        (
-            "key_epoch",
-            "Epoch of this node's key",
-            None,
-            u64::from(state.epoch),
-        ),
-        (
-            "mtu",
-            "MTU of the tunnel device",
-            Some(Unit::Bytes),
-            u64::from(state.mtu),
-        ),
+        ("key_epoch", "Epoch of this node's key", None, u64::from(state.epoch)),
+        ("mtu", "MTU of the tunnel device", Some(Unit::Bytes), u64::from(state.mtu)),
     ];
     for (name, help, unit, value) in gauges {
         let gauge = ConstGauge::new(value);
@@ -208,10 +192,7 @@ mod tests {
             r#"hawser_peer_rtt_seconds{peer="node-2"} 0.0004"#,
             "# EOF",
         ] {
-            assert!(
-                text.lines().any(|found| found == line),
-                "{line} is not in\n{text}"
-            );
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
     }
 
@@ -219,14 +200,8 @@ mod tests {
     fn a_peer_without_a_handshake_has_no_time_of_one_and_its_name_is_escaped() {
         let text = exposition(&sample(), PerPeer::Auto);
 
-        assert!(
-            text.contains(r#"hawser_peer_up{peer="quo\"te"} 0.0"#),
-            "{text}"
-        );
-        assert!(
-            !text.contains(r#"handshake_timestamp_seconds{peer="quo"#),
-            "{text}"
-        );
+        assert!(text.contains(r#"hawser_peer_up{peer="quo\"te"} 0.0"#), "{text}");
+        assert!(!text.contains(r#"handshake_timestamp_seconds{peer="quo"#), "{text}");
     }
 
     #[test]

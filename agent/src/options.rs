@@ -66,12 +66,7 @@ pub struct Run {
     pub backend: Option<Backend>,
 
     /// Where this node is reached, one per family: ADDRESS or ADDRESS:PORT.
-    #[arg(
-        long,
-        env = "HAWSER_ENDPOINT",
-        value_delimiter = ',',
-        conflicts_with = "interface"
-    )]
+    #[arg(long, env = "HAWSER_ENDPOINT", value_delimiter = ',', conflicts_with = "interface")]
     pub endpoint: Vec<Endpoint>,
 
     /// The device whose addresses this node is reached at; else those of the default routes.
@@ -153,16 +148,10 @@ impl FromStr for Endpoint {
 
     fn from_str(text: &str) -> Result<Self, BadEndpoint> {
         if let Ok(address) = text.parse() {
-            return Ok(Self {
-                address,
-                port: None,
-            });
+            return Ok(Self { address, port: None });
         }
         let with_port: SocketAddr = text.parse().map_err(|_| BadEndpoint)?;
-        Ok(Self {
-            address: with_port.ip(),
-            port: Some(with_port.port()),
-        })
+        Ok(Self { address: with_port.ip(), port: Some(with_port.port()) })
     }
 }
 
@@ -174,16 +163,12 @@ fn backend(text: &str) -> Result<Backend, String> {
 /// What Linux accepts as a device's name, and no pod's.
 fn device_name(text: &str) -> Result<String, String> {
     let fits = (1..=15).contains(&text.len()) && text != "." && text != "..";
-    let plain = text
-        .bytes()
-        .all(|c| c.is_ascii_graphic() && !b"/:*\"%".contains(&c));
+    let plain = text.bytes().all(|c| c.is_ascii_graphic() && !b"/:*\"%".contains(&c));
     if !fits || !plain {
         return Err("a device name has 1 to 15 letters, digits or dashes".to_owned());
     }
     if text.starts_with(POD_DEVICE_PREFIX) || text == "lo" {
-        return Err(format!(
-            "lo and names that begin with {POD_DEVICE_PREFIX} are taken"
-        ));
+        return Err(format!("lo and names that begin with {POD_DEVICE_PREFIX} are taken"));
     }
     Ok(text.to_owned())
 }
@@ -201,14 +186,8 @@ mod tests {
 
     #[test]
     fn sources_and_endpoints_are_told_apart() {
-        assert_eq!(
-            "file:/v.yaml".parse::<SourceOption>().unwrap().to_string(),
-            "file:/v.yaml"
-        );
-        assert_eq!(
-            "kube:/k:c".parse::<SourceOption>().unwrap().to_string(),
-            "kube:/k:c"
-        );
+        assert_eq!("file:/v.yaml".parse::<SourceOption>().unwrap().to_string(), "file:/v.yaml");
+        assert_eq!("kube:/k:c".parse::<SourceOption>().unwrap().to_string(), "kube:/k:c");
         assert_eq!("kube".parse::<SourceOption>().unwrap().to_string(), "kube");
         for bad in ["", "file:", "file", "http://x", "kube:"] {
             assert!(bad.parse::<SourceOption>().is_err(), "{bad}");

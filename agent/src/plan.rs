@@ -131,13 +131,8 @@ impl Plan {
 }
 
 fn own(node: &Node, facts: &Facts) -> BTreeSet<IpNet> {
-    let usable = node
-        .subnets
-        .iter()
-        .filter(|subnet| facts.ipv6 || subnet.addr().is_ipv4());
-    usable
-        .map(|subnet| IpNet::from(api::first_host(*subnet)))
-        .collect()
+    let usable = node.subnets.iter().filter(|subnet| facts.ipv6 || subnet.addr().is_ipv4());
+    usable.map(|subnet| IpNet::from(api::first_host(*subnet))).collect()
 }
 
 fn mtu(view: &View, facts: &Facts) -> u16 {
@@ -149,25 +144,15 @@ fn routes(peers: &[PeerConfig], own: &BTreeSet<IpNet>, facts: &Facts) -> BTreeSe
     let source = |v4: bool| own.iter().map(IpNet::addr).find(|a| a.is_ipv4() == v4);
     let tunnel = |prefix: &IpNet| Route {
         prefix: *prefix,
-        target: Target::Device {
-            name: facts.tun.clone(),
-            source: source(prefix.addr().is_ipv4()),
-        },
+        target: Target::Device { name: facts.tun.clone(), source: source(prefix.addr().is_ipv4()) },
     };
     let pod = |pod: &PodRoute| Route {
         prefix: IpNet::from(pod.address),
-        target: Target::Device {
-            name: pod.device.clone(),
-            source: None,
-        },
+        target: Target::Device { name: pod.device.clone(), source: None },
     };
     let usable = |route: &Route| facts.ipv6 || route.prefix.addr().is_ipv4();
     let prefixes = peers.iter().flat_map(|peer| &peer.allowed);
-    prefixes
-        .map(tunnel)
-        .chain(facts.pods.iter().map(pod))
-        .filter(usable)
-        .collect()
+    prefixes.map(tunnel).chain(facts.pods.iter().map(pod)).filter(usable).collect()
 }
 
 /// Forwarding only: reverse-path filters stay as they are, because every mesh source has its route

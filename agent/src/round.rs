@@ -41,11 +41,7 @@ pub(crate) struct Machine {
 impl Round {
     /// `kept` is the view on disk.
     pub(crate) fn new(machine: Machine, options: Run, kept: Option<Arc<View>>) -> Self {
-        let Machine {
-            kernel,
-            datapath,
-            snapshot,
-        } = machine;
+        let Machine { kernel, datapath, snapshot } = machine;
         Self {
             options,
             kernel,
@@ -79,11 +75,7 @@ impl Round {
     }
 
     async fn plan_and_apply(&mut self, view: &Arc<View>) -> anyhow::Result<Snapshot> {
-        if !self
-            .seen
-            .as_ref()
-            .is_some_and(|seen| Arc::ptr_eq(seen, view))
-        {
+        if !self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, view)) {
             self.view_since = Some(SystemTime::now());
             self.seen = Some(Arc::clone(view));
         }
@@ -93,11 +85,7 @@ impl Round {
         let mut errors = Vec::new();
         if !changes.is_empty() {
             let outcome = apply(changes, &mut self.kernel, &self.datapath).await;
-            tracing::info!(
-                done = outcome.done,
-                errors = outcome.errors.len(),
-                "applied"
-            );
+            tracing::info!(done = outcome.done, errors = outcome.errors.len(), "applied");
             errors.extend(outcome.errors.iter().map(ApplyError::to_string));
             self.told = plan.peers.clone();
         }
@@ -108,12 +96,7 @@ impl Round {
             errors.push(format!("writing node.json: {error}"));
         }
         let (blocked, view_since) = (self.kernel.blocked(), self.view_since);
-        Ok(Snapshot {
-            view_since,
-            blocked,
-            errors,
-            ..snapshot
-        })
+        Ok(Snapshot { view_since, blocked, errors, ..snapshot })
     }
 
     async fn read(&mut self, plan: &Plan) -> anyhow::Result<Actual> {
@@ -121,20 +104,13 @@ impl Round {
         if let Some(device) = &mut actual.device {
             device.attached = self.datapath.tun_attached();
         }
-        Ok(Actual {
-            peers: self.told.clone(),
-            ..actual
-        })
+        Ok(Actual { peers: self.told.clone(), ..actual })
     }
 
     /// Keeps a new view on disk, once it is in force: a slow disk delays no packet, and a full one
     /// stops none.
     async fn keep(&mut self, view: &Arc<View>) {
-        if self
-            .kept
-            .as_ref()
-            .is_some_and(|kept| Arc::ptr_eq(kept, view))
-        {
+        if self.kept.as_ref().is_some_and(|kept| Arc::ptr_eq(kept, view)) {
             return;
         }
         self.kept = Some(Arc::clone(view));
@@ -171,18 +147,10 @@ impl Round {
 
     fn report(&self, snapshot: Snapshot) {
         let before = self.snapshot.load();
-        for new in snapshot
-            .errors
-            .iter()
-            .filter(|error| !before.errors.contains(error))
-        {
+        for new in snapshot.errors.iter().filter(|error| !before.errors.contains(error)) {
             tracing::error!(error = %new, "not as planned");
         }
-        for new in snapshot
-            .refusals
-            .iter()
-            .filter(|refusal| !before.refusals.contains(refusal))
-        {
+        for new in snapshot.refusals.iter().filter(|refusal| !before.refusals.contains(refusal)) {
             tracing::warn!(reason = new.reason(), "{new}");
         }
         if snapshot.ready != before.ready {

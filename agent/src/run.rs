@@ -61,10 +61,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let kept = views.borrow().clone();
     let source = options.source.to_string();
     let underlay = kernel.underlay(&facts::choice(&options)).await?;
-    let empty = Snapshot {
-        underlay,
-        ..Snapshot::empty(&options.node, &source)
-    };
+    let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     let agent = Agent {
         engine: ENGINE,
@@ -80,22 +77,11 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         }
         SourceOption::Kube(path) => {
             let node = options.node.clone();
-            let reporting = Reporting {
-                identity: public_face(&options, &identity),
-                agent,
-            };
+            let reporting = Reporting { identity: public_face(&options, &identity), agent };
             tokio::spawn(follow_api(path.clone(), node, publisher, reporting));
         }
     }
-    let round = Round::new(
-        Machine {
-            kernel,
-            datapath,
-            snapshot,
-        },
-        options,
-        kept,
-    );
+    let round = Round::new(Machine { kernel, datapath, snapshot }, options, kept);
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
     tokio::select! {
@@ -140,10 +126,7 @@ fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
 
 fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath> {
     let epoch = identity.current_epoch();
-    let private_key = identity
-        .private_key(epoch)
-        .context("reading the node key")?
-        .clone();
+    let private_key = identity.private_key(epoch).context("reading the node key")?.clone();
     let config = Config {
         engine: ENGINE,
         private_key,
@@ -192,16 +175,8 @@ async fn follow_api(
     };
     let (own, changed) = watch::channel(None);
     let (datapath, snapshot) = (Arc::clone(&agent.datapath), Arc::clone(&agent.snapshot));
-    let reporter = status::Reporter {
-        client: client.clone(),
-        identity,
-        datapath,
-        snapshot,
-    };
-    tokio::join!(
-        source::kube::follow(client, node, publisher, own),
-        reporter.follow(changed)
-    );
+    let reporter = status::Reporter { client: client.clone(), identity, datapath, snapshot };
+    tokio::join!(source::kube::follow(client, node, publisher, own), reporter.follow(changed));
 }
 
 /// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.
@@ -218,11 +193,7 @@ async fn follow(
             Some(view) => round.turn(&view).await,
             None => true,
         };
-        retry = if settled {
-            RETRY
-        } else {
-            (retry * 2).min(LONGEST_RETRY)
-        };
+        retry = if settled { RETRY } else { (retry * 2).min(LONGEST_RETRY) };
         let pause = if settled { LOOK } else { retry };
         if keep_clock <= Instant::now() {
             keep_handshake_clock(&round);

@@ -71,11 +71,7 @@ impl Snapshot {
             source: source.to_owned(),
             view_since: None,
             mtu: 0,
-            underlay: Underlay {
-                v4: None,
-                v6: None,
-                mtu: 0,
-            },
+            underlay: Underlay { v4: None, v6: None, mtu: 0 },
             subnets: Vec::new(),
             peers: BTreeMap::new(),
             routes: Vec::new(),
@@ -97,11 +93,7 @@ impl Snapshot {
             underlay: facts.underlay,
             subnets: plan.peers.own.clone(),
             peers: peer_facts(view, &self.node),
-            routes: actual
-                .routes
-                .iter()
-                .map(|route| route_fact(route, plan, facts))
-                .collect(),
+            routes: actual.routes.iter().map(|route| route_fact(route, plan, facts)).collect(),
             guard: GuardFact { routes, nft },
             refusals: plan.refusals.clone(),
             ready: settled && plan.takes_part() && routes && nft,
@@ -111,31 +103,14 @@ impl Snapshot {
 }
 
 fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
-    let others = view
-        .nodes
-        .iter()
-        .filter(|(name, node)| *name != me && !node.revoked);
+    let others = view.nodes.iter().filter(|(name, node)| *name != me && !node.revoked);
     let nodes = others.map(|(name, node)| {
         let (subnets, site) = (node.subnets.clone(), node.site.clone());
-        (
-            name.clone(),
-            PeerFacts {
-                subnets,
-                site,
-                is_node: true,
-            },
-        )
+        (name.clone(), PeerFacts { subnets, site, is_node: true })
     });
     let plain = view.peers.iter().map(|(name, peer)| {
         let subnets = peer.addresses.clone();
-        (
-            name.clone(),
-            PeerFacts {
-                subnets,
-                site: None,
-                is_node: false,
-            },
-        )
+        (name.clone(), PeerFacts { subnets, site: None, is_node: false })
     });
     plain.chain(nodes).collect()
 }
@@ -143,21 +118,14 @@ fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
 fn route_fact(route: &Route, plan: &Plan, facts: &Facts) -> RouteFact {
     let owner = |prefix: &IpNet| {
         let mut peers = plan.peers.others.iter();
-        peers
-            .find(|peer| peer.allowed.contains(prefix))
-            .map(|peer| peer.name.clone())
+        peers.find(|peer| peer.allowed.contains(prefix)).map(|peer| peer.name.clone())
     };
     let leads = match &route.target {
         Target::Unreachable => Leads::Nowhere,
         Target::Device { name, .. } if *name == facts.tun => {
             owner(&route.prefix).map_or(Leads::Nowhere, Leads::Peer)
         }
-        Target::Device { name, .. } => Leads::Pod {
-            device: name.clone(),
-        },
+        Target::Device { name, .. } => Leads::Pod { device: name.clone() },
     };
-    RouteFact {
-        prefix: route.prefix,
-        leads,
-    }
+    RouteFact { prefix: route.prefix, leads }
 }

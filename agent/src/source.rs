@@ -25,13 +25,7 @@ impl Publisher {
     /// Starts from the view of the last run.
     pub fn new(last: Option<View>) -> (Self, Views) {
         let (views, receiver) = watch::channel(last.map(Arc::new));
-        (
-            Self {
-                views,
-                complained: BTreeSet::new(),
-            },
-            receiver,
-        )
+        (Self { views, complained: BTreeSet::new() }, receiver)
     }
 
     pub fn last(&self) -> Option<Arc<View>> {

@@ -44,17 +44,9 @@ pub async fn lock(state: &Path) -> Result<Lock, LockError> {
 
 fn try_lock(state: &Path) -> Result<Lock, LockError> {
     let path = state.join(LOCK);
-    let error = |source| LockError::Io {
-        path: path.display().to_string(),
-        source,
-    };
+    let error = |source| LockError::Io { path: path.display().to_string(), source };
     let mut options = OpenOptions::new();
-    let file = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(&path);
+    let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(error)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Lock(file)),

@@ -14,24 +14,14 @@ use crate::{
 const DEFAULT_DEVICE: &str = "hawser0";
 
 pub async fn run(options: Uninstall) -> anyhow::Result<()> {
-    let Uninstall {
-        state: State { directory },
-        purge,
-    } = options;
-    let lock = if directory.exists() {
-        Some(state::lock(&directory).await?)
-    } else {
-        None
-    };
+    let Uninstall { state: State { directory }, purge } = options;
+    let lock = if directory.exists() { Some(state::lock(&directory).await?) } else { None };
     // From here on no pod is added.
     NodeFile::remove(&directory).context("removing node.json")?;
     let tun = state::remembered_device(&directory);
     let tun = tun.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
     let mut kernel = Kernel::open(&tun)?;
-    kernel
-        .remove_everything()
-        .await
-        .context("removing device, routes and guard")?;
+    kernel.remove_everything().await.context("removing device, routes and guard")?;
     state::forget(&directory).context("removing the agent's socket")?;
     if purge {
         remove_all(&directory).context("removing the state directory")?;

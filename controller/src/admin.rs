@@ -19,9 +19,7 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> anyhow::Resu
         .route("/readyz", get(ready))
         .route("/metrics", get(text))
         .with_state(metrics);
-    axum::serve(listener, routes)
-        .await
-        .context("serving /metrics")
+    axum::serve(listener, routes).await.context("serving /metrics")
 }
 
 /// Ready once a first look at the API is over.
@@ -29,10 +27,7 @@ async fn ready(State(metrics): State<Arc<Metrics>>) -> impl IntoResponse {
     if metrics.has_looked() {
         (StatusCode::OK, "ok")
     } else {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the caches are not filled yet",
-        )
+        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet")
     }
 }
 

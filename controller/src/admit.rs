@@ -74,10 +74,7 @@ pub fn judge(
         let found = faults.entry(node.name.clone()).or_default();
         let (keys, bad) = published::public_keys(&node.keys);
         found.extend(bad.into_iter().map(Fault::from));
-        let bad = node
-            .endpoints
-            .iter()
-            .filter_map(|e| published::endpoint(e, mesh).err());
+        let bad = node.endpoints.iter().filter_map(|e| published::endpoint(e, mesh).err());
         found.extend(bad.map(Fault::from));
         found.extend(epoch_fault(node, &keys, memory));
         if let Some(now) = keys.iter().map(|(epoch, _)| *epoch).max() {
@@ -103,10 +100,7 @@ pub fn judge(
                 continue;
             };
             let found = faults.entry(node.name.clone()).or_default();
-            found.push(Fault::SharedKey {
-                epoch: *epoch,
-                with: with.name.clone(),
-            });
+            found.push(Fault::SharedKey { epoch: *epoch, with: with.name.clone() });
         }
     }
     faults
@@ -139,10 +133,7 @@ fn epoch_fault(
 ) -> Option<Fault> {
     let now = keys.iter().map(|(epoch, _)| *epoch).max()?;
     if let Some(before) = memory.newest.get(&node.uid).filter(|before| **before > now) {
-        return Some(Fault::EpochShrank {
-            before: *before,
-            now,
-        });
+        return Some(Fault::EpochShrank { before: *before, now });
     }
     let missing = !keys.iter().any(|(epoch, _)| epoch.0 == node.epoch);
     missing.then_some(Fault::EpochMissing(node.epoch))
@@ -208,10 +199,7 @@ mod tests {
         nodes[1].admitted = true;
         let admitted = reasons(&nodes, &mut Memory::default());
 
-        assert_eq!(
-            nobody,
-            [expect("a", &["KeyShared"]), expect("b", &["KeyShared"])]
-        );
+        assert_eq!(nobody, [expect("a", &["KeyShared"]), expect("b", &["KeyShared"])]);
         assert_eq!(admitted, [expect("a", &["KeyShared"]), expect("b", &[])]);
     }
 

@@ -8,11 +8,7 @@ use clap::{Parser, Subcommand};
 
 /// Gives each node of a mesh its subnets and judges what nodes publish.
 #[derive(Debug, Parser)]
-#[command(
-    name = "hawser-controller",
-    version,
-    args_conflicts_with_subcommands = true
-)]
+#[command(name = "hawser-controller", version, args_conflicts_with_subcommands = true)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -54,12 +50,7 @@ pub struct Run {
     )]
     pub pool: Vec<PoolArg>,
     /// The cluster to work in; else the pod's own, or what KUBECONFIG names.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "HAWSER_KUBECONFIG",
-        conflicts_with = "embedded"
-    )]
+    #[arg(long, value_name = "FILE", env = "HAWSER_KUBECONFIG", conflicts_with = "embedded")]
     pub kubeconfig: Option<PathBuf>,
     /// Who this controller is, in the lease and in events; else the host's name.
     #[arg(long, value_name = "NAME", env = "HAWSER_IDENTITY")]
@@ -111,10 +102,7 @@ impl FromStr for PoolArg {
         let (cidr, length) = text.rsplit_once('/').ok_or(NotAPool)?;
         let prefix = api::parse_prefix(cidr).map_err(|_| NotAPool)?;
         let node_prefix_length = length.parse().map_err(|_| NotAPool)?;
-        Ok(PoolArg(api::Pool {
-            cidr: prefix.to_string(),
-            node_prefix_length,
-        }))
+        Ok(PoolArg(api::Pool { cidr: prefix.to_string(), node_prefix_length }))
     }
 }
 

@@ -32,15 +32,8 @@ pub struct Start {
 impl Embedded {
     /// Starts the server and waits until it answers.
     pub async fn start(start: Start) -> anyhow::Result<Embedded> {
-        let Start {
-            dir,
-            listener,
-            names,
-        } = start;
-        let options = Options {
-            crds: api::crds(),
-            names,
-        };
+        let Start { dir, listener, names } = start;
+        let options = Options { crds: api::crds(), names };
         let server = Server::open(&dir, options)
             .with_context(|| format!("opening the store in {}", dir.display()))?;
         let kubeconfig = server.kubeconfig();
@@ -57,11 +50,7 @@ impl Embedded {
             if let Ok(client) = client_from(&kubeconfig).await
                 && client.apiserver_version().await.is_ok()
             {
-                return Ok(Embedded {
-                    client,
-                    stop,
-                    served,
-                });
+                return Ok(Embedded { client, stop, served });
             }
             sleep(Duration::from_millis(50)).await;
         }
@@ -73,9 +62,7 @@ impl Embedded {
 
     /// Resolves if the server ends by itself.
     pub async fn ended(&mut self) -> anyhow::Result<()> {
-        (&mut self.served)
-            .await
-            .context("serving the embedded API")??;
+        (&mut self.served).await.context("serving the embedded API")??;
         Ok(())
     }
 
@@ -101,12 +88,7 @@ pub async fn client_from(kubeconfig: &std::path::Path) -> anyhow::Result<Client>
 /// Makes the Mesh if there is none.
 pub async fn ensure_mesh(client: &Client, pools: Vec<Pool>) -> anyhow::Result<()> {
     let api: Api<Mesh> = Api::all(client.clone());
-    if api
-        .get_opt(api::MESH)
-        .await
-        .context("looking for the Mesh")?
-        .is_some()
-    {
+    if api.get_opt(api::MESH).await.context("looking for the Mesh")?.is_some() {
         return Ok(());
     }
     let spec = MeshSpec {
@@ -116,10 +98,7 @@ pub async fn ensure_mesh(client: &Client, pools: Vec<Pool>) -> anyhow::Result<()
         mtu: None,
         service_cidrs: Vec::new(),
     };
-    match api
-        .create(&PostParams::default(), &Mesh::new(api::MESH, spec))
-        .await
-    {
+    match api.create(&PostParams::default(), &Mesh::new(api::MESH, spec)).await {
         Ok(_) => {
             info!("mesh created");
             Ok(())

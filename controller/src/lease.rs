@@ -42,9 +42,7 @@ fn step(lease: Option<&Lease>, identity: &str, unchanged: Duration) -> Step {
         return Step::Create;
     };
     let holder = spec.holder_identity.unwrap_or_default();
-    let seconds = spec
-        .lease_duration_seconds
-        .and_then(|s| u64::try_from(s).ok());
+    let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok());
     let duration = seconds.map_or(DURATION, Duration::from_secs);
     if holder == identity {
         Step::Renew
@@ -58,12 +56,7 @@ fn step(lease: Option<&Lease>, identity: &str, unchanged: Duration) -> Step {
 /// Runs until dropped; `active` says whether the lease is held.
 pub async fn run(client: Client, identity: String, active: watch::Sender<bool>) {
     let api: Api<Lease> = Api::default_namespaced(client);
-    let mut loop_ = Loop {
-        api,
-        identity,
-        seen: None,
-        renewed: None,
-    };
+    let mut loop_ = Loop { api, identity, seen: None, renewed: None };
     loop {
         let asked = Instant::now();
         match loop_.round(asked).await {
@@ -71,9 +64,7 @@ pub async fn run(client: Client, identity: String, active: watch::Sender<bool>) 
             Ok(false) => loop_.renewed = None,
             Err(error) => warn!(%error, "lease not renewed"),
         }
-        let holds = loop_
-            .renewed
-            .is_some_and(|renewed| renewed.elapsed() < DURATION);
+        let holds = loop_.renewed.is_some_and(|renewed| renewed.elapsed() < DURATION);
         if active.send_if_modified(|before| std::mem::replace(before, holds) != holds) {
             info!(holds, identity = loop_.identity, "lease");
         }
@@ -92,9 +83,7 @@ struct Loop {
 impl Loop {
     async fn round(&mut self, now: Instant) -> kube::Result<bool> {
         let lease = self.api.get_opt(NAME).await?;
-        let version = lease
-            .as_ref()
-            .and_then(|lease| lease.metadata.resource_version.clone());
+        let version = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
         let since = match (&self.seen, &version) {
             (Some((before, since)), Some(version)) if before == version => *since,
             _ => now,
@@ -117,10 +106,7 @@ impl Loop {
         let mut lease = Lease::default();
         lease.metadata.name = Some(NAME.to_owned());
         lease.spec = Some(self.spec(None));
-        self.api
-            .create(&PostParams::default(), &lease)
-            .await
-            .map(drop)
+        self.api.create(&PostParams::default(), &lease).await.map(drop)
     }
 
     /// Under the version read.
@@ -130,10 +116,7 @@ impl Loop {
         let mut spec = self.spec(before.and_then(|spec| spec.acquire_time));
         spec.lease_transitions = Some(transitions.unwrap_or(0) + i32::from(takes_over));
         lease.spec = Some(spec);
-        self.api
-            .replace(NAME, &PostParams::default(), &lease)
-            .await
-            .map(drop)
+        self.api.replace(NAME, &PostParams::default(), &lease).await.map(drop)
     }
 
     fn spec(&self, acquired: Option<MicroTime>) -> LeaseSpec {

@@ -52,39 +52,19 @@ impl Default for Metrics {
         let (writes, subnets, nodes) = (Family::default(), Family::default(), Family::default());
         let active = Gauge::default();
         let build = Family::<BuildLabels, Gauge>::default();
-        build
-            .get_or_create(&BuildLabels {
-                version: env!("CARGO_PKG_VERSION"),
-            })
-            .set(1);
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register_with_unit(
             "controller_pass_duration",
             "Time from a change to the last write it caused",
             Unit::Seconds,
             passes.clone(),
         );
-        registry.register(
-            "controller_writes",
-            "Writes by kind and result",
-            writes.clone(),
-        );
+        registry.register("controller_writes", "Writes by kind and result", writes.clone());
         registry.register("subnets", "Subnets by pool and state", subnets.clone());
         registry.register("nodes", "Nodes by state", nodes.clone());
-        registry.register(
-            "controller_active",
-            "1 while it holds the lease",
-            active.clone(),
-        );
+        registry.register("controller_active", "1 while it holds the lease", active.clone());
         registry.register("build_info", "The running version", build);
-        Metrics {
-            registry,
-            passes,
-            writes,
-            subnets,
-            nodes,
-            active,
-            looked: AtomicBool::new(false),
-        }
+        Metrics { registry, passes, writes, subnets, nodes, active, looked: AtomicBool::new(false) }
     }
 }
 
@@ -94,9 +74,7 @@ impl Metrics {
     }
 
     pub fn write(&self, kind: &'static str, result: &'static str) {
-        self.writes
-            .get_or_create(&WriteLabels { kind, result })
-            .inc();
+        self.writes.get_or_create(&WriteLabels { kind, result }).inc();
     }
 
     /// Whether there has been a pass.
@@ -112,19 +90,10 @@ impl Metrics {
     pub fn mesh(&self, pools: &[PoolUsage], ready: usize, nodes: usize) {
         self.subnets.clear();
         for pool in pools {
-            let states = [
-                ("bound", pool.bound),
-                ("resting", pool.resting),
-                ("total", pool.total),
-            ];
+            let states = [("bound", pool.bound), ("resting", pool.resting), ("total", pool.total)];
             for (state, count) in states {
-                let labels = PoolLabels {
-                    pool: pool.cidr.clone(),
-                    state,
-                };
-                self.subnets
-                    .get_or_create(&labels)
-                    .set(i64::try_from(count).unwrap_or(i64::MAX));
+                let labels = PoolLabels { pool: pool.cidr.clone(), state };
+                self.subnets.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
             }
         }
         for (state, count) in [("ready", ready), ("unready", nodes - ready)] {

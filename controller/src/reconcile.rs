@@ -61,11 +61,7 @@ pub struct Settings {
 
 impl Settings {
     pub fn new(identity: impl Into<String>) -> Settings {
-        Settings {
-            identity: identity.into(),
-            rest: REST,
-            mirror: false,
-        }
+        Settings { identity: identity.into(), rest: REST, mirror: false }
     }
 }
 
@@ -82,12 +78,7 @@ pub async fn run(
     let (nodes, watch_nodes) = cache::<MeshNode>(Api::all(client.clone()), &changed);
     let (claims, watch_claims) = cache::<SubnetClaim>(Api::all(client.clone()), &changed);
     let (machines, watch_machines) = cache::<KubeNode>(Api::all(client.clone()), &changed);
-    let caches = Caches {
-        meshes,
-        nodes,
-        claims,
-        machines: settings.mirror.then_some(machines),
-    };
+    let caches = Caches { meshes, nodes, claims, machines: settings.mirror.then_some(machines) };
     let mirror = settings.mirror;
     let watch_machines = async move {
         if mirror {
@@ -191,9 +182,7 @@ where
     K::DynamicType: Default + Eq + Hash + Clone,
 {
     let (store, writer) = reflector::store();
-    let stream = watcher(api, watcher::Config::default())
-        .default_backoff()
-        .reflect(writer);
+    let stream = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
     (store, drain(stream, Arc::clone(changed)))
 }
 

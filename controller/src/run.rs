@@ -20,16 +20,7 @@ use crate::{admin, lease};
 
 /// Runs the controller until SIGTERM or SIGINT.
 pub async fn run(args: Run) -> anyhow::Result<()> {
-    let Run {
-        embedded,
-        listen,
-        tls_san,
-        pool,
-        kubeconfig,
-        identity,
-        admin,
-        log_json: _,
-    } = args;
+    let Run { embedded, listen, tls_san, pool, kubeconfig, identity, admin, log_json: _ } = args;
     let identity = identity.unwrap_or_else(hostname);
     let Some(dir) = embedded else {
         let client = match kubeconfig {
@@ -44,14 +35,9 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         }
         return Ok(());
     };
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("listening on {listen}"))?;
-    let start = Start {
-        dir,
-        listener,
-        names: tls_san,
-    };
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+    let start = Start { dir, listener, names: tls_san };
     let mut server = Embedded::start(start).await?;
     let pools = pool.into_iter().map(|pool| pool.0).collect();
     let client = server.client.clone();
@@ -124,9 +110,7 @@ fn told(report: &embedded::RestoreReport) -> String {
     } = report;
     let mut lines = vec!["restored".to_owned()];
     if *claims_carried_over > 0 {
-        lines.push(format!(
-            "{claims_carried_over} newer subnet claims are kept"
-        ));
+        lines.push(format!("{claims_carried_over} newer subnet claims are kept"));
     }
     if !nodes_returned.is_empty() {
         lines.push(format!(
@@ -142,10 +126,7 @@ fn told(report: &embedded::RestoreReport) -> String {
         ));
     }
     if let Some(aside) = replaced {
-        lines.push(format!(
-            "what was there before is kept in {}",
-            aside.display()
-        ));
+        lines.push(format!("what was there before is kept in {}", aside.display()));
     }
     lines.join("\n")
 }
@@ -174,8 +155,5 @@ async fn has_machines(client: &Client) -> bool {
 }
 
 fn hostname() -> String {
-    rustix::system::uname()
-        .nodename()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -32,10 +32,7 @@ struct World {
 }
 
 fn pool(cidr: &str, node_prefix_length: u8) -> Pool {
-    Pool {
-        cidr: cidr.to_owned(),
-        node_prefix_length,
-    }
+    Pool { cidr: cidr.to_owned(), node_prefix_length }
 }
 
 fn both() -> Vec<Pool> {
@@ -61,11 +58,7 @@ impl World {
                 tokio::spawn(reconcile::run(client, settings, active.clone(), metrics))
             })
             .collect();
-        World {
-            server,
-            controllers,
-            _active: hold,
-        }
+        World { server, controllers, _active: hold }
     }
 
     /// As SIGKILL would: nothing is said goodbye to but the listener.
@@ -91,10 +84,7 @@ impl World {
 
     async fn add(&self, name: &str) {
         let node = MeshNode::new(name, MeshNodeSpec::default());
-        self.nodes()
-            .create(&PostParams::default(), &node)
-            .await
-            .unwrap();
+        self.nodes().create(&PostParams::default(), &node).await.unwrap();
     }
 
     async fn subnets(&self, name: &str) -> Vec<String> {
@@ -105,12 +95,7 @@ impl World {
     async fn allocated(&self, count: usize) -> Vec<IpNet> {
         let all = async {
             loop {
-                let nodes = self
-                    .nodes()
-                    .list(&ListParams::default())
-                    .await
-                    .unwrap()
-                    .items;
+                let nodes = self.nodes().list(&ListParams::default()).await.unwrap().items;
                 if nodes.iter().all(|node| node.spec.subnets.len() == count) {
                     let subnets = nodes.iter().flat_map(|node| &node.spec.subnets);
                     return subnets.map(|subnet| subnet.parse().unwrap()).collect();
@@ -118,21 +103,13 @@ impl World {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(SOON, all)
-            .await
-            .expect("every node gets its subnets")
+        timeout(SOON, all).await.expect("every node gets its subnets")
     }
 
     async fn condition(&self, name: &str, type_: &str, reason: &str) -> String {
         let found = async {
             loop {
-                let status = self
-                    .nodes()
-                    .get(name)
-                    .await
-                    .unwrap()
-                    .status
-                    .unwrap_or_default();
+                let status = self.nodes().get(name).await.unwrap().status.unwrap_or_default();
                 if let Some(condition) = conditions::get(&status.conditions, type_)
                     && condition.reason == reason
                 {
@@ -151,14 +128,9 @@ impl World {
         let told = async {
             loop {
                 let all = api.list(&ListParams::default()).await.unwrap();
-                let told = all
-                    .iter()
-                    .filter(|event| event.reason.as_deref() == Some(reason));
+                let told = all.iter().filter(|event| event.reason.as_deref() == Some(reason));
                 let told: Vec<_> = told.collect();
-                assert!(
-                    told.iter().all(|event| event.series.is_none()),
-                    "told again"
-                );
+                assert!(told.iter().all(|event| event.series.is_none()), "told again");
                 if told.len() == count {
                     return;
                 }
@@ -199,20 +171,11 @@ async fn three_nodes_get_a_subnet_of_each_family_at_once() {
 
     assert_eq!(subnets.len(), 6);
     println!("3 nodes allocated in {took:?}");
-    world
-        .condition("a", "SubnetAllocated", "SubnetAllocated")
-        .await;
+    world.condition("a", "SubnetAllocated", "SubnetAllocated").await;
     world.condition("a", "Ready", "AgentSilent").await;
     let mesh: Api<Mesh> = Api::all(world.client());
     timeout(SOON, async {
-        while mesh
-            .get(api::MESH)
-            .await
-            .unwrap()
-            .status
-            .unwrap_or_default()
-            .nodes
-            .as_deref()
+        while mesh.get(api::MESH).await.unwrap().status.unwrap_or_default().nodes.as_deref()
             != Some("0/3")
         {
             sleep(Duration::from_millis(20)).await;
@@ -231,20 +194,14 @@ async fn a_deleted_nodes_block_rests_and_a_new_node_of_its_name_gets_another() {
     world.allocated(1).await;
     assert_eq!(world.subnets("a").await, ["10.42.0.0/24"]);
 
-    world
-        .nodes()
-        .delete("a", &DeleteParams::default())
-        .await
-        .unwrap();
+    world.nodes().delete("a", &DeleteParams::default()).await.unwrap();
     world.add("a").await;
     world.allocated(1).await;
 
     assert_eq!(world.subnets("a").await, ["10.42.1.0/24"]);
     world.phase("10.42.0.0/24", ClaimPhase::Resting).await;
     world.add("b").await;
-    let why = world
-        .condition("b", "SubnetAllocated", "PoolExhausted")
-        .await;
+    let why = world.condition("b", "SubnetAllocated", "PoolExhausted").await;
     assert!(why.contains("at rest"), "{why}");
 
     world.allocated(1).await;
@@ -288,20 +245,13 @@ async fn two_controllers_at_once_give_each_subnet_to_one_node() {
     let nothing_in_vain = async {
         loop {
             let claims = world.claims().list(&ListParams::default()).await.unwrap();
-            if claims
-                .iter()
-                .filter(|claim| claim.spec.node_uid.is_some())
-                .count()
-                == 60
-            {
+            if claims.iter().filter(|claim| claim.spec.node_uid.is_some()).count() == 60 {
                 return;
             }
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(SOON, nothing_in_vain)
-        .await
-        .expect("surplus claims are released");
+    timeout(SOON, nothing_in_vain).await.expect("surplus claims are released");
     world.stop().await;
 }
 
@@ -313,28 +263,20 @@ async fn an_exhausted_pool_is_told_once_and_heals_when_a_pool_is_added() {
     world.allocated(1).await;
     world.add("b").await;
 
-    let why = world
-        .condition("b", "SubnetAllocated", "PoolExhausted")
-        .await;
+    let why = world.condition("b", "SubnetAllocated", "PoolExhausted").await;
     let version = world.nodes().get("b").await.unwrap().resource_version();
     sleep(Duration::from_millis(700)).await;
     let later = world.nodes().get("b").await.unwrap().resource_version();
 
     assert!(why.contains("10.42.0.0/24 (1 of /24)"), "{why}");
-    assert_eq!(
-        version, later,
-        "a full pool is no reason to write again and again"
-    );
+    assert_eq!(version, later, "a full pool is no reason to write again and again");
     // One for the node, one for the Mesh, however often the controller looked.
     world.events("PoolExhausted", 2).await;
 
     let meshes: Api<Mesh> = Api::all(world.client());
     let pools = [pool("10.42.0.0/24", 24), pool("10.43.0.0/24", 24)];
     let grown = Patch::Merge(json!({"spec": {"pools": pools}}));
-    meshes
-        .patch(api::MESH, &PatchParams::default(), &grown)
-        .await
-        .unwrap();
+    meshes.patch(api::MESH, &PatchParams::default(), &grown).await.unwrap();
     world.allocated(1).await;
 
     assert_eq!(world.subnets("b").await, ["10.43.0.0/24"]);
@@ -358,15 +300,9 @@ async fn a_copied_key_is_refused_and_the_first_one_stays_admitted() {
 
     let nodes = world.nodes();
     let params = PatchParams::default();
-    nodes
-        .patch_status("first", &params, &status("192.0.2.1"))
-        .await
-        .unwrap();
+    nodes.patch_status("first", &params, &status("192.0.2.1")).await.unwrap();
     world.condition("first", "Ready", "NodeReady").await;
-    nodes
-        .patch_status("clone", &params, &status("192.0.2.2"))
-        .await
-        .unwrap();
+    nodes.patch_status("clone", &params, &status("192.0.2.2")).await.unwrap();
 
     let why = world.condition("clone", "Admitted", "KeyShared").await;
     assert!(why.contains("first"), "{why}");

@@ -107,9 +107,7 @@ impl Discards {
 
     /// Every kind, also those that never happened.
     pub fn iter(&self) -> impl Iterator<Item = (Discard, u64)> + '_ {
-        Discard::ALL
-            .iter()
-            .map(|&discard| (discard, self.get(discard)))
+        Discard::ALL.iter().map(|&discard| (discard, self.get(discard)))
     }
 }
 

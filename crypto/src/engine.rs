@@ -42,23 +42,14 @@ pub(crate) enum Message {
 impl Message {
     pub(crate) fn parse(datagram: &[u8]) -> Result<Self, Discard> {
         let receiver = |at: usize| {
-            let bytes = datagram[at..]
-                .first_chunk::<4>()
-                .copied()
-                .unwrap_or_default();
+            let bytes = datagram[at..].first_chunk::<4>().copied().unwrap_or_default();
             u32::from_le_bytes(bytes)
         };
         match Tunn::parse_incoming_packet(datagram) {
             Ok(Packet::HandshakeInit(_)) => Ok(Self::Initiation),
-            Ok(Packet::HandshakeResponse(_)) => Ok(Self::Response {
-                receiver: receiver(8),
-            }),
-            Ok(Packet::PacketCookieReply(_)) => Ok(Self::Cookie {
-                receiver: receiver(4),
-            }),
-            Ok(Packet::PacketData(_)) => Ok(Self::Data {
-                receiver: receiver(4),
-            }),
+            Ok(Packet::HandshakeResponse(_)) => Ok(Self::Response { receiver: receiver(8) }),
+            Ok(Packet::PacketCookieReply(_)) => Ok(Self::Cookie { receiver: receiver(4) }),
+            Ok(Packet::PacketData(_)) => Ok(Self::Data { receiver: receiver(4) }),
             Err(_) => Err(Discard::NotWireGuard),
         }
     }
@@ -111,10 +102,7 @@ impl Identity {
         scratch: &'a mut [u8],
     ) -> Proof<'a> {
         let reply = &mut scratch[..COOKIE_REPLY];
-        match self
-            .cookies
-            .verify_packet(Some(cookie_address(from)), datagram, reply)
-        {
+        match self.cookies.verify_packet(Some(cookie_address(from)), datagram, reply) {
             Ok(_) => Proof::Given,
             Err(TunnResult::WriteToNetwork(demand)) => Proof::Demand(demand),
             Err(_) => Proof::BadMac,

@@ -22,20 +22,11 @@ use std::{
 };
 
 /// Handshakes a second from one source (the Linux kernel's figure), and at once.
-const SOURCE: Rate = Rate {
-    per_second: 20.0,
-    burst: 40.0,
-};
+const SOURCE: Rate = Rate { per_second: 20.0, burst: 40.0 };
 /// From proven sources.
-const PROVEN: Rate = Rate {
-    per_second: 20.0,
-    burst: 10.0,
-};
+const PROVEN: Rate = Rate { per_second: 20.0, burst: 10.0 };
 /// From all sources together, before everybody must prove an address.
-const ALL: Rate = Rate {
-    per_second: 500.0,
-    burst: 1000.0,
-};
+const ALL: Rate = Rate { per_second: 500.0, burst: 1000.0 };
 /// Sources remembered at most; beyond, unknown sources must prove their address.
 const SOURCES: usize = 8192;
 
@@ -53,10 +44,7 @@ struct Bucket {
 
 impl Bucket {
     fn full(rate: Rate, now: Instant) -> Self {
-        Self {
-            tokens: rate.burst,
-            filled: now,
-        }
+        Self { tokens: rate.burst, filled: now }
     }
 
     fn refill(&mut self, rate: Rate, now: Instant) {
@@ -85,11 +73,7 @@ struct Sources {
 
 impl Sources {
     fn new(rate: Rate, now: Instant) -> Self {
-        Self {
-            rate,
-            buckets: HashMap::new(),
-            swept: now,
-        }
+        Self { rate, buckets: HashMap::new(), swept: now }
     }
 
     fn take(&mut self, prefix: Prefix, now: Instant) -> bool {
@@ -100,10 +84,7 @@ impl Sources {
             }
         }
         let rate = self.rate;
-        self.buckets
-            .entry(prefix)
-            .or_insert_with(|| Bucket::full(rate, now))
-            .take(rate, now)
+        self.buckets.entry(prefix).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
     }
 
     /// Forgets who has a full bucket again; at most once a second, so that a flood cannot make
@@ -204,9 +185,7 @@ mod tests {
         let mut limiter = Limiter::new(now);
         let from = |host: u128| IpAddr::V6(Ipv6Addr::from_bits((0xfd42 << 112) | host));
 
-        let passed = (0..10_000)
-            .filter(|host| limiter.admit(from(*host), now))
-            .count();
+        let passed = (0..10_000).filter(|host| limiter.admit(from(*host), now)).count();
 
         assert_eq!(passed, 40);
     }
@@ -216,9 +195,7 @@ mod tests {
         let now = Instant::now();
         let mut limiter = Limiter::new(now);
 
-        let passed = (0..100_000)
-            .filter(|source| limiter.admit(v4(*source), now))
-            .count();
+        let passed = (0..100_000).filter(|source| limiter.admit(v4(*source), now)).count();
 
         assert_eq!(passed, 1000);
         assert!(!limiter.admit(v4(3), now));

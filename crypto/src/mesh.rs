@@ -43,17 +43,9 @@ pub trait Outbox {
 /// What changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    HandshakeComplete {
-        peer: &'a str,
-    },
-    HandshakeTimeout {
-        peer: &'a str,
-    },
-    EndpointChanged {
-        peer: &'a str,
-        from: Option<SocketAddr>,
-        to: SocketAddr,
-    },
+    HandshakeComplete { peer: &'a str },
+    HandshakeTimeout { peer: &'a str },
+    EndpointChanged { peer: &'a str, from: Option<SocketAddr>, to: SocketAddr },
 }
 
 /// Something in a list of peers that cannot be honoured; the rest of the list is.
@@ -115,15 +107,10 @@ impl Mesh {
         out: &mut impl Outbox,
         now: Instant,
     ) -> Vec<Problem> {
-        let us = Own {
-            key: self.identity.public(),
-            prefixes: own,
-        };
+        let us = Own { key: self.identity.public(), prefixes: own };
         let (configs, problems) = admission::admit(peers, &us);
-        let mut before: HashMap<String, Peer> = mem::take(&mut self.peers)
-            .into_iter()
-            .map(|p| (p.config.name.clone(), p))
-            .collect();
+        let mut before: HashMap<String, Peer> =
+            mem::take(&mut self.peers).into_iter().map(|p| (p.config.name.clone(), p)).collect();
         for config in configs {
             let peer = self.peer(before.remove(&config.name), config);
             self.peers.push(peer);
@@ -171,12 +158,7 @@ impl Mesh {
         for peer in &mut self.peers {
             let preshared = peer.config.preshared_key.as_ref();
             for tunnel in peer.tunnels.iter_mut().filter(|tunnel| !tunnel.ready()) {
-                tunnel.renew(Engine::new(
-                    &self.identity,
-                    &tunnel.key,
-                    preshared,
-                    tunnel.id,
-                ));
+                tunnel.renew(Engine::new(&self.identity, &tunnel.key, preshared, tunnel.id));
             }
         }
     }
@@ -206,12 +188,7 @@ impl Mesh {
             Some(Owner::Us) => Err(Discard::OwnDestination),
             Some(Owner::Peer(place)) => {
                 let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-                let mut io = Io {
-                    out,
-                    scratch,
-                    discards,
-                    now,
-                };
+                let mut io = Io { out, scratch, discards, now };
                 self.peers[place].seal(packet.bytes(), &mut io)
             }
         }
@@ -231,19 +208,12 @@ impl Mesh {
         let (place, tunnel) = match message {
             Message::Initiation => {
                 self.admit_handshake(datagram, from, out, now)?;
-                let key = self
-                    .identity
-                    .claimed_sender(datagram)
-                    .ok_or(Discard::NotAuthentic)?;
+                let key = self.identity.claimed_sender(datagram).ok_or(Discard::NotAuthentic)?;
                 *self.by_key.get(&key).ok_or(Discard::UnknownPeer)?
             }
             Message::Response { receiver } => {
                 let (place, tunnel) = self.receiver(receiver)?;
-                if !self.peers[place]
-                    .tunnels
-                    .iter()
-                    .any(|tunnel| tunnel.awaits(receiver))
-                {
+                if !self.peers[place].tunnels.iter().any(|tunnel| tunnel.awaits(receiver)) {
                     return Err(Discard::UnexpectedHandshake);
                 }
                 self.admit_handshake(datagram, from, out, now)?;
@@ -251,29 +221,15 @@ impl Mesh {
             }
             Message::Cookie { receiver } | Message::Data { receiver } => self.receiver(receiver)?,
         };
-        let arrival = Arrival {
-            message,
-            datagram,
-            from,
-            tunnel,
-            owner: Owner::Peer(place),
-        };
+        let arrival = Arrival { message, datagram, from, tunnel, owner: Owner::Peer(place) };
         let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-        let mut io = Io {
-            out,
-            scratch,
-            discards,
-            now,
-        };
+        let mut io = Io { out, scratch, discards, now };
         self.peers[place].open(&arrival, &self.routes, &mut io)
     }
 
     fn receiver(&self, receiver: u32) -> Result<(usize, u32), Discard> {
         let tunnel = receiver >> (32 - ID_BITS);
-        let place = *self
-            .by_tunnel
-            .get(&tunnel)
-            .ok_or(Discard::UnknownReceiver)?;
+        let place = *self.by_tunnel.get(&tunnel).ok_or(Discard::UnknownReceiver)?;
         Ok((place, tunnel))
     }
 
@@ -305,11 +261,7 @@ impl Mesh {
     /// The peer of that name, with whatever of it can stay.
     fn peer(&mut self, before: Option<Peer>, config: PeerConfig) -> Peer {
         let Some(mut peer) = before else {
-            let tunnels = config
-                .keys
-                .iter()
-                .map(|&key| self.tunnel(key, &config))
-                .collect();
+            let tunnels = config.keys.iter().map(|&key| self.tunnel(key, &config)).collect();
             return Peer::new(config, tunnels);
         };
         let mut stay = mem::take(&mut peer.tunnels);
@@ -317,10 +269,7 @@ impl Mesh {
             stay.clear();
         }
         let tunnels = config.keys.iter().map(|&key| {
-            match stay
-                .iter()
-                .position(|tunnel| (tunnel.epoch, tunnel.key) == key)
-            {
+            match stay.iter().position(|tunnel| (tunnel.epoch, tunnel.key) == key) {
                 Some(place) => stay.swap_remove(place),
                 None => self.tunnel(key, &config),
             }
@@ -374,12 +323,7 @@ impl Mesh {
         call: impl Fn(&mut Peer, &mut Io<'_, O>),
     ) {
         let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-        let mut io = Io {
-            out,
-            scratch,
-            discards,
-            now,
-        };
+        let mut io = Io { out, scratch, discards, now };
         for peer in &mut self.peers {
             call(peer, &mut io);
         }

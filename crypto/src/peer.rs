@@ -109,10 +109,7 @@ impl Peer {
         routes: &Routes<Owner>,
         io: &mut Io<'_, O>,
     ) -> Result<(), Discard> {
-        let Some(tunnel) = self
-            .tunnels
-            .iter_mut()
-            .find(|tunnel| tunnel.id == arrival.tunnel)
+        let Some(tunnel) = self.tunnels.iter_mut().find(|tunnel| tunnel.id == arrival.tunnel)
         else {
             return Err(Discard::UnknownReceiver);
         };
@@ -125,8 +122,7 @@ impl Peer {
             }
             Ok(Heard::Cookie) => {
                 if let Some(initiation) = tunnel.use_cookie(io.scratch, io.now) {
-                    io.out
-                        .send(self.endpoint.unwrap_or(arrival.from), initiation);
+                    io.out.send(self.endpoint.unwrap_or(arrival.from), initiation);
                 }
                 Ok(())
             }
@@ -184,9 +180,7 @@ impl Peer {
         }
         if gave_up {
             self.forget_queue(Discard::HandshakeTimeout, io.discards);
-            io.out.event(Event::HandshakeTimeout {
-                peer: &self.config.name,
-            });
+            io.out.event(Event::HandshakeTimeout { peer: &self.config.name });
         }
         self.keep_alive(io);
         if !self.queue.is_empty() {
@@ -258,11 +252,7 @@ impl Peer {
         self.last_received = Some(now);
         if self.endpoint != Some(from) {
             let peer = &self.config.name;
-            out.event(Event::EndpointChanged {
-                peer,
-                from: self.endpoint,
-                to: from,
-            });
+            out.event(Event::EndpointChanged { peer, from: self.endpoint, to: from });
             self.endpoint = Some(from);
         }
     }
@@ -289,9 +279,7 @@ impl Peer {
     fn established_now<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
         self.last_received = Some(io.now);
         self.last_handshake = Some(io.now);
-        io.out.event(Event::HandshakeComplete {
-            peer: &self.config.name,
-        });
+        io.out.event(Event::HandshakeComplete { peer: &self.config.name });
         let Some(to) = self.endpoint.filter(|_| self.established()) else {
             return;
         };
@@ -306,10 +294,7 @@ impl Peer {
         let (Some(every), Some(to)) = (self.config.keepalive, self.endpoint) else {
             return;
         };
-        if self
-            .last_sent
-            .is_some_and(|sent| io.now.saturating_duration_since(sent) < every)
-        {
+        if self.last_sent.is_some_and(|sent| io.now.saturating_duration_since(sent) < every) {
             return;
         }
         if !self.established() {
@@ -323,9 +308,8 @@ impl Peer {
     /// timestamps look like replays. It can answer one, though, so we begin. A replay can make us
     /// do so too, at most once in five seconds and only while the peer is silent.
     fn help_a_late_clock<O: Outbox>(&mut self, from: SocketAddr, io: &mut Io<'_, O>) {
-        let silent = self
-            .last_received
-            .is_none_or(|at| io.now.saturating_duration_since(at) >= SILENT);
+        let silent =
+            self.last_received.is_none_or(|at| io.now.saturating_duration_since(at) >= SILENT);
         let to = self.endpoint.unwrap_or(from);
         let Some(tunnel) = self.tunnels.last_mut() else {
             return;

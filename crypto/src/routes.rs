@@ -30,10 +30,7 @@ struct Table<K, T> {
 
 impl<T> Default for Routes<T> {
     fn default() -> Self {
-        Self {
-            v4: Family(Vec::new()),
-            v6: Family(Vec::new()),
-        }
+        Self { v4: Family(Vec::new()), v6: Family(Vec::new()) }
     }
 }
 
@@ -68,9 +65,7 @@ impl<T: Copy> Routes<T> {
 
 impl<K: Hash + Eq + Copy, T: Copy> Family<K, T> {
     fn longest(&self, network: impl Fn(u8) -> K) -> Option<T> {
-        self.0
-            .iter()
-            .find_map(|table| table.owners.get(&network(table.length)).copied())
+        self.0.iter().find_map(|table| table.owners.get(&network(table.length)).copied())
     }
 
     fn exact(&self, length: u8, network: K) -> Option<T> {
@@ -81,13 +76,7 @@ impl<K: Hash + Eq + Copy, T: Copy> Family<K, T> {
     fn table(&mut self, length: u8) -> &mut HashMap<K, T> {
         let place = self.0.partition_point(|table| table.length > length);
         if self.0.get(place).is_none_or(|table| table.length != length) {
-            self.0.insert(
-                place,
-                Table {
-                    length,
-                    owners: HashMap::new(),
-                },
-            );
+            self.0.insert(place, Table { length, owners: HashMap::new() });
         }
         &mut self.0[place].owners
     }

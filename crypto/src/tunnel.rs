@@ -133,10 +133,7 @@ impl Tunnel {
         if packet.len() + OVERHEAD > scratch.len() {
             return Err(Discard::NotIp);
         }
-        let (datagram, counter) = self
-            .engine
-            .seal(packet, scratch)
-            .ok_or(Discard::NoSession)?;
+        let (datagram, counter) = self.engine.seal(packet, scratch).ok_or(Discard::NoSession)?;
         match wear(counter) {
             Wear::Fresh => Ok((datagram, false)),
             Wear::Old => Ok((datagram, self.attempt.is_none())),
@@ -182,22 +179,15 @@ impl Tunnel {
         match opened {
             Opened::Answer(answer) => {
                 self.attempt = None;
-                self.answered = Some(Answered {
-                    at: now,
-                    index: sender_index(answer),
-                });
+                self.answered = Some(Answered { at: now, index: sender_index(answer) });
                 Ok(Heard::Answer(answer))
             }
             Opened::Complete(first) => Ok(Heard::Complete(first, self.complete(now))),
             Opened::CookieStored => Ok(Heard::Cookie),
-            Opened::Keepalive => Ok(Heard::Data {
-                packet: None,
-                first: self.confirm(message),
-            }),
-            Opened::Packet(packet) => Ok(Heard::Data {
-                packet: Some(packet),
-                first: self.confirm(message),
-            }),
+            Opened::Keepalive => Ok(Heard::Data { packet: None, first: self.confirm(message) }),
+            Opened::Packet(packet) => {
+                Ok(Heard::Data { packet: Some(packet), first: self.confirm(message) })
+            }
         }
     }
 
@@ -207,19 +197,11 @@ impl Tunnel {
         scratch: &'a mut [u8],
         now: Instant,
     ) -> Option<(SocketAddr, Result<&'a [u8], Discard>)> {
-        let held = self
-            .held
-            .take_if(|held| now.saturating_duration_since(held.at) >= HOLD)?;
-        let answer = match self
-            .engine
-            .open(Message::Initiation, &held.datagram, scratch)
-        {
+        let held = self.held.take_if(|held| now.saturating_duration_since(held.at) >= HOLD)?;
+        let answer = match self.engine.open(Message::Initiation, &held.datagram, scratch) {
             Ok(Opened::Answer(answer)) => {
                 self.attempt = None;
-                self.answered = Some(Answered {
-                    at: now,
-                    index: sender_index(answer),
-                });
+                self.answered = Some(Answered { at: now, index: sender_index(answer) });
                 Ok(answer)
             }
             Ok(_) => Err(Discard::UnexpectedHandshake),
@@ -253,11 +235,7 @@ impl Tunnel {
     ) -> Option<&'a [u8]> {
         let attempt = self.attempt.take()?;
         let young = now.saturating_duration_since(attempt.began) + RETRY < TRY_FOR;
-        if young {
-            self.begin(scratch, now)
-        } else {
-            None
-        }
+        if young { self.begin(scratch, now) } else { None }
     }
 
     /// After [`Heard::Cookie`]: boringtun waits five seconds before it uses a cookie; once an
@@ -267,10 +245,7 @@ impl Tunnel {
         scratch: &'a mut [u8],
         now: Instant,
     ) -> Option<&'a [u8]> {
-        let attempt = self
-            .attempt
-            .as_mut()
-            .filter(|attempt| !attempt.cookie_used)?;
+        let attempt = self.attempt.as_mut().filter(|attempt| !attempt.cookie_used)?;
         attempt.cookie_used = true;
         self.begin(scratch, now)
     }
@@ -289,31 +264,21 @@ impl Tunnel {
     fn note_initiation(&mut self, datagram: &[u8], now: Instant) {
         let began = self.attempt.map_or(now, |attempt| attempt.began);
         let cookie_used = self.attempt.is_some_and(|attempt| attempt.cookie_used);
-        self.attempt = Some(Attempt {
-            began,
-            sent: now,
-            index: sender_index(datagram),
-            cookie_used,
-        });
+        self.attempt =
+            Some(Attempt { began, sent: now, index: sender_index(datagram), cookie_used });
     }
 
     /// Keeps their initiation aside if ours is on its way and wins. Only one: whoever wants to
     /// fill the place with forgeries gains nothing.
     fn hold(&mut self, datagram: &[u8], from: SocketAddr, now: Instant) -> bool {
-        let ours = self
-            .attempt
-            .is_some_and(|a| now.saturating_duration_since(a.sent) < RETRY);
+        let ours = self.attempt.is_some_and(|a| now.saturating_duration_since(a.sent) < RETRY);
         if !(self.wins && ours) || self.held.is_some() {
             return false;
         }
         let Some(datagram) = datagram.first_chunk::<INITIATION>().copied() else {
             return false;
         };
-        self.held = Some(Held {
-            at: now,
-            from,
-            datagram,
-        });
+        self.held = Some(Held { at: now, from, datagram });
         true
     }
 
@@ -321,9 +286,7 @@ impl Tunnel {
         let attempt = self.attempt.take();
         self.answered = None;
         self.ready = self.engine.ready();
-        attempt.map_or(Duration::ZERO, |attempt| {
-            now.saturating_duration_since(attempt.sent)
-        })
+        attempt.map_or(Duration::ZERO, |attempt| now.saturating_duration_since(attempt.sent))
     }
 
     /// The first authentic message on a session that we answered.
@@ -331,10 +294,7 @@ impl Tunnel {
         let Message::Data { receiver } = message else {
             return false;
         };
-        let first = self
-            .answered
-            .take_if(|answered| answered.index == receiver)
-            .is_some();
+        let first = self.answered.take_if(|answered| answered.index == receiver).is_some();
         if first || !self.ready {
             self.ready = self.engine.ready();
         }

@@ -60,17 +60,10 @@ fn nobody_imports_what_the_design_forbids() {
 #[test]
 fn every_package_of_ours_is_judged() {
     let metadata = metadata();
-    let ours: BTreeSet<&str> = metadata
-        .workspace_packages()
-        .iter()
-        .map(|package| package.name.as_str())
-        .collect();
+    let ours: BTreeSet<&str> =
+        metadata.workspace_packages().iter().map(|package| package.name.as_str()).collect();
 
-    let judged = ARROWS
-        .iter()
-        .map(|(name, _)| *name)
-        .chain(["sim", "e2e"])
-        .collect();
+    let judged = ARROWS.iter().map(|(name, _)| *name).chain(["sim", "e2e"]).collect();
 
     assert_eq!(ours, judged);
 }
@@ -80,11 +73,7 @@ fn a_doctored_import_is_found() {
     let graph = Graph::of(metadata());
     let doctored = |from: &str, to: &str| {
         let mut graph = graph.clone();
-        graph
-            .imports
-            .entry(from.into())
-            .or_default()
-            .insert(to.into());
+        graph.imports.entry(from.into()).or_default().insert(to.into());
         violations(&graph)
     };
 
@@ -101,10 +90,7 @@ fn a_doctored_import_is_found() {
     ] {
         assert!(!doctored(from, to).is_empty(), "{from} may import {to}");
     }
-    assert!(
-        doctored("keys", "blake2").len() < 9,
-        "not far more than one crate is judged pure"
-    );
+    assert!(doctored("keys", "blake2").len() < 9, "not far more than one crate is judged pure");
 }
 
 #[test]
@@ -112,10 +98,7 @@ fn an_import_in_a_doctored_metadata_value_is_found() {
     let mut value = serde_json::to_value(metadata()).unwrap();
     let id = |value: &serde_json::Value, name: &str| {
         let packages = value["packages"].as_array().unwrap();
-        let package = packages
-            .iter()
-            .find(|package| package["name"] == name)
-            .unwrap();
+        let package = packages.iter().find(|package| package["name"] == name).unwrap();
         package["id"].as_str().unwrap().to_owned()
     };
     let (from, to) = (id(&value, "cli"), id(&value, "crypto"));
@@ -128,10 +111,7 @@ fn an_import_in_a_doctored_metadata_value_is_found() {
 
     let found = violations(&Graph::of(&serde_json::from_value(value).unwrap()));
 
-    assert!(
-        found.iter().any(|line| line == "cli may not import crypto"),
-        "{found:?}"
-    );
+    assert!(found.iter().any(|line| line == "cli may not import crypto"), "{found:?}");
 }
 
 fn metadata() -> &'static Metadata {
@@ -145,11 +125,7 @@ fn read_metadata() -> Metadata {
     let platform = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let options = ["--filter-platform".into(), platform];
     let mut command = MetadataCommand::new();
-    command
-        .manifest_path(manifest)
-        .other_options(options)
-        .exec()
-        .expect("cargo metadata answers")
+    command.manifest_path(manifest).other_options(options).exec().expect("cargo metadata answers")
 }
 
 /// Package → the packages it imports in a normal build.
@@ -160,28 +136,16 @@ struct Graph {
 
 impl Graph {
     fn of(metadata: &Metadata) -> Self {
-        let name: BTreeMap<&PackageId, &str> = metadata
-            .packages
-            .iter()
-            .map(|package| (&package.id, package.name.as_str()))
-            .collect();
-        let resolve = metadata
-            .resolve
-            .as_ref()
-            .expect("metadata holds a resolved graph");
+        let name: BTreeMap<&PackageId, &str> =
+            metadata.packages.iter().map(|package| (&package.id, package.name.as_str())).collect();
+        let resolve = metadata.resolve.as_ref().expect("metadata holds a resolved graph");
         let mut imports: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for node in &resolve.nodes {
             let normal = node.deps.iter().filter(|dependency| {
-                dependency
-                    .dep_kinds
-                    .iter()
-                    .any(|kind| kind.kind == DependencyKind::Normal)
+                dependency.dep_kinds.iter().any(|kind| kind.kind == DependencyKind::Normal)
             });
             let names = normal.map(|dependency| name[&dependency.pkg].to_owned());
-            imports
-                .entry(name[&node.id].to_owned())
-                .or_default()
-                .extend(names);
+            imports.entry(name[&node.id].to_owned()).or_default().extend(names);
         }
         Self { imports }
     }
@@ -198,10 +162,7 @@ impl Graph {
             if next == OPAQUE {
                 continue;
             }
-            let fresh = self
-                .direct(&next)
-                .into_iter()
-                .filter(|name| seen.insert(name.clone()));
+            let fresh = self.direct(&next).into_iter().filter(|name| seen.insert(name.clone()));
             open.extend(fresh.collect::<Vec<_>>());
         }
         seen
@@ -221,9 +182,7 @@ fn violations(graph: &Graph) -> Vec<String> {
         found.extend(wrong.map(|name| format!("{package} may not import {name}")));
         for (library, behind) in BEHIND {
             if graph.direct(package).contains(library) && !behind.contains(&package) {
-                found.push(format!(
-                    "{package} may not import {library}: only {behind:?} does"
-                ));
+                found.push(format!("{package} may not import {library}: only {behind:?} does"));
             }
         }
     }

@@ -20,20 +20,14 @@ pub(crate) type Mac = [u8; 6];
 
 impl Attachment {
     pub fn new(container_id: impl Into<String>, ifname: impl Into<String>) -> Self {
-        Self {
-            container_id: container_id.into(),
-            ifname: ifname.into(),
-        }
+        Self { container_id: container_id.into(), ifname: ifname.into() }
     }
 
     /// The name of the device on the node's side, and of the record: the prefix and 48 bits of
     /// SHA-256, 15 characters, the most that Linux permits.
     pub fn host_device(&self) -> String {
         let digest = self.digest();
-        let hash: String = digest[..6]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hash: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{POD_DEVICE_PREFIX}{hash}")
     }
 

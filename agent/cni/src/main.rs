@@ -11,9 +11,5 @@ fn main() -> ExitCode {
     let answer = cni::call(&|name| std::env::var_os(name), io::stdin().lock());
     // Nobody reads the answer: the runtime is gone, and its next DEL or GC cleans up.
     let printed = io::stdout().write_all(answer.stdout.as_bytes());
-    if answer.ok && printed.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if answer.ok && printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -39,10 +39,7 @@ pub enum NodeFileError {
     #[error("reading {path}")]
     Read { path: String, source: io::Error },
     #[error("{path} is damaged ({source}); restart hawser-agent to have it written again")]
-    Damaged {
-        path: String,
-        source: serde_json::Error,
-    },
+    Damaged { path: String, source: serde_json::Error },
     #[error(
         "{path} is of version {found}, this hawser-cni knows {}; upgrade it",
         NodeFile::VERSION
@@ -62,22 +59,13 @@ impl NodeFile {
         let path = state.join(NAME);
         let text = read_bounded(&path).map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => NodeFileError::Missing(state.display().to_string()),
-            _ => NodeFileError::Read {
-                path: path.display().to_string(),
-                source,
-            },
+            _ => NodeFileError::Read { path: path.display().to_string(), source },
         })?;
-        let damaged = |source| NodeFileError::Damaged {
-            path: path.display().to_string(),
-            source,
-        };
+        let damaged = |source| NodeFileError::Damaged { path: path.display().to_string(), source };
         let head: Head = serde_json::from_slice(&text).map_err(damaged)?;
         if head.version > Self::VERSION {
             let path = path.display().to_string();
-            return Err(NodeFileError::Newer {
-                path,
-                found: head.version,
-            });
+            return Err(NodeFileError::Newer { path, found: head.version });
         }
         serde_json::from_slice(&text).map_err(damaged)
     }
@@ -110,15 +98,9 @@ mod tests {
         NodeFile {
             version: NodeFile::VERSION,
             node: "edge-1".into(),
-            subnets: vec![
-                "10.42.1.0/24".parse().unwrap(),
-                "fd42:0:0:1::/64".parse().unwrap(),
-            ],
+            subnets: vec!["10.42.1.0/24".parse().unwrap(), "fd42:0:0:1::/64".parse().unwrap()],
             mtu: 1420,
-            pools: vec![
-                "10.42.0.0/16".parse().unwrap(),
-                "fd42::/48".parse().unwrap(),
-            ],
+            pools: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
         }
     }
 
@@ -132,10 +114,7 @@ mod tests {
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 1);
         NodeFile::remove(state.path()).unwrap();
         NodeFile::remove(state.path()).unwrap();
-        assert!(matches!(
-            NodeFile::read(state.path()),
-            Err(NodeFileError::Missing(_))
-        ));
+        assert!(matches!(NodeFile::read(state.path()), Err(NodeFileError::Missing(_))));
     }
 
     #[test]
@@ -144,17 +123,11 @@ mod tests {
         let path = state.path().join(NAME);
 
         fs::write(&path, b"{\"version\":1,\"no").unwrap();
-        assert!(matches!(
-            NodeFile::read(state.path()),
-            Err(NodeFileError::Damaged { .. })
-        ));
+        assert!(matches!(NodeFile::read(state.path()), Err(NodeFileError::Damaged { .. })));
 
         fs::write(&path, b"{\"version\":2,\"else\":true}").unwrap();
         let error = NodeFile::read(state.path()).unwrap_err();
-        assert!(
-            matches!(error, NodeFileError::Newer { found: 2, .. }),
-            "{error}"
-        );
+        assert!(matches!(error, NodeFileError::Newer { found: 2, .. }), "{error}");
     }
 
     #[test]

@@ -50,10 +50,7 @@ pub fn call(lookup: &dyn Fn(&str) -> Option<OsString>, stdin: impl Read) -> Answ
         Ok(stdout) => Answer { stdout, ok: true },
         Err(failure) => {
             let version = version_of(&input).unwrap_or(Version::NEWEST);
-            Answer {
-                stdout: failure.to_json(version),
-                ok: false,
-            }
+            Answer { stdout: failure.to_json(version), ok: false }
         }
     }
 }
@@ -144,13 +141,8 @@ fn reclaim(reservations: &Reservations, netlink: &mut Netlink) -> Result<usize, 
     let addresses = kernel::routed_addresses(netlink).map_err(kernel_failure)?;
     let netlink = RefCell::new(netlink);
     let has_device = |name: &str| Ok(netlink.borrow_mut().link(name)?.is_some());
-    let in_use = InUse {
-        addresses,
-        has_device: &has_device,
-    };
-    reservations
-        .reclaim(&in_use)
-        .map_err(|error| state_failure(&error))
+    let in_use = InUse { addresses, has_device: &has_device };
+    reservations.reclaim(&in_use).map_err(|error| state_failure(&error))
 }
 
 fn kernel_failure(error: io::Error) -> Failure {

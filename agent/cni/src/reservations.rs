@@ -39,10 +39,7 @@ const LAST: &str = "last";
 #[derive(Debug, thiserror::Error)]
 pub enum ReserveError {
     #[error("interface {ifname} of container {container_id} is attached already; DEL comes first")]
-    Attached {
-        container_id: String,
-        ifname: String,
-    },
+    Attached { container_id: String, ifname: String },
     #[error("another call for this container is still running")]
     Busy,
     #[error("this node has no subnet yet")]
@@ -82,16 +79,12 @@ pub struct Reservations<D: Disk = Directory> {
 impl Reservations {
     /// Opens `STATE/pods`, making it where it is not there; STATE itself must exist.
     pub fn open(state: &Path) -> io::Result<Self> {
-        Ok(Self {
-            disk: Directory::open(&state.join("pods"))?,
-        })
+        Ok(Self { disk: Directory::open(&state.join("pods"))? })
     }
 
     /// Every readable record, for whoever must know the pods and changes nothing.
     pub fn list(state: &Path) -> io::Result<Vec<PodRecord>> {
-        let this = Self {
-            disk: Directory::at(&state.join("pods")),
-        };
+        let this = Self { disk: Directory::at(&state.join("pods")) };
         match this.records() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             other => other,
@@ -123,11 +116,7 @@ impl<D: Disk> Reservations<D> {
             addresses: self.choose(subnets, avoid)?,
         };
         match self.commit(&record) {
-            Ok(hold) => Ok(Reservation {
-                record: Some(record),
-                name,
-                _hold: hold,
-            }),
+            Ok(hold) => Ok(Reservation { record: Some(record), name, _hold: hold }),
             Err(error) => {
                 // Takes back the names made so far; the first error is the one to tell.
                 let _ = self.recover();
@@ -178,46 +167,25 @@ impl<D: Disk> Reservations<D> {
 
     pub fn records(&self) -> io::Result<Vec<PodRecord>> {
         let names = self.disk.names()?;
-        let devices = names
-            .iter()
-            .filter(|name| name.starts_with(POD_DEVICE_PREFIX));
+        let devices = names.iter().filter(|name| name.starts_with(POD_DEVICE_PREFIX));
         Ok(devices.filter_map(|name| self.record(name)).collect())
     }
 
     /// Whether a further pod would find an address of each family.
     pub fn has_room(&self, subnets: &[IpNet]) -> io::Result<bool> {
-        let taken: HashSet<IpAddr> = self
-            .disk
-            .names()?
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect();
+        let taken: HashSet<IpAddr> =
+            self.disk.names()?.iter().filter_map(|name| name.parse().ok()).collect();
         let room = |subnet: &IpNet| {
-            let used = taken
-                .iter()
-                .filter(|address| subnet.contains(*address))
-                .count();
+            let used = taken.iter().filter(|address| subnet.contains(*address)).count();
             (used as u128) < subnet::capacity(subnet)
         };
-        Ok(families(subnets)
-            .iter()
-            .all(|family| family.iter().any(room)))
+        Ok(families(subnets).iter().all(|family| family.iter().any(room)))
     }
 
     fn why_taken(&self, name: &str, who: &Attachment) -> io::Result<ReserveError> {
         let busy = self.disk.hold(name, false)?.is_none();
-        let Attachment {
-            container_id,
-            ifname,
-        } = who.clone();
-        Ok(if busy {
-            ReserveError::Busy
-        } else {
-            ReserveError::Attached {
-                container_id,
-                ifname,
-            }
-        })
+        let Attachment { container_id, ifname } = who.clone();
+        Ok(if busy { ReserveError::Busy } else { ReserveError::Attached { container_id, ifname } })
     }
 
     /// Everything up to the rename can be taken back; the rename makes it so.
@@ -241,17 +209,11 @@ impl<D: Disk> Reservations<D> {
         for family in families(subnets) {
             let Some(address) = self.first_free(&family, &last, avoid)? else {
                 let subnets: Vec<_> = family.iter().map(IpNet::to_string).collect();
-                return Err(ReserveError::Exhausted {
-                    subnets: subnets.join(", "),
-                });
+                return Err(ReserveError::Exhausted { subnets: subnets.join(", ") });
             };
             chosen.push(address);
         }
-        if chosen.is_empty() {
-            Err(ReserveError::NoSubnet)
-        } else {
-            Ok(chosen)
-        }
+        if chosen.is_empty() { Err(ReserveError::NoSubnet) } else { Ok(chosen) }
     }
 
     fn first_free(
@@ -299,11 +261,8 @@ impl<D: Disk> Reservations<D> {
     fn remove_orphans(&self, in_use: &InUse<'_>) -> io::Result<usize> {
         let _section = self.disk.enter()?;
         self.recover()?;
-        let owned: HashSet<IpAddr> = self
-            .records()?
-            .into_iter()
-            .flat_map(|record| record.addresses)
-            .collect();
+        let owned: HashSet<IpAddr> =
+            self.records()?.into_iter().flat_map(|record| record.addresses).collect();
         let mut removed = 0;
         for name in self.addresses()? {
             let Ok(address) = name.parse() else { continue };
@@ -334,11 +293,7 @@ impl<D: Disk> Reservations<D> {
             other => other?,
         };
         let Some(hold) = hold else { return Ok(None) };
-        Ok(Some(Reservation {
-            record: self.record(name),
-            name: name.to_owned(),
-            _hold: hold,
-        }))
+        Ok(Some(Reservation { record: self.record(name), name: name.to_owned(), _hold: hold }))
     }
 
     fn record(&self, name: &str) -> Option<PodRecord> {
@@ -354,10 +309,7 @@ impl<D: Disk> Reservations<D> {
 
     fn remembered(&self) -> Vec<IpAddr> {
         let text = self.disk.read(LAST).unwrap_or_default();
-        String::from_utf8_lossy(&text)
-            .lines()
-            .filter_map(|line| line.parse().ok())
-            .collect()
+        String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect()
     }
 
     /// Notes where the next walk starts. Losing it costs an address its rest, no more.
@@ -372,11 +324,7 @@ impl<D: Disk> Reservations<D> {
 
 /// The subnets by family, without empty ones.
 fn families(subnets: &[IpNet]) -> Vec<Vec<IpNet>> {
-    let (v4, v6): (Vec<IpNet>, _) = subnets
-        .iter()
-        .partition(|subnet| matches!(subnet, IpNet::V4(_)));
-    [v4, v6]
-        .into_iter()
-        .filter(|family| !family.is_empty())
-        .collect()
+    let (v4, v6): (Vec<IpNet>, _) =
+        subnets.iter().partition(|subnet| matches!(subnet, IpNet::V4(_)));
+    [v4, v6].into_iter().filter(|family| !family.is_empty()).collect()
 }

@@ -21,16 +21,10 @@ pub(crate) fn candidates(subnet: &IpNet, last: Option<IpAddr>) -> impl Iterator<
     let (first, end) = pod_offsets(&subnet);
     let start = last
         .filter(|last| subnet.contains(last))
-        .map(|last| {
-            bits(&last)
-                .wrapping_sub(bits(&subnet.network()))
-                .saturating_add(1)
-        })
+        .map(|last| bits(&last).wrapping_sub(bits(&subnet.network())).saturating_add(1))
         .filter(|start| (first..end).contains(start))
         .unwrap_or(first);
-    (start..end)
-        .chain(first..start.min(end))
-        .map(move |at| offset(&subnet, at))
+    (start..end).chain(first..start.min(end)).map(move |at| offset(&subnet, at))
 }
 
 /// How many pods the subnet holds.
@@ -71,9 +65,7 @@ mod tests {
 
     fn all(subnet: &str, last: Option<&str>) -> Vec<String> {
         let last = last.map(|last| last.parse().unwrap());
-        candidates(&subnet.parse().unwrap(), last)
-            .map(|a| a.to_string())
-            .collect()
+        candidates(&subnet.parse().unwrap(), last).map(|a| a.to_string()).collect()
     }
 
     #[test]
@@ -90,13 +82,7 @@ mod tests {
     fn the_walk_starts_behind_the_last_one_and_comes_round() {
         assert_eq!(
             all("10.42.1.0/29", Some("10.42.1.4")),
-            [
-                "10.42.1.5",
-                "10.42.1.6",
-                "10.42.1.2",
-                "10.42.1.3",
-                "10.42.1.4"
-            ]
+            ["10.42.1.5", "10.42.1.6", "10.42.1.2", "10.42.1.3", "10.42.1.4"]
         );
         assert_eq!(all("10.42.1.0/29", Some("10.42.1.6")).len(), 5);
         assert_eq!(all("10.42.1.0/29", Some("10.9.9.9"))[0], "10.42.1.2");
@@ -115,9 +101,7 @@ mod tests {
     fn a_large_v6_subnet_is_walked_without_counting_it() {
         let subnet = "fd42:0:0:1::/64".parse().unwrap();
 
-        let third = candidates(&subnet, Some("fd42:0:0:1::3".parse().unwrap()))
-            .next()
-            .unwrap();
+        let third = candidates(&subnet, Some("fd42:0:0:1::3".parse().unwrap())).next().unwrap();
 
         assert_eq!(third.to_string(), "fd42:0:0:1::4");
         assert_eq!(capacity(&subnet), (1 << 64) - 2);

@@ -31,10 +31,7 @@ pub(crate) fn sample() -> State {
         engine: "boringtun".to_owned(),
         mtu: 1420,
         epoch: 2,
-        view: ViewState {
-            source: "kube".to_owned(),
-            age_seconds: Some(1.5),
-        },
+        view: ViewState { source: "kube".to_owned(), age_seconds: Some(1.5) },
         peers: vec![
             PeerState {
                 name: "node-2".to_owned(),
@@ -68,25 +65,15 @@ pub(crate) fn sample() -> State {
             peer: None,
             kind: Some("unreachable".to_owned()),
         }],
-        guard: GuardState {
-            routes: true,
-            nft: true,
-            blocked_packets: 17,
-        },
+        guard: GuardState { routes: true, nft: true, blocked_packets: 17 },
         discards: BTreeMap::from([("no_route".to_owned(), 3), ("replay".to_owned(), 0)]),
     }
 }
 
 fn ask(path: &Path, what: &str) -> String {
     let mut stream = UnixStream::connect(path).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    write!(
-        stream,
-        "GET {what} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
-    )
-    .unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    write!(stream, "GET {what} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
@@ -122,19 +109,13 @@ async fn state_is_json_with_the_names_that_scripts_rely_on() {
 
 #[tokio::test]
 async fn an_agent_that_is_not_ready_says_why() {
-    let agent = Agent {
-        ready: Err("no view of the mesh yet".to_owned()),
-    };
+    let agent = Agent { ready: Err("no view of the mesh yet".to_owned()) };
 
     let answers = answers(agent, &["/livez", "/readyz", "/nothing"]).await;
 
     assert!(answers[0].starts_with("HTTP/1.1 200"), "{}", answers[0]);
     assert!(answers[1].starts_with("HTTP/1.1 503"), "{}", answers[1]);
-    assert!(
-        answers[1].ends_with("no view of the mesh yet\n"),
-        "{}",
-        answers[1]
-    );
+    assert!(answers[1].ends_with("no view of the mesh yet\n"), "{}", answers[1]);
     assert!(answers[2].starts_with("HTTP/1.1 404"), "{}", answers[2]);
 }
 
@@ -156,9 +137,7 @@ async fn a_dead_agents_socket_is_replaced_and_only_root_opens_the_new_one() {
 async fn the_local_api_is_never_served_to_the_network() {
     let address = "0.0.0.0:0".parse().unwrap();
 
-    let error = serve_tcp(address, Arc::new(Agent { ready: Ok(()) }))
-        .await
-        .unwrap_err();
+    let error = serve_tcp(address, Arc::new(Agent { ready: Ok(()) })).await.unwrap_err();
 
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }

@@ -21,11 +21,7 @@ pub(super) struct Inbox<N> {
 
 impl<N> Inbox<N> {
     pub(super) fn new() -> Self {
-        Self {
-            bytes: vec![0; ARENA].into(),
-            used: 0,
-            items: Vec::with_capacity(BATCH),
-        }
+        Self { bytes: vec![0; ARENA].into(), used: 0, items: Vec::with_capacity(BATCH) }
     }
 
     pub(super) fn clear(&mut self) {
@@ -48,9 +44,7 @@ impl<N> Inbox<N> {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &N)> {
-        self.items
-            .iter()
-            .map(|(range, note)| (&self.bytes[range.clone()], note))
+        self.items.iter().map(|(range, note)| (&self.bytes[range.clone()], note))
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,17 +64,9 @@ pub(super) struct Outgoing {
 /// An [`Event`] that outlives the lock it was made under.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    HandshakeComplete {
-        peer: String,
-    },
-    HandshakeTimeout {
-        peer: String,
-    },
-    EndpointChanged {
-        peer: String,
-        from: Option<SocketAddr>,
-        to: SocketAddr,
-    },
+    HandshakeComplete { peer: String },
+    HandshakeTimeout { peer: String },
+    EndpointChanged { peer: String, from: Option<SocketAddr>, to: SocketAddr },
 }
 
 impl Outgoing {
@@ -92,9 +78,7 @@ impl Outgoing {
     }
 
     pub(super) fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
-        self.datagrams
-            .iter()
-            .map(|(to, range)| (*to, &self.bytes[range.clone()]))
+        self.datagrams.iter().map(|(to, range)| (*to, &self.bytes[range.clone()]))
     }
 
     pub(super) fn packets(&self) -> impl Iterator<Item = &[u8]> {
@@ -125,17 +109,11 @@ impl Outbox for Outgoing {
 
     fn event(&mut self, event: Event<'_>) {
         self.events.push(match event {
-            Event::HandshakeComplete { peer } => Told::HandshakeComplete {
-                peer: peer.to_owned(),
-            },
-            Event::HandshakeTimeout { peer } => Told::HandshakeTimeout {
-                peer: peer.to_owned(),
-            },
-            Event::EndpointChanged { peer, from, to } => Told::EndpointChanged {
-                peer: peer.to_owned(),
-                from,
-                to,
-            },
+            Event::HandshakeComplete { peer } => Told::HandshakeComplete { peer: peer.to_owned() },
+            Event::HandshakeTimeout { peer } => Told::HandshakeTimeout { peer: peer.to_owned() },
+            Event::EndpointChanged { peer, from, to } => {
+                Told::EndpointChanged { peer: peer.to_owned(), from, to }
+            }
         });
     }
 }
@@ -157,10 +135,7 @@ mod tests {
             Ok((1, ()))
         });
         assert_eq!(filled, Err("empty"));
-        assert_eq!(
-            inbox.iter().map(|(bytes, ())| bytes).collect::<Vec<_>>(),
-            [[7]; 3]
-        );
+        assert_eq!(inbox.iter().map(|(bytes, ())| bytes).collect::<Vec<_>>(), [[7]; 3]);
 
         inbox.clear();
         assert_eq!(inbox.fill(|_| Ok::<_, ()>((1, ()))), Ok(()));
@@ -180,16 +155,8 @@ mod tests {
         out.send(to, b"three");
         out.event(Event::HandshakeComplete { peer: "node-2" });
 
-        assert_eq!(
-            out.datagrams().collect::<Vec<_>>(),
-            [(to, &b"one"[..]), (to, b"three")]
-        );
+        assert_eq!(out.datagrams().collect::<Vec<_>>(), [(to, &b"one"[..]), (to, b"three")]);
         assert_eq!(out.packets().collect::<Vec<_>>(), [b"two"]);
-        assert_eq!(
-            out.events(),
-            [Told::HandshakeComplete {
-                peer: "node-2".to_owned()
-            }]
-        );
+        assert_eq!(out.events(), [Told::HandshakeComplete { peer: "node-2".to_owned() }]);
     }
 }

@@ -70,15 +70,9 @@ pub enum DatapathError {
     #[error("udp/{port} on this node: {source}; does another WireGuard or agent listen there?")]
     Bind { port: u16, source: std::io::Error },
     #[error("tunnel device {name}: {source}")]
-    Tun {
-        name: String,
-        source: std::io::Error,
-    },
+    Tun { name: String, source: std::io::Error },
     #[error("thread {name}: {source}")]
-    Thread {
-        name: &'static str,
-        source: std::io::Error,
-    },
+    Thread { name: &'static str, source: std::io::Error },
 }
 
 /// The tunnel device as attached.
@@ -133,13 +127,7 @@ impl Datapath {
         let started = (SystemTime::now(), Instant::now());
         warn_of_a_late_clock(config.timestamp_floor, started.0);
         let workers = workers(&shared)?;
-        Ok(Self {
-            config,
-            shared,
-            desired: Mutex::default(),
-            workers,
-            started,
-        })
+        Ok(Self { config, shared, desired: Mutex::default(), workers, started })
     }
 
     /// Attaches the tunnel device, creating it when it is missing. Repeating it is harmless, so
@@ -149,10 +137,7 @@ impl Datapath {
             return Ok(TunInfo { ifindex });
         }
         let name = &self.config.tun_name;
-        let failed = |source| DatapathError::Tun {
-            name: name.clone(),
-            source,
-        };
+        let failed = |source| DatapathError::Tun { name: name.clone(), source };
         // Its file first: a device that was renamed is still held by it.
         self.shared.tun.store(None);
         let tun = Tun::open(name, self.config.mtu).map_err(failed)?;
@@ -189,27 +174,15 @@ impl Datapath {
     }
 
     pub fn status(&self) -> Vec<PeerStatus> {
-        let (status, now, wall) = (
-            self.shared.mesh().status(),
-            Instant::now(),
-            SystemTime::now(),
-        );
+        let (status, now, wall) = (self.shared.mesh().status(), Instant::now(), SystemTime::now());
         let at = |instant: Instant| wall.checked_sub(now.saturating_duration_since(instant));
-        status
-            .into_iter()
-            .map(|peer| PeerStatus::new(peer, at))
-            .collect()
+        status.into_iter().map(|peer| PeerStatus::new(peer, at)).collect()
     }
 
     /// Every reason, also those that never happened.
     pub fn discards(&self) -> BTreeMap<&'static str, u64> {
-        let mut counts: BTreeMap<_, _> = self
-            .shared
-            .mesh()
-            .discards()
-            .iter()
-            .map(|(why, n)| (why.name(), n))
-            .collect();
+        let mut counts: BTreeMap<_, _> =
+            self.shared.mesh().discards().iter().map(|(why, n)| (why.name(), n)).collect();
         for (why, n) in self.shared.failures() {
             *counts.entry(why.name()).or_default() += n;
         }
@@ -227,26 +200,17 @@ impl Datapath {
         // The engine's clock runs on from when a peer was added, whatever becomes of the wall's.
         let engine = self.started.0 + self.started.1.elapsed();
         let now = SystemTime::now().max(engine);
-        self.config
-            .timestamp_floor
-            .map_or(now, |floor| floor.max(now))
+        self.config.timestamp_floor.map_or(now, |floor| floor.max(now))
     }
 
     fn tun_index(&self) -> Option<u32> {
-        self.shared
-            .tun
-            .load()
-            .as_ref()
-            .and_then(|tun| tun.index().ok())
+        self.shared.tun.load().as_ref().and_then(|tun| tun.index().ok())
     }
 
     fn apply(&self, desired: &Desired) {
         let mut out = Outgoing::default();
         let peers = desired.peers.clone();
-        let problems = self
-            .shared
-            .mesh()
-            .set_peers(peers, &desired.own, &mut out, Instant::now());
+        let problems = self.shared.mesh().set_peers(peers, &desired.own, &mut out, Instant::now());
         self.shared.flush(&mut out);
         for problem in problems {
             tracing::warn!(%problem, "peer not wholly accepted");
@@ -287,10 +251,9 @@ fn workers(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, DatapathError> {
         worker("hawser-timers", shared, timers::run)?,
     ];
     for socket in shared.udp.sockets() {
-        let socket = socket.try_clone().map_err(|source| DatapathError::Thread {
-            name: "hawser-inbound",
-            source,
-        })?;
+        let socket = socket
+            .try_clone()
+            .map_err(|source| DatapathError::Thread { name: "hawser-inbound", source })?;
         let run = move |shared: &Shared| inbound::run(shared, &socket);
         workers.push(worker("hawser-inbound", shared, run)?);
     }
@@ -303,9 +266,7 @@ fn worker(
     run: impl FnOnce(&Shared) + Send + 'static,
 ) -> Result<JoinHandle<()>, DatapathError> {
     let shared = Arc::clone(shared);
-    let started = thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || run(&shared));
+    let started = thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
     started.map_err(|source| DatapathError::Thread { name, source })
 }
 

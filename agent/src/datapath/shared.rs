@@ -102,14 +102,8 @@ impl Shared {
     /// Deaths that the mesh cannot see.
     pub(super) fn failures(&self) -> [(Discard, u64); 2] {
         [
-            (
-                Discard::SendFailed,
-                self.send_failed.load(Ordering::Relaxed),
-            ),
-            (
-                Discard::TunnelGone,
-                self.tunnel_gone.load(Ordering::Relaxed),
-            ),
+            (Discard::SendFailed, self.send_failed.load(Ordering::Relaxed)),
+            (Discard::TunnelGone, self.tunnel_gone.load(Ordering::Relaxed)),
         ]
     }
 }

@@ -44,15 +44,9 @@ fn a_session_over(loopback: IpAddr) {
     b.set_peers(vec![peer(1, None)]);
     a.set_peers(vec![peer(2, Some((loopback, b.listen_port()).into()))]);
 
-    eventually("the session", || {
-        a.status()[0].established && b.status()[0].established
-    });
+    eventually("the session", || a.status()[0].established && b.status()[0].established);
     let seen = &b.status()[0];
-    assert_eq!(
-        seen.endpoint,
-        Some((loopback, a.listen_port()).into()),
-        "learned from data"
-    );
+    assert_eq!(seen.endpoint, Some((loopback, a.listen_port()).into()), "learned from data");
     let age = seen.last_handshake.unwrap().elapsed().unwrap_or_default();
     assert!(age < LIMIT, "{age:?}");
     assert!(a.alive() && b.alive());
@@ -84,10 +78,7 @@ fn peers_that_stay_keep_their_sessions() {
     assert_eq!(status.len(), 2);
     let b_now = status.iter().find(|peer| peer.name == "node-2").unwrap();
     assert!(b_now.established);
-    let apart = b_now
-        .last_handshake
-        .unwrap()
-        .duration_since(handshake.unwrap());
+    let apart = b_now.last_handshake.unwrap().duration_since(handshake.unwrap());
     assert!(apart.unwrap_or_else(|back| back.duration()) < Duration::from_millis(100));
 }
 
@@ -96,9 +87,7 @@ fn garbage_is_counted_under_a_name() {
     let a = start(1);
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
 
-    socket
-        .send_to(b"garbage", (Ipv4Addr::LOCALHOST, a.listen_port()))
-        .unwrap();
+    socket.send_to(b"garbage", (Ipv4Addr::LOCALHOST, a.listen_port())).unwrap();
 
     eventually("the count", || a.discards()["not_wireguard"] == 1);
     assert_eq!(a.discards().len(), crypto::Discard::ALL.len());

@@ -14,10 +14,7 @@ pub(super) fn run(shared: &Shared) {
     let mut out = Outgoing::default();
     let mut clocks = (SystemTime::now(), Instant::now());
     loop {
-        let wake = shared
-            .mesh()
-            .next_wake()
-            .unwrap_or_else(|| Instant::now() + IDLE);
+        let wake = shared.mesh().next_wake().unwrap_or_else(|| Instant::now() + IDLE);
         if !shared.wait([], Some(wake)) {
             return;
         }

@@ -33,10 +33,7 @@ impl Tun {
         if !existed {
             request::set_mtu(any_socket()?.as_fd(), name, mtu)?;
         }
-        Ok(Self {
-            file,
-            name: name.to_owned(),
-        })
+        Ok(Self { file, name: name.to_owned() })
     }
 
     /// The device's index, or an error when it was deleted or renamed since.
@@ -69,12 +66,7 @@ fn index(name: &str) -> io::Result<u32> {
 /// Questions about devices are put to a socket of whatever family there is.
 fn any_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
-    Ok(socket_with(
-        AddressFamily::UNIX,
-        SocketType::DGRAM,
-        flags,
-        None,
-    )?)
+    Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?)
 }
 
 /// The requests of `linux/if_tun.h` and `netdevice(7)`.
@@ -104,10 +96,7 @@ mod request {
 
     impl Ifreq {
         fn new(name: &str) -> Result<Self> {
-            let mut request = Self {
-                name: [0; NAME],
-                value: [0; 24],
-            };
+            let mut request = Self { name: [0; NAME], value: [0; 24] };
             if name.is_empty() || name.len() >= NAME || name.contains(['\0', '/', '%']) {
                 return Err(Errno::INVAL);
             }
@@ -129,18 +118,11 @@ mod request {
     }
 
     pub(super) fn attached_name(file: BorrowedFd<'_>) -> Result<String> {
-        let mut request = Ifreq {
-            name: [0; NAME],
-            value: [0; 24],
-        };
+        let mut request = Ifreq { name: [0; NAME], value: [0; 24] };
         // SAFETY: TUNGETIFF writes one `struct ifreq`; ours has its size and alignment, and every
         // bit pattern is a valid one.
         unsafe { ioctl(file, Updater::<TUNGETIFF, Ifreq>::new(&mut request)) }?;
-        let length = request
-            .name
-            .iter()
-            .position(|&byte| byte == 0)
-            .unwrap_or(NAME);
+        let length = request.name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
         String::from_utf8(request.name[..length].to_vec()).map_err(|_| Errno::ILSEQ)
     }
 

@@ -67,18 +67,12 @@ pub(super) fn receive(
     into: &mut [u8],
 ) -> Result<(usize, SocketAddr), Errno> {
     let (length, _, from) = rustix::net::recvfrom(socket, &mut *into, RecvFlags::DONTWAIT)?;
-    let from = from
-        .and_then(|from| SocketAddr::try_from(from).ok())
-        .ok_or(Errno::AFNOSUPPORT)?;
+    let from = from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or(Errno::AFNOSUPPORT)?;
     Ok((length, from))
 }
 
 fn open(address: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::DGRAM,
-        Some(Protocol::UDP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
         set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
@@ -130,10 +124,7 @@ mod tests {
     fn both_families_share_a_port() {
         let udp = Udp::bind(0, None).unwrap();
 
-        let ports: Vec<_> = udp
-            .sockets()
-            .map(|s| s.local_addr().unwrap().port())
-            .collect();
+        let ports: Vec<_> = udp.sockets().map(|s| s.local_addr().unwrap().port()).collect();
 
         assert!(ports.iter().all(|&port| port == udp.port()), "{ports:?}");
     }
@@ -151,8 +142,7 @@ mod tests {
     fn a_datagram_arrives_with_its_sender() {
         let (a, b) = (Udp::bind(0, None).unwrap(), Udp::bind(0, None).unwrap());
 
-        a.send((Ipv4Addr::LOCALHOST, b.port()).into(), b"hello")
-            .unwrap();
+        a.send((Ipv4Addr::LOCALHOST, b.port()).into(), b"hello").unwrap();
 
         let socket = b.v4.as_ref().unwrap();
         let mut buffer = [0; 64];

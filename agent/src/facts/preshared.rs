@@ -30,38 +30,22 @@ pub(super) enum PresharedKeyError {
 
 pub(super) fn read(file: &Path) -> Result<PresharedKey, PresharedKeyError> {
     let path = file.display().to_string();
-    let error = |source| PresharedKeyError::Read {
-        path: path.clone(),
-        source,
-    };
+    let error = |source| PresharedKeyError::Read { path: path.clone(), source };
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let flags = i32::try_from(flags.bits()).expect("open flags are small");
-    let opened = OpenOptions::new()
-        .read(true)
-        .custom_flags(flags)
-        .open(file)
-        .map_err(error)?;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(file).map_err(error)?;
     let metadata = opened.metadata().map_err(error)?;
     if !metadata.is_file() {
         return Err(PresharedKeyError::NoFile { path });
     }
     if metadata.mode() & 0o077 != 0 {
-        return Err(PresharedKeyError::Loose {
-            path,
-            mode: metadata.mode() & 0o7777,
-        });
+        return Err(PresharedKeyError::Loose { path, mode: metadata.mode() & 0o7777 });
     }
     if metadata.uid() != geteuid().as_raw() {
-        return Err(PresharedKeyError::Owner {
-            path,
-            owner: metadata.uid(),
-        });
+        return Err(PresharedKeyError::Owner { path, owner: metadata.uid() });
     }
     let mut text = Zeroizing::new(String::new());
-    opened
-        .take(LARGEST)
-        .read_to_string(&mut text)
-        .map_err(error)?;
+    opened.take(LARGEST).read_to_string(&mut text).map_err(error)?;
     PresharedKey::from_base64(text.trim_end())
         .map_err(|source| PresharedKeyError::Malformed { path, source })
 }
@@ -98,10 +82,7 @@ mod tests {
         let link = directory.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(matches!(read(&link), Err(PresharedKeyError::Read { .. })));
-        assert!(matches!(
-            read(directory.path()),
-            Err(PresharedKeyError::NoFile { .. })
-        ));
+        assert!(matches!(read(directory.path()), Err(PresharedKeyError::NoFile { .. })));
 
         let (_malformed, path) = file("secret", 0o600);
         let error = read(&path).unwrap_err();

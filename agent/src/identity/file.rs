@@ -27,16 +27,12 @@ pub(super) struct StateDir {
 
 impl StateDir {
     pub(super) fn open_or_create(path: &Path) -> Result<Self, IdentityError> {
-        let made = std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(path);
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
         match made {
             // Something that is no directory is told better by opening it.
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(IdentityError::Io {
-                path: path.display().to_string(),
-                source: error,
-            }),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(IdentityError::Io { path: path.display().to_string(), source: error })
+            }
             Ok(()) | Err(_) => Self::open(path),
         }
     }
@@ -47,23 +43,14 @@ impl StateDir {
         let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| {
             let link = path.symlink_metadata().is_ok_and(|m| m.is_symlink());
             match errno {
-                Errno::NOTDIR | Errno::LOOP if link => IdentityError::SymbolicLink {
-                    path: shown.clone(),
-                },
-                Errno::NOTDIR => IdentityError::Kind {
-                    path: shown.clone(),
-                    expected: "directory",
-                },
-                other => IdentityError::Io {
-                    path: shown.clone(),
-                    source: other.into(),
-                },
+                Errno::NOTDIR | Errno::LOOP if link => {
+                    IdentityError::SymbolicLink { path: shown.clone() }
+                }
+                Errno::NOTDIR => IdentityError::Kind { path: shown.clone(), expected: "directory" },
+                other => IdentityError::Io { path: shown.clone(), source: other.into() },
             }
         })?;
-        let this = Self {
-            path: path.to_owned(),
-            fd,
-        };
+        let this = Self { path: path.to_owned(), fd };
         let stat = fstat(&this.fd).map_err(|errno| this.io("", errno))?;
         judge_directory(&this.path(""), Facts::of(&stat), geteuid().as_raw())?;
         Ok(this)
@@ -71,11 +58,7 @@ impl StateDir {
 
     /// A path for people.
     pub(super) fn path(&self, name: &str) -> String {
-        let path = if name.is_empty() {
-            self.path.clone()
-        } else {
-            self.path.join(name)
-        };
+        let path = if name.is_empty() { self.path.clone() } else { self.path.join(name) };
         path.display().to_string()
     }
 
@@ -94,9 +77,7 @@ impl StateDir {
     pub(super) fn read_secret(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let fd = openat(&self.fd, name, flags, Mode::empty()).map_err(|errno| match errno {
-            Errno::LOOP => IdentityError::SymbolicLink {
-                path: self.path(name),
-            },
+            Errno::LOOP => IdentityError::SymbolicLink { path: self.path(name) },
             other => self.io(name, other),
         })?;
         let stat = fstat(&fd).map_err(|errno| self.io(name, errno))?;
@@ -106,10 +87,7 @@ impl StateDir {
         File::from(fd)
             .take(LARGEST)
             .read_to_end(&mut bytes)
-            .map_err(|source| IdentityError::Io {
-                path: self.path(name),
-                source,
-            })?;
+            .map_err(|source| IdentityError::Io { path: self.path(name), source })?;
         Ok(bytes)
     }
 
@@ -151,11 +129,7 @@ impl StateDir {
     /// Removes what a crash may have left of files whose names start with `prefix`.
     pub(super) fn remove_temporary_files(&self, prefix: &str) -> Result<(), IdentityError> {
         let temporary = format!(".{prefix}");
-        for name in self
-            .names()?
-            .iter()
-            .filter(|name| name.starts_with(&temporary))
-        {
+        for name in self.names()?.iter().filter(|name| name.starts_with(&temporary)) {
             self.discard(name);
         }
         Ok(())
@@ -172,10 +146,7 @@ impl StateDir {
         let mut file = File::from(fd);
         if let Err(source) = file.write_all(bytes).and_then(|()| file.sync_all()) {
             self.discard(&temporary);
-            return Err(IdentityError::Io {
-                path: self.path(name),
-                source,
-            });
+            return Err(IdentityError::Io { path: self.path(name), source });
         }
         Ok(temporary)
     }
@@ -190,10 +161,7 @@ impl StateDir {
     }
 
     fn io(&self, name: &str, errno: Errno) -> IdentityError {
-        IdentityError::Io {
-            path: self.path(name),
-            source: errno.into(),
-        }
+        IdentityError::Io { path: self.path(name), source: errno.into() }
     }
 }
 
@@ -218,23 +186,13 @@ impl Facts {
 pub(super) fn judge_directory(path: &str, facts: Facts, me: u32) -> Result<(), IdentityError> {
     let path = path.to_owned();
     if facts.kind != FileType::Directory {
-        return Err(IdentityError::Kind {
-            path,
-            expected: "directory",
-        });
+        return Err(IdentityError::Kind { path, expected: "directory" });
     }
     if facts.owner != me {
-        return Err(IdentityError::Owner {
-            path,
-            owner: facts.owner,
-            expected: me,
-        });
+        return Err(IdentityError::Owner { path, owner: facts.owner, expected: me });
     }
     if facts.mode & 0o077 != 0 {
-        return Err(IdentityError::OpenDirectory {
-            path,
-            mode: facts.mode,
-        });
+        return Err(IdentityError::OpenDirectory { path, mode: facts.mode });
     }
     Ok(())
 }
@@ -242,23 +200,13 @@ pub(super) fn judge_directory(path: &str, facts: Facts, me: u32) -> Result<(), I
 pub(super) fn judge_file(path: &str, facts: Facts, me: u32) -> Result<(), IdentityError> {
     let path = path.to_owned();
     if facts.kind != FileType::RegularFile {
-        return Err(IdentityError::Kind {
-            path,
-            expected: "regular file",
-        });
+        return Err(IdentityError::Kind { path, expected: "regular file" });
     }
     if facts.owner != me {
-        return Err(IdentityError::Owner {
-            path,
-            owner: facts.owner,
-            expected: me,
-        });
+        return Err(IdentityError::Owner { path, owner: facts.owner, expected: me });
     }
     if facts.mode & 0o077 != 0 {
-        return Err(IdentityError::OpenFile {
-            path,
-            mode: facts.mode,
-        });
+        return Err(IdentityError::OpenFile { path, mode: facts.mode });
     }
     Ok(())
 }

@@ -56,18 +56,12 @@ fn the_first_start_makes_a_key_and_later_ones_keep_it() {
 fn loading_alone_makes_nothing() {
     let (_outer, state) = state();
 
-    assert!(matches!(
-        Identity::load(&state),
-        Err(IdentityError::Io { .. })
-    ));
+    assert!(matches!(Identity::load(&state), Err(IdentityError::Io { .. })));
     assert!(!state.exists());
 
     fs::create_dir(&state).unwrap();
     set_mode(&state, 0o700);
-    assert!(matches!(
-        Identity::load(&state),
-        Err(IdentityError::NoKey { .. })
-    ));
+    assert!(matches!(Identity::load(&state), Err(IdentityError::NoKey { .. })));
     assert!(names(&state).is_empty());
 }
 
@@ -85,11 +79,7 @@ fn every_epoch_is_loaded_and_the_newest_is_current() {
 
     let identity = Identity::load_or_create(&state).unwrap();
 
-    let epochs: Vec<u32> = identity
-        .public_keys()
-        .iter()
-        .map(|(epoch, _)| epoch.0)
-        .collect();
+    let epochs: Vec<u32> = identity.public_keys().iter().map(|(epoch, _)| epoch.0).collect();
     assert_eq!(epochs, [1, 2, 10]);
     assert_eq!(identity.current_epoch(), KeyEpoch(10));
 }
@@ -117,10 +107,7 @@ fn of_racing_processes_all_get_the_same_key() {
                 Identity::load_or_create(&state).unwrap().public_keys()
             };
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
-            threads
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .collect()
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
 
         assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
@@ -149,10 +136,7 @@ fn a_key_that_others_may_read_is_refused() {
 
         let error = Identity::load_or_create(&state).unwrap_err();
 
-        assert!(
-            matches!(error, IdentityError::OpenFile { mode, .. } if mode == loose),
-            "{error}"
-        );
+        assert!(matches!(error, IdentityError::OpenFile { mode, .. } if mode == loose), "{error}");
         assert!(error.to_string().contains("chmod 0600"), "{error}");
     }
 }
@@ -165,10 +149,7 @@ fn a_directory_that_others_may_use_is_refused() {
 
     let error = Identity::load_or_create(&state).unwrap_err();
 
-    assert!(
-        matches!(error, IdentityError::OpenDirectory { mode: 0o755, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, IdentityError::OpenDirectory { mode: 0o755, .. }), "{error}");
     assert!(error.to_string().contains("chmod 0700"), "{error}");
 }
 
@@ -182,18 +163,12 @@ fn links_are_not_followed() {
     set_mode(&other, 0o700);
     symlink(real.join("key-1"), other.join("key-1")).unwrap();
     let error = Identity::load_or_create(&other).unwrap_err();
-    assert!(
-        matches!(error, IdentityError::SymbolicLink { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, IdentityError::SymbolicLink { .. }), "{error}");
 
     let link = outer.path().join("link");
     symlink(&real, &link).unwrap();
     let error = Identity::load_or_create(&link).unwrap_err();
-    assert!(
-        matches!(error, IdentityError::SymbolicLink { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, IdentityError::SymbolicLink { .. }), "{error}");
 }
 
 #[test]
@@ -201,46 +176,20 @@ fn what_is_no_file_or_no_directory_is_refused() {
     let (_outer, state) = state();
     fs::write(&state, "").unwrap();
     let error = Identity::load_or_create(&state).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            IdentityError::Kind {
-                expected: "directory",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, IdentityError::Kind { expected: "directory", .. }), "{error}");
 
     fs::remove_file(&state).unwrap();
     fs::create_dir(&state).unwrap();
     set_mode(&state, 0o700);
     fs::create_dir(state.join("key-1")).unwrap();
     let error = Identity::load_or_create(&state).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            IdentityError::Kind {
-                expected: "regular file",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, IdentityError::Kind { expected: "regular file", .. }), "{error}");
 }
 
 #[test]
 fn another_owner_is_refused() {
-    let file = Facts {
-        kind: FileType::RegularFile,
-        owner: 1000,
-        mode: 0o600,
-    };
-    let directory = Facts {
-        kind: FileType::Directory,
-        owner: 1000,
-        mode: 0o700,
-    };
+    let file = Facts { kind: FileType::RegularFile, owner: 1000, mode: 0o600 };
+    let directory = Facts { kind: FileType::Directory, owner: 1000, mode: 0o700 };
 
     assert!(judge_file("key-1", file, 1000).is_ok());
     assert!(judge_directory("state", directory, 1000).is_ok());
@@ -248,14 +197,7 @@ fn another_owner_is_refused() {
         judge_file("key-1", file, 0).unwrap_err(),
         judge_directory("state", directory, 0).unwrap_err(),
     ] {
-        assert!(matches!(
-            error,
-            IdentityError::Owner {
-                owner: 1000,
-                expected: 0,
-                ..
-            }
-        ));
+        assert!(matches!(error, IdentityError::Owner { owner: 1000, expected: 0, .. }));
         assert!(error.to_string().contains("chown"), "{error}");
     }
 }
@@ -269,30 +211,18 @@ fn a_damaged_key_is_told_and_not_shown() {
     };
     let path = state.join("key-1");
 
-    for bad in [
-        &good[..20],
-        &good[..43],
-        &good.repeat(2),
-        "",
-        &good.replace(&good[3..4], "!"),
-    ] {
+    for bad in [&good[..20], &good[..43], &good.repeat(2), "", &good.replace(&good[3..4], "!")] {
         fs::write(&path, bad).unwrap();
 
         let error = Identity::load_or_create(&state).unwrap_err();
 
         let shown = format!("{error} {error:?}");
         assert!(matches!(error, IdentityError::Malformed { .. }), "{shown}");
-        assert!(
-            bad.is_empty() || !shown.contains(&bad[..bad.len().min(8)]),
-            "{shown}"
-        );
+        assert!(bad.is_empty() || !shown.contains(&bad[..bad.len().min(8)]), "{shown}");
         assert_eq!(fs::read_to_string(&path).unwrap(), bad, "kept as it is");
     }
     fs::write(&path, [0xff; 44]).unwrap();
-    assert!(matches!(
-        Identity::load(&state),
-        Err(IdentityError::Malformed { .. })
-    ));
+    assert!(matches!(Identity::load(&state), Err(IdentityError::Malformed { .. })));
 }
 
 #[test]
@@ -305,29 +235,20 @@ fn debug_shows_no_key() {
     let text = fs::read_to_string(state.join("key-1")).unwrap();
     let bytes = identity.private_key(KeyEpoch::FIRST).unwrap().as_bytes();
     assert!(!shown.contains(text.trim()));
-    assert!(
-        !shown.contains(&format!("{}, {}, {}", bytes[0], bytes[1], bytes[2])),
-        "{shown}"
-    );
+    assert!(!shown.contains(&format!("{}, {}, {}", bytes[0], bytes[1], bytes[2])), "{shown}");
 }
 
 #[test]
 fn the_timestamp_floor_only_rises() {
     let (_outer, state) = state();
-    assert_eq!(
-        Identity::load_or_create(&state).unwrap().timestamp_floor(),
-        None
-    );
+    assert_eq!(Identity::load_or_create(&state).unwrap().timestamp_floor(), None);
     let at = |seconds| Duration::new(seconds, 7);
 
     assert_eq!(raise_timestamp_floor(&state, at(100)).unwrap(), at(100));
     assert_eq!(raise_timestamp_floor(&state, at(50)).unwrap(), at(100));
     assert_eq!(raise_timestamp_floor(&state, at(101)).unwrap(), at(101));
 
-    assert_eq!(
-        Identity::load(&state).unwrap().timestamp_floor(),
-        Some(at(101))
-    );
+    assert_eq!(Identity::load(&state).unwrap().timestamp_floor(), Some(at(101)));
     assert_eq!(names(&state), ["key-1", "timestamp"]);
     assert_eq!(mode(&state.join("timestamp")), 0o600);
 }
@@ -340,11 +261,7 @@ fn a_damaged_timestamp_floor_is_as_none() {
         fs::write(state.join("timestamp"), damaged).unwrap();
         set_mode(&state.join("timestamp"), 0o600);
 
-        assert_eq!(
-            Identity::load(&state).unwrap().timestamp_floor(),
-            None,
-            "{damaged:?}"
-        );
+        assert_eq!(Identity::load(&state).unwrap().timestamp_floor(), None, "{damaged:?}");
     }
     let floor = Duration::from_secs(9);
     assert_eq!(raise_timestamp_floor(&state, floor).unwrap(), floor);

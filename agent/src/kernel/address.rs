@@ -18,11 +18,7 @@ use super::KernelError;
 /// The addresses of a device, without the link-local ones that the kernel makes.
 pub(super) async fn list(handle: &Handle, device: u32) -> Result<BTreeSet<IpNet>, KernelError> {
     let messages = messages(handle, device).await?;
-    Ok(messages
-        .iter()
-        .filter_map(address)
-        .filter(|net| !link_local(net.addr()))
-        .collect())
+    Ok(messages.iter().filter_map(address).filter(|net| !link_local(net.addr())).collect())
 }
 
 async fn messages(handle: &Handle, device: u32) -> Result<Vec<AddressMessage>, KernelError> {
@@ -59,21 +55,14 @@ pub(super) async fn add(handle: &Handle, device: u32, net: IpNet) -> Result<(), 
         header.flags |= AddressHeaderFlags::Nodad;
     }
     let request = request.replace().execute();
-    request
-        .await
-        .map_err(KernelError::netlink(format!("adding address {net}")))
+    request.await.map_err(KernelError::netlink(format!("adding address {net}")))
 }
 
 pub(super) async fn remove(handle: &Handle, device: u32, net: IpNet) -> Result<(), KernelError> {
     let messages = messages(handle, device).await?;
-    let Some(message) = messages
-        .into_iter()
-        .find(|message| address(message) == Some(net))
-    else {
+    let Some(message) = messages.into_iter().find(|message| address(message) == Some(net)) else {
         return Ok(());
     };
     let request = handle.address().del(message).execute();
-    request
-        .await
-        .map_err(KernelError::netlink(format!("removing address {net}")))
+    request.await.map_err(KernelError::netlink(format!("removing address {net}")))
 }

@@ -29,17 +29,12 @@ impl Links {
 
     pub(super) fn name_of(&self, index: u32) -> Option<&str> {
         let mut links = self.by_name.iter();
-        links
-            .find(|(_, link)| link.index == index)
-            .map(|(name, _)| name.as_str())
+        links.find(|(_, link)| link.index == index).map(|(name, _)| name.as_str())
     }
 
     pub(super) fn pod_devices(&self) -> PodDevices {
         let names = self.by_name.keys();
-        names
-            .filter(|name| name.starts_with(POD_DEVICE_PREFIX))
-            .cloned()
-            .collect()
+        names.filter(|name| name.starts_with(POD_DEVICE_PREFIX)).cloned().collect()
     }
 }
 
@@ -51,9 +46,7 @@ pub(super) async fn list(handle: &Handle) -> Result<Links, KernelError> {
         .try_collect()
         .await
         .map_err(KernelError::netlink("listing devices"))?;
-    Ok(Links {
-        by_name: messages.iter().filter_map(named).collect(),
-    })
+    Ok(Links { by_name: messages.iter().filter_map(named).collect() })
 }
 
 fn named(message: &LinkMessage) -> Option<(String, Link)> {
@@ -78,26 +71,18 @@ pub(super) async fn index(handle: &Handle, name: &str) -> Result<Option<u32>, Ke
 }
 
 pub(super) async fn set_mtu(handle: &Handle, index: u32, mtu: u16) -> Result<(), KernelError> {
-    let message = LinkUnspec::new_with_index(index)
-        .mtu(u32::from(mtu))
-        .build();
+    let message = LinkUnspec::new_with_index(index).mtu(u32::from(mtu)).build();
     let request = handle.link().set(message).execute();
-    request.await.map_err(KernelError::netlink(format!(
-        "setting the tunnel's MTU to {mtu}"
-    )))
+    request.await.map_err(KernelError::netlink(format!("setting the tunnel's MTU to {mtu}")))
 }
 
 pub(super) async fn set_up(handle: &Handle, index: u32) -> Result<(), KernelError> {
     let message = LinkUnspec::new_with_index(index).up().build();
     let request = handle.link().set(message).execute();
-    request
-        .await
-        .map_err(KernelError::netlink("setting the tunnel up"))
+    request.await.map_err(KernelError::netlink("setting the tunnel up"))
 }
 
 pub(super) async fn delete(handle: &Handle, index: u32) -> Result<(), KernelError> {
     let request = handle.link().del(index).execute();
-    request
-        .await
-        .map_err(KernelError::netlink("deleting the tunnel device"))
+    request.await.map_err(KernelError::netlink("deleting the tunnel device"))
 }

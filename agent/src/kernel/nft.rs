@@ -45,10 +45,8 @@ impl Table {
             return Ok(None);
         };
         self.blocked = take_counters(&mut listing).unwrap_or(self.blocked);
-        let unchanged = self
-            .installed
-            .as_ref()
-            .filter(|(_, as_installed)| *as_installed == listing);
+        let unchanged =
+            self.installed.as_ref().filter(|(_, as_installed)| *as_installed == listing);
         Ok(unchanged.map(|(guard, _)| guard.clone()))
     }
 
@@ -100,25 +98,20 @@ async fn list() -> Result<Option<Value>, KernelError> {
 }
 
 async fn apply(ruleset: Nftables<'static>) -> Result<(), KernelError> {
-    blocking(move || helper::apply_ruleset(&ruleset))
-        .await
-        .map_err(error)
+    blocking(move || helper::apply_ruleset(&ruleset)).await.map_err(error)
 }
 
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> Result<T, NftablesError> + Send + 'static,
 ) -> Result<T, NftablesError> {
-    task::spawn_blocking(call)
-        .await
-        .expect("nft's wrapper does not panic")
+    task::spawn_blocking(call).await.expect("nft's wrapper does not panic")
 }
 
 fn error(error: NftablesError) -> KernelError {
     match error {
-        NftablesError::NftFailed { stderr, hint, .. } => KernelError::Nft(format!(
-            "{hint}: {}",
-            stderr.lines().next().unwrap_or_default()
-        )),
+        NftablesError::NftFailed { stderr, hint, .. } => {
+            KernelError::Nft(format!("{hint}: {}", stderr.lines().next().unwrap_or_default()))
+        }
         other => KernelError::Nft(other.to_string()),
     }
 }
@@ -149,10 +142,7 @@ fn take_counters(listing: &mut Value) -> Option<Blocked> {
         let mut counters = objects(listing, "counter");
         counters.find(|counter| counter["name"] == name)?["packets"].as_u64()
     };
-    let blocked = Blocked {
-        out: count(ruleset::OUT)?,
-        into: count(ruleset::INTO)?,
-    };
+    let blocked = Blocked { out: count(ruleset::OUT)?, into: count(ruleset::INTO)? };
     for object in listing["nftables"].as_array_mut()? {
         if let Some(counter) = object.get_mut("counter") {
             strip(counter, "packets");

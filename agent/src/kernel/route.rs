@@ -69,15 +69,9 @@ fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
     }
     let target = match header.kind {
         RouteType::Unreachable => Target::Unreachable,
-        _ => Target::Device {
-            name: links.name_of(device?)?.to_owned(),
-            source,
-        },
+        _ => Target::Device { name: links.name_of(device?)?.to_owned(), source },
     };
-    Some(Route {
-        prefix: IpNet::new(address, header.destination_prefix_length).ok()?,
-        target,
-    })
+    Some(Route { prefix: IpNet::new(address, header.destination_prefix_length).ok()?, target })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -93,15 +87,8 @@ pub(super) async fn add(
     route: &Route,
     device: Option<u32>,
 ) -> Result<(), KernelError> {
-    let request = handle
-        .route()
-        .add(message(route, device))
-        .replace()
-        .execute();
-    request.await.map_err(KernelError::netlink(format!(
-        "adding the route to {}",
-        route.prefix
-    )))
+    let request = handle.route().add(message(route, device)).replace().execute();
+    request.await.map_err(KernelError::netlink(format!("adding the route to {}", route.prefix)))
 }
 
 /// A route that is gone already counts as removed.
@@ -143,10 +130,9 @@ fn message_v4(net: Ipv4Net, route: &Route) -> RouteMessage {
     let mut builder = RouteMessageBuilder::<Ipv4Addr>::new();
     builder = builder.destination_prefix(net.addr(), net.prefix_len());
     match &route.target {
-        Target::Device {
-            source: Some(IpAddr::V4(source)),
-            ..
-        } => builder.pref_source(*source).scope(RouteScope::Link).build(),
+        Target::Device { source: Some(IpAddr::V4(source)), .. } => {
+            builder.pref_source(*source).scope(RouteScope::Link).build()
+        }
         Target::Device { .. } => builder.scope(RouteScope::Link).build(),
         Target::Unreachable => builder.build(),
     }
@@ -156,10 +142,9 @@ fn message_v6(net: Ipv6Net, route: &Route) -> RouteMessage {
     let builder = RouteMessageBuilder::<Ipv6Addr>::new();
     let builder = builder.destination_prefix(net.addr(), net.prefix_len());
     match &route.target {
-        Target::Device {
-            source: Some(IpAddr::V6(source)),
-            ..
-        } => builder.pref_source(*source).build(),
+        Target::Device { source: Some(IpAddr::V6(source)), .. } => {
+            builder.pref_source(*source).build()
+        }
         Target::Device { .. } | Target::Unreachable => builder.build(),
     }
 }

@@ -33,11 +33,7 @@ pub(super) fn prepare_tunnel(device: &str) -> Result<(), KernelError> {
     if !has_ipv6() {
         return Ok(());
     }
-    for (switch, value) in [
-        ("disable_ipv6", "0"),
-        ("addr_gen_mode", "1"),
-        ("accept_ra", "0"),
-    ] {
+    for (switch, value) in [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_ra", "0")] {
         let path = format!("net/ipv6/conf/{device}/{switch}");
         if get(&path).as_deref() != Some(value) {
             put(&path, value)?;
@@ -51,10 +47,7 @@ fn keep_router_advertisements() {
         return;
     };
     for device in devices.flatten() {
-        let path = format!(
-            "net/ipv6/conf/{}/accept_ra",
-            device.file_name().to_string_lossy()
-        );
+        let path = format!("net/ipv6/conf/{}/accept_ra", device.file_name().to_string_lossy());
         if get(&path).as_deref() != Some("1") || path.contains("/all/") {
             continue;
         }
@@ -70,9 +63,6 @@ fn get(path: &str) -> Option<String> {
 }
 
 fn put(path: &str, value: &str) -> Result<(), KernelError> {
-    let error = |source| KernelError::Sysctl {
-        path: path.to_owned(),
-        source,
-    };
+    let error = |source| KernelError::Sysctl { path: path.to_owned(), source };
     fs::write(Path::new(ROOT).join(path), value).map_err(error)
 }

@@ -38,10 +38,7 @@ impl Kernel {
         let (v4, v6) = pick(choice, &usable);
         let chosen = |address: &IpAddr| Some(*address) == v4 || Some(*address) == v6;
         let devices = usable.iter().filter(|(_, address)| chosen(address));
-        let mtu = devices
-            .filter_map(|(name, _)| links.by_name(name))
-            .map(|link| link.mtu)
-            .min();
+        let mtu = devices.filter_map(|(name, _)| links.by_name(name)).map(|link| link.mtu).min();
         Ok(Underlay {
             v4: v4.and_then(as_v4),
             v6: v6.and_then(as_v6),
@@ -81,12 +78,8 @@ impl Kernel {
 
 fn pick(choice: &Choice, usable: &[(String, IpAddr)]) -> (Option<IpAddr>, Option<IpAddr>) {
     let first = |v4: bool, device: Option<&str>| {
-        let mut fitting = usable
-            .iter()
-            .filter(|(name, _)| device.is_none_or(|d| d == name));
-        fitting
-            .find(|(_, address)| address.is_ipv4() == v4)
-            .map(|(_, address)| *address)
+        let mut fitting = usable.iter().filter(|(name, _)| device.is_none_or(|d| d == name));
+        fitting.find(|(_, address)| address.is_ipv4() == v4).map(|(_, address)| *address)
     };
     match choice {
         Choice::Addresses(addresses) => {
@@ -106,10 +99,7 @@ fn pick(choice: &Choice, usable: &[(String, IpAddr)]) -> (Option<IpAddr>, Option
 /// table and sends nothing.
 fn default_source(v4: bool) -> Option<IpAddr> {
     let (local, far): (SocketAddr, SocketAddr) = if v4 {
-        (
-            (Ipv4Addr::UNSPECIFIED, 0).into(),
-            (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
-        )
+        ((Ipv4Addr::UNSPECIFIED, 0).into(), (Ipv4Addr::new(192, 0, 2, 1), 9).into())
     } else {
         let documentation = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
         ((Ipv6Addr::UNSPECIFIED, 0).into(), (documentation, 9).into())

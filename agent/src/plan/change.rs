@@ -46,18 +46,12 @@ impl Plan {
     }
 
     fn guard_routes(&self) -> BTreeSet<Route> {
-        let unreachable = |prefix: &IpNet| Route {
-            prefix: *prefix,
-            target: Target::Unreachable,
-        };
+        let unreachable = |prefix: &IpNet| Route { prefix: *prefix, target: Target::Unreachable };
         self.guard.ranges.iter().map(unreachable).collect()
     }
 
     fn guard_grows(&self, actual: &Actual) -> Vec<Change> {
-        let missing = self
-            .guard_routes()
-            .into_iter()
-            .filter(|r| !actual.routes.contains(r));
+        let missing = self.guard_routes().into_iter().filter(|r| !actual.routes.contains(r));
         let mut changes: Vec<_> = missing.map(Change::AddRoute).collect();
         let between = match &actual.table {
             Some(installed) => self.guard.joined(installed),
@@ -73,11 +67,7 @@ impl Plan {
         let wanted = self.guard_routes();
         let unwanted = |r: &&Route| r.target == Target::Unreachable && !wanted.contains(*r);
         let mut changes = Vec::new();
-        if actual
-            .table
-            .as_ref()
-            .is_some_and(|table| self.guard.joined(table) != self.guard)
-        {
+        if actual.table.as_ref().is_some_and(|table| self.guard.joined(table) != self.guard) {
             changes.push(Change::Table(self.guard.clone()));
         }
         let stale = actual.routes.iter().filter(unwanted).cloned();
@@ -90,9 +80,7 @@ impl Plan {
             actual.sysctls.get(**path).map(String::as_str) != Some(**value)
         };
         let wanted = self.sysctls.iter().filter(differs);
-        wanted
-            .map(|(path, value)| Change::Sysctl { path, value })
-            .collect()
+        wanted.map(|(path, value)| Change::Sysctl { path, value }).collect()
     }
 
     fn device(&self, actual: &Actual) -> Vec<Change> {
@@ -113,41 +101,16 @@ impl Plan {
     /// A route's source is always among the plan's addresses, so a route whose source leaves is
     /// stale, and gone before its address.
     fn traffic(&self, actual: &Actual) -> Vec<Change> {
-        let has = actual
-            .device
-            .as_ref()
-            .map(|d| d.addresses.clone())
-            .unwrap_or_default();
+        let has = actual.device.as_ref().map(|d| d.addresses.clone()).unwrap_or_default();
         let stale = |r: &&Route| r.target != Target::Unreachable && !self.routes.contains(*r);
         let mut changes = Vec::new();
-        changes.extend(
-            actual
-                .routes
-                .iter()
-                .filter(stale)
-                .cloned()
-                .map(Change::RemoveRoute),
-        );
-        changes.extend(
-            has.difference(&self.addresses)
-                .copied()
-                .map(Change::RemoveAddress),
-        );
-        changes.extend(
-            self.addresses
-                .difference(&has)
-                .copied()
-                .map(Change::AddAddress),
-        );
+        changes.extend(actual.routes.iter().filter(stale).cloned().map(Change::RemoveRoute));
+        changes.extend(has.difference(&self.addresses).copied().map(Change::RemoveAddress));
+        changes.extend(self.addresses.difference(&has).copied().map(Change::AddAddress));
         if self.peers != actual.peers {
             changes.push(Change::Peers(self.peers.clone()));
         }
-        changes.extend(
-            self.routes
-                .difference(&actual.routes)
-                .cloned()
-                .map(Change::AddRoute),
-        );
+        changes.extend(self.routes.difference(&actual.routes).cloned().map(Change::AddRoute));
         changes
     }
 }

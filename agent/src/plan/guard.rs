@@ -26,10 +26,7 @@ impl Guard {
     /// This guard, which also holds for everything that `other` holds for.
     pub fn joined(&self, other: &Self) -> Self {
         let both = self.ranges.union(&other.ranges).copied().collect();
-        Self {
-            ranges: aggregate(both),
-            ..self.clone()
-        }
+        Self { ranges: aggregate(both), ..self.clone() }
     }
 }
 
@@ -37,16 +34,8 @@ impl Guard {
 pub(super) fn of(view: &View, facts: &Facts) -> Guard {
     let pools = view.pools.iter().copied();
     let nodes = view.nodes.values().flat_map(|node| &node.subnets).copied();
-    let peers = view
-        .peers
-        .values()
-        .flat_map(|peer| &peer.addresses)
-        .copied();
-    let own = view
-        .nodes
-        .get(&facts.node)
-        .map(|node| node.subnets.clone())
-        .unwrap_or_default();
+    let peers = view.peers.values().flat_map(|peer| &peer.addresses).copied();
+    let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
     Guard {
         ranges: aggregate(pools.chain(nodes).chain(peers).collect()),
         tun: facts.tun.clone(),

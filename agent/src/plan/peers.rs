@@ -29,9 +29,7 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
         .nodes
         .iter()
         .filter(|(name, node)| **name != facts.node && !node.revoked && !node.keys.is_empty());
-    let mut peers: Vec<_> = others
-        .map(|(name, node)| mesh_node(name, node, facts))
-        .collect();
+    let mut peers: Vec<_> = others.map(|(name, node)| mesh_node(name, node, facts)).collect();
     let mut refused = Vec::new();
     for (name, peer) in &view.peers {
         if peer.preshared_key_file.is_some() && !facts.preshared.contains_key(name) {
@@ -40,23 +38,14 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
             peers.push(plain_peer(name, peer, facts));
         }
     }
-    let own = view
-        .nodes
-        .get(&facts.node)
-        .map(|node| node.subnets.clone())
-        .unwrap_or_default();
+    let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
     (Peers { own, others: peers }, refused)
 }
 
 fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
-        keys: node
-            .keys
-            .iter()
-            .filter(|(epoch, _)| *epoch <= node.epoch)
-            .copied()
-            .collect(),
+        keys: node.keys.iter().filter(|(epoch, _)| *epoch <= node.epoch).copied().collect(),
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
         keepalive: Some(KEEPALIVE),

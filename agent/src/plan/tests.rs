@@ -38,17 +38,11 @@ fn peer(addresses: &[&str]) -> PlainPeer {
 
 fn view(nodes: impl IntoIterator<Item = u8>) -> View {
     View {
-        pools: vec![
-            "10.42.0.0/16".parse().unwrap(),
-            "fd42::/48".parse().unwrap(),
-        ],
+        pools: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
         backend: Backend::Wireguard,
         encryption: Encryption::Required,
         mtu: None,
-        nodes: nodes
-            .into_iter()
-            .map(|n| (format!("n{n}"), node(n)))
-            .collect(),
+        nodes: nodes.into_iter().map(|n| (format!("n{n}"), node(n))).collect(),
         peers: BTreeMap::new(),
     }
 }
@@ -57,11 +51,7 @@ fn facts() -> Facts {
     Facts {
         node: "n1".into(),
         tun: "hawser0".into(),
-        underlay: Underlay {
-            v4: Some([192, 0, 2, 1].into()),
-            v6: None,
-            mtu: 1500,
-        },
+        underlay: Underlay { v4: Some([192, 0, 2, 1].into()), v6: None, mtu: 1500 },
         ipv6: true,
         pods: vec![],
         preshared: BTreeMap::new(),
@@ -77,21 +67,12 @@ fn net(text: &str) -> IpNet {
 fn a_node_routes_every_other_nodes_subnets_from_its_own_address() {
     let plan = Plan::new(&view([1, 2]), &facts());
 
-    assert_eq!(
-        plan.addresses,
-        [net("10.42.1.1/32"), net("fd42:0:0:1::1/128")].into()
-    );
+    assert_eq!(plan.addresses, [net("10.42.1.1/32"), net("fd42:0:0:1::1/128")].into());
     let tunnel = |prefix, source: &str| Route {
         prefix: net(prefix),
-        target: Target::Device {
-            name: "hawser0".into(),
-            source: Some(source.parse().unwrap()),
-        },
+        target: Target::Device { name: "hawser0".into(), source: Some(source.parse().unwrap()) },
     };
-    let wanted = [
-        tunnel("10.42.2.0/24", "10.42.1.1"),
-        tunnel("fd42:0:0:2::/64", "fd42:0:0:1::1"),
-    ];
+    let wanted = [tunnel("10.42.2.0/24", "10.42.1.1"), tunnel("fd42:0:0:2::/64", "fd42:0:0:1::1")];
     assert_eq!(plan.routes, wanted.into());
     assert_eq!(plan.mtu, 1420);
     assert!(plan.refusals.is_empty());
@@ -99,66 +80,34 @@ fn a_node_routes_every_other_nodes_subnets_from_its_own_address() {
 
 #[test]
 fn pods_are_routed_to_their_devices_inside_the_own_subnet() {
-    let pods = vec![PodRoute {
-        address: "10.42.1.7".parse().unwrap(),
-        device: "hwp1".into(),
-    }];
+    let pods = vec![PodRoute { address: "10.42.1.7".parse().unwrap(), device: "hwp1".into() }];
     let plan = Plan::new(&view([1]), &Facts { pods, ..facts() });
 
-    let target = Target::Device {
-        name: "hwp1".into(),
-        source: None,
-    };
-    assert_eq!(
-        plan.routes,
-        [Route {
-            prefix: net("10.42.1.7/32"),
-            target
-        }]
-        .into()
-    );
-    assert_eq!(
-        plan.guard.masquerade,
-        [net("10.42.1.0/24"), net("fd42:0:0:1::/64")].into()
-    );
+    let target = Target::Device { name: "hwp1".into(), source: None };
+    assert_eq!(plan.routes, [Route { prefix: net("10.42.1.7/32"), target }].into());
+    assert_eq!(plan.guard.masquerade, [net("10.42.1.0/24"), net("fd42:0:0:1::/64")].into());
 }
 
 #[test]
 fn the_guard_covers_pools_and_what_plain_peers_own_elsewhere() {
     let mut view = view([1]);
-    view.peers
-        .insert("router".into(), peer(&["10.42.200.7/32", "192.168.7.0/24"]));
+    view.peers.insert("router".into(), peer(&["10.42.200.7/32", "192.168.7.0/24"]));
 
     let guard = Plan::new(&view, &facts()).guard;
 
-    assert_eq!(
-        guard.ranges,
-        [net("10.42.0.0/16"), net("192.168.7.0/24"), net("fd42::/48")].into()
-    );
+    assert_eq!(guard.ranges, [net("10.42.0.0/16"), net("192.168.7.0/24"), net("fd42::/48")].into());
 }
 
 #[test]
 fn an_endpoint_is_taken_from_a_family_that_this_node_has() {
     let endpoint = |v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>| {
         let underlay = Underlay { v4, v6, mtu: 1500 };
-        let plan = Plan::new(
-            &view([1, 2]),
-            &Facts {
-                underlay,
-                ..facts()
-            },
-        );
+        let plan = Plan::new(&view([1, 2]), &Facts { underlay, ..facts() });
         plan.peers.others[0].endpoint.unwrap().to_string()
     };
 
-    assert_eq!(
-        endpoint(Some([192, 0, 2, 1].into()), None),
-        "192.0.2.2:51820"
-    );
-    assert_eq!(
-        endpoint(None, Some(Ipv6Addr::LOCALHOST)),
-        "[2001:db8::2]:51820"
-    );
+    assert_eq!(endpoint(Some([192, 0, 2, 1].into()), None), "192.0.2.2:51820");
+    assert_eq!(endpoint(None, Some(Ipv6Addr::LOCALHOST)), "[2001:db8::2]:51820");
     assert_eq!(endpoint(None, None), "192.0.2.2:51820");
 }
 
@@ -181,25 +130,16 @@ fn what_is_refused_leaves_the_guard_and_nothing_else() {
 
         assert_eq!(plan.refusals[0].reason(), reason);
         assert!(!plan.takes_part(), "{reason}");
-        assert!(
-            plan.routes.is_empty() && plan.peers.others.is_empty(),
-            "{reason}"
-        );
+        assert!(plan.routes.is_empty() && plan.peers.others.is_empty(), "{reason}");
         assert!(plan.guard.covers(&net("10.42.2.0/24")), "{reason}");
     }
 }
 
 #[test]
 fn the_flag_overrides_the_backend_and_encryption_judges_it_all_the_same() {
-    let flagged = Facts {
-        backend: Some(Backend::Udp),
-        ..facts()
-    };
+    let flagged = Facts { backend: Some(Backend::Udp), ..facts() };
 
-    assert_eq!(
-        Plan::new(&view([1, 2]), &flagged).refusals,
-        [Refusal::Plain(Backend::Udp)]
-    );
+    assert_eq!(Plan::new(&view([1, 2]), &flagged).refusals, [Refusal::Plain(Backend::Udp)]);
 }
 
 #[test]
@@ -219,52 +159,29 @@ fn a_key_that_is_not_switched_to_yet_is_not_used() {
 
     let keys = Plan::new(&view, &facts()).peers.others[0].keys.clone();
 
-    assert_eq!(
-        keys.iter().map(|(epoch, _)| epoch.0).collect::<Vec<_>>(),
-        [1]
-    );
+    assert_eq!(keys.iter().map(|(epoch, _)| epoch.0).collect::<Vec<_>>(), [1]);
 }
 
 #[test]
 fn a_peer_whose_preshared_key_is_missing_stays_out() {
     let mut view = view([1]);
     let file = Some("/psk".into());
-    view.peers.insert(
-        "p".into(),
-        PlainPeer {
-            preshared_key_file: file,
-            ..peer(&["10.42.9.9/32"])
-        },
-    );
+    view.peers
+        .insert("p".into(), PlainPeer { preshared_key_file: file, ..peer(&["10.42.9.9/32"]) });
 
     let without = Plan::new(&view, &facts());
     let preshared = [("p".to_owned(), PresharedKey::from_bytes([1; 32]))].into();
-    let with = Plan::new(
-        &view,
-        &Facts {
-            preshared,
-            ..facts()
-        },
-    );
+    let with = Plan::new(&view, &Facts { preshared, ..facts() });
 
     assert!(without.peers.others.is_empty());
     assert_eq!(without.refusals, [Refusal::NoPresharedKey("p".into())]);
-    assert!(
-        without.takes_part(),
-        "one peer's key is no reason to leave the mesh"
-    );
+    assert!(without.takes_part(), "one peer's key is no reason to leave the mesh");
     assert!(with.peers.others[0].preshared_key.is_some());
 }
 
 #[test]
 fn a_kernel_without_ipv6_gets_ipv4_alone() {
-    let plan = Plan::new(
-        &view([1, 2]),
-        &Facts {
-            ipv6: false,
-            ..facts()
-        },
-    );
+    let plan = Plan::new(&view([1, 2]), &Facts { ipv6: false, ..facts() });
 
     assert!(
         plan.addresses
@@ -279,13 +196,7 @@ fn a_kernel_without_ipv6_gets_ipv4_alone() {
 fn the_mtu_is_the_meshs_or_the_underlays_less_the_overhead_and_never_too_small_for_ipv6() {
     let mut set = view([1]);
     set.mtu = Some(1300);
-    let small = Facts {
-        underlay: Underlay {
-            mtu: 1280,
-            ..facts().underlay
-        },
-        ..facts()
-    };
+    let small = Facts { underlay: Underlay { mtu: 1280, ..facts().underlay }, ..facts() };
 
     assert_eq!(Plan::new(&set, &facts()).mtu, 1300);
     assert_eq!(Plan::new(&view([1]), &small).mtu, 1280);

@@ -65,29 +65,21 @@ pub async fn follow(path: PathBuf, mut publisher: Publisher) {
 
 fn load(path: &Path, publisher: &mut Publisher) -> Result<View, FileError> {
     let name = path.display().to_string();
-    let objects = parse(&read(path)?).map_err(|problem| FileError::Malformed {
-        path: name.clone(),
-        problem,
-    })?;
+    let objects = parse(&read(path)?)
+        .map_err(|problem| FileError::Malformed { path: name.clone(), problem })?;
     let (resources, malformed) = Resources::decode(objects);
     let judgement = publisher.judge(resources);
     publisher.complain(malformed.into_iter().chain(judgement.complaints));
     if !judgement.overlaps.is_empty() {
         let overlaps: Vec<_> = judgement.overlaps.iter().map(ToString::to_string).collect();
-        return Err(FileError::Overlap {
-            path: name,
-            overlaps: overlaps.join("; "),
-        });
+        return Err(FileError::Overlap { path: name, overlaps: overlaps.join("; ") });
     }
     judgement.view.ok_or(FileError::NoMesh { path: name })
 }
 
 fn read(path: &Path) -> Result<String, FileError> {
     let name = path.display().to_string();
-    let error = |source| FileError::Read {
-        path: name.clone(),
-        source,
-    };
+    let error = |source| FileError::Read { path: name.clone(), source };
     if fs::metadata(path).map_err(error)?.len() > LARGEST {
         return Err(FileError::TooLarge { path: name });
     }
@@ -97,10 +89,7 @@ fn read(path: &Path) -> Result<String, FileError> {
 /// The documents of a multi-document file; empty ones count as absent.
 fn parse(text: &str) -> Result<Vec<Value>, String> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| e.to_string())?;
-    Ok(documents
-        .into_iter()
-        .filter(|document| !document.is_null())
-        .collect())
+    Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {

@@ -75,13 +75,9 @@ impl Kind {
 /// A client for the API that `kubeconfig` names, else the cluster around us.
 pub async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
     // Repeating it fails, and changes nothing.
-    rustls::crypto::aws_lc_rs::default_provider()
-        .install_default()
-        .ok();
+    rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let config = match &kubeconfig {
-        None => Config::infer()
-            .await
-            .context("finding the Kubernetes API")?,
+        None => Config::infer().await.context("finding the Kubernetes API")?,
         Some(path) => {
             let what = || format!("reading {}", path.display());
             let kubeconfig = Kubeconfig::read_from(path).with_context(what)?;
@@ -100,10 +96,8 @@ pub async fn follow(
     mut publisher: Publisher,
     own: watch::Sender<Option<MeshNode>>,
 ) {
-    let mut events: SelectAll<_> = Kind::ALL
-        .into_iter()
-        .map(|kind| watch_kind(&client, kind))
-        .collect();
+    let mut events: SelectAll<_> =
+        Kind::ALL.into_iter().map(|kind| watch_kind(&client, kind)).collect();
     let mut mirror = Mirror::default();
     let mut cut = BTreeSet::new();
     while let Some(event) = events.next().await {
@@ -142,9 +136,7 @@ impl Iterator for Patience {
         if self.last.is_some_and(|last| last.elapsed() > QUIET) {
             self.cuts = 0;
         }
-        let wait = SHORTEST_WAIT
-            .saturating_mul(1 << self.cuts.min(10))
-            .min(LONGEST_WAIT);
+        let wait = SHORTEST_WAIT.saturating_mul(1 << self.cuts.min(10)).min(LONGEST_WAIT);
         self.cuts = self.cuts.saturating_add(1);
         self.last = Some(Instant::now());
         Some(status::jitter(wait))
@@ -184,12 +176,7 @@ fn take(mirror: &mut Mirror, cut: &mut BTreeSet<Kind>, (kind, event): Seen) {
 fn publish(mirror: &mut Mirror, publisher: &mut Publisher) {
     let judgement = publisher.judge(mirror.resources().clone());
     let overlaps = judgement.overlaps.iter().map(Overlap::complaint);
-    publisher.complain(
-        mirror
-            .complaints()
-            .chain(judgement.complaints)
-            .chain(overlaps),
-    );
+    publisher.complain(mirror.complaints().chain(judgement.complaints).chain(overlaps));
     let Some(view) = judgement.view else { return };
     let (view, held) = match publisher.last() {
         Some(last) => hold(&last, view, &mirror.take_deleted()),

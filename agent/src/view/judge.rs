@@ -33,10 +33,7 @@ pub struct Overlap {
 
 impl fmt::Display for Overlap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            first: (a, net_a),
-            second: (b, net_b),
-        } = self;
+        let Self { first: (a, net_a), second: (b, net_b) } = self;
         write!(f, "{net_a} of {a:?} and {net_b} of {b:?} overlap")
     }
 }
@@ -56,11 +53,7 @@ impl View {
     pub fn judge(resources: Resources, previous: Option<&View>) -> Judgement {
         let mut complaints = Vec::new();
         let Some(mut view) = frame(resources.mesh, previous, &mut complaints) else {
-            return Judgement {
-                view: None,
-                complaints,
-                overlaps: Vec::new(),
-            };
+            return Judgement { view: None, complaints, overlaps: Vec::new() };
         };
         for (name, (spec, status)) in resources.nodes {
             match node(&name, &spec, &status, &view.pools, &mut complaints) {
@@ -76,11 +69,7 @@ impl View {
         }
         let overlaps = settle_subnets(&mut view, previous);
         settle_keys(&mut view, previous, &mut complaints);
-        Judgement {
-            view: Some(view),
-            complaints,
-            overlaps,
-        }
+        Judgement { view: Some(view), complaints, overlaps }
     }
 }
 
@@ -100,11 +89,7 @@ fn frame(
         complaints.push(complaint("there is no Mesh".to_owned()));
         return old;
     };
-    let pools = spec
-        .pools
-        .iter()
-        .map(|pool| parse_prefix(&pool.cidr))
-        .collect::<Result<_, _>>();
+    let pools = spec.pools.iter().map(|pool| parse_prefix(&pool.cidr)).collect::<Result<_, _>>();
     match pools {
         Ok(pools) => Some(View {
             pools,
@@ -129,17 +114,11 @@ fn node(
     complaints: &mut Vec<Complaint>,
 ) -> Result<Node, String> {
     let subnets = prefixes(&spec.subnets)?;
-    if let Some(stray) = subnets
-        .iter()
-        .find(|s| !pools.iter().any(|pool| pool.contains(*s)))
-    {
+    if let Some(stray) = subnets.iter().find(|s| !pools.iter().any(|pool| pool.contains(*s))) {
         return Err(format!("subnet {stray} is in none of the Mesh's pools"));
     }
     let (mut keys, bad) = published::public_keys(&status.public_keys);
-    complaints.extend(
-        bad.iter()
-            .map(|problem| Complaint::new("MeshNode", name, problem)),
-    );
+    complaints.extend(bad.iter().map(|problem| Complaint::new("MeshNode", name, problem)));
     let mut endpoints = Vec::new();
     for text in &status.endpoints {
         match published::endpoint(text, pools) {
@@ -149,23 +128,14 @@ fn node(
     }
     let epoch = KeyEpoch(spec.key_epoch.max(1));
     keys.sort_by_key(|(of, _)| (*of != epoch, *of));
-    Ok(Node {
-        subnets,
-        epoch,
-        keys,
-        endpoints,
-        site: spec.site.clone(),
-        revoked: spec.revoked,
-    })
+    Ok(Node { subnets, epoch, keys, endpoints, site: spec.site.clone(), revoked: spec.revoked })
 }
 
 fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
     if spec.preshared_key_secret_ref.is_some() {
-        return Err(
-            "presharedKeySecretRef is not available in this version: use \
+        return Err("presharedKeySecretRef is not available in this version: use \
                     presharedKeyFile"
-                .into(),
-        );
+            .into());
     }
     let addresses = prefixes(&spec.addresses)?;
     if addresses.is_empty() {
@@ -177,10 +147,7 @@ fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
         return Err(format!("{greedy} would take a whole pool"));
     }
     let key = PublicKey::from_published(&spec.public_key).map_err(|e| format!("publicKey: {e}"))?;
-    let endpoint = spec
-        .endpoint
-        .as_deref()
-        .map(|text| published::endpoint(text, &view.pools));
+    let endpoint = spec.endpoint.as_deref().map(|text| published::endpoint(text, &view.pools));
     let endpoint = endpoint.transpose().map_err(|e| e.to_string())?;
     Ok(PlainPeer {
         key,
@@ -192,19 +159,14 @@ fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
 }
 
 fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {
-    texts
-        .iter()
-        .map(|text| parse_prefix(text).map_err(|e| e.to_string()))
-        .collect()
+    texts.iter().map(|text| parse_prefix(text).map_err(|e| e.to_string())).collect()
 }
 
 /// Takes contested prefixes from everybody but the one who had them.
 fn settle_subnets(view: &mut View, previous: Option<&View>) -> Vec<Overlap> {
     let had = |name: &str, net: &IpNet| {
         let node = previous.and_then(|p| p.nodes.get(name)).map(|n| &n.subnets);
-        let peer = previous
-            .and_then(|p| p.peers.get(name))
-            .map(|p| &p.addresses);
+        let peer = previous.and_then(|p| p.peers.get(name)).map(|p| &p.addresses);
         node.is_some_and(|s| s.contains(net)) || peer.is_some_and(|s| s.contains(net))
     };
     let overlaps = overlaps(claims(view));
@@ -226,10 +188,7 @@ fn settle_subnets(view: &mut View, previous: Option<&View>) -> Vec<Overlap> {
 
 fn claims(view: &View) -> Vec<(IpNet, String)> {
     let nodes = view.nodes.iter().map(|(name, node)| (name, &node.subnets));
-    let peers = view
-        .peers
-        .iter()
-        .map(|(name, peer)| (name, &peer.addresses));
+    let peers = view.peers.iter().map(|(name, peer)| (name, &peer.addresses));
     let mut claims: Vec<_> = nodes
         .chain(peers)
         .flat_map(|(name, nets)| nets.iter().map(|net| (*net, name.clone())))
@@ -245,10 +204,7 @@ fn overlaps(claims: Vec<(IpNet, String)>) -> Vec<Overlap> {
     for (net, name) in claims {
         open.retain(|(outer, _)| outer.contains(&net));
         for (outer, owner) in open.iter().filter(|(_, owner)| *owner != name) {
-            found.push(Overlap {
-                first: (owner.clone(), *outer),
-                second: (name.clone(), net),
-            });
+            found.push(Overlap { first: (owner.clone(), *outer), second: (name.clone(), net) });
         }
         open.push((net, name));
     }
@@ -258,10 +214,7 @@ fn overlaps(claims: Vec<(IpNet, String)>) -> Vec<Overlap> {
 /// Takes a key that two objects publish from everybody but the one who had it.
 fn settle_keys(view: &mut View, previous: Option<&View>, complaints: &mut Vec<Complaint>) {
     let mut owners: BTreeMap<PublicKey, BTreeSet<String>> = BTreeMap::new();
-    let nodes = view
-        .nodes
-        .iter()
-        .flat_map(|(n, node)| node.keys.iter().map(move |k| (k.1, n)));
+    let nodes = view.nodes.iter().flat_map(|(n, node)| node.keys.iter().map(move |k| (k.1, n)));
     let peers = view.peers.iter().map(|(name, peer)| (peer.key, name));
     for (key, name) in nodes.chain(peers) {
         owners.entry(key).or_default().insert(name.clone());

@@ -18,11 +18,7 @@ pub struct Complaint {
 impl Complaint {
     pub fn new(kind: &str, name: &str, problem: impl fmt::Display) -> Self {
         let problem = problem.to_string();
-        Self {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            problem,
-        }
+        Self { kind: kind.to_owned(), name: name.to_owned(), problem }
     }
 }
 
@@ -65,10 +61,7 @@ impl Resources {
         for object in objects {
             let before = resources.nodes.len() + resources.peers.len();
             let counts = matches!(object["kind"].as_str(), Some("MeshNode" | "MeshPeer"));
-            let name = object["metadata"]["name"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned();
+            let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
             match resources.put(object) {
                 Ok(()) if counts && before == resources.nodes.len() + resources.peers.len() => {
                     let problem = "is there twice; the last one counts";
@@ -86,12 +79,7 @@ impl Resources {
     pub(crate) fn put(&mut self, object: Value) -> Result<(), Complaint> {
         let object: Envelope =
             serde_json::from_value(object).map_err(|e| Complaint::new("object", "", e))?;
-        let Envelope {
-            kind,
-            metadata: Metadata { name },
-            spec,
-            status,
-        } = object;
+        let Envelope { kind, metadata: Metadata { name }, spec, status } = object;
         let complain = |problem: String| Complaint::new(&kind, &name, problem);
         match kind.as_str() {
             "Mesh" if name.is_empty() || name == MESH => {
@@ -111,9 +99,7 @@ impl Resources {
             "Mesh" => return Err(complain(format!("the one Mesh is named {MESH}"))),
             "SubnetClaim" | "JoinToken" | "KeyRotation" => {}
             _ => {
-                return Err(complain(
-                    "is of a kind that this agent does not know".into(),
-                ));
+                return Err(complain("is of a kind that this agent does not know".into()));
             }
         }
         Ok(())
@@ -121,11 +107,7 @@ impl Resources {
 }
 
 fn or_empty(value: Value) -> Value {
-    if value.is_null() {
-        Value::Object(serde_json::Map::default())
-    } else {
-        value
-    }
+    if value.is_null() { Value::Object(serde_json::Map::default()) } else { value }
 }
 
 fn part<T: DeserializeOwned>(value: Value, what: &str) -> Result<T, String> {

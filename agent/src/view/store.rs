@@ -29,12 +29,7 @@ pub fn load(state: &Path) -> Option<View> {
 pub fn save(state: &Path, view: &View) -> io::Result<()> {
     let temporary = state.join(TEMPORARY);
     let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
     serde_json::to_writer(&mut file, view)?;
     file.flush()?;
     file.sync_all()?;

@@ -29,36 +29,20 @@ fn judge(objects: Vec<Value>, previous: Option<&View>) -> Judgement {
     let (resources, mut complaints) = Resources::decode(objects);
     let mut judgement = View::judge(resources, previous);
     complaints.append(&mut judgement.complaints);
-    Judgement {
-        complaints,
-        ..judgement
-    }
+    Judgement { complaints, ..judgement }
 }
 
 #[test]
 fn good_resources_become_a_view_without_complaint() {
-    let judgement = judge(
-        vec![
-            mesh(),
-            node("a", 1),
-            node("b", 2),
-            peer("laptop", "10.42.200.7/32"),
-        ],
-        None,
-    );
+    let judgement =
+        judge(vec![mesh(), node("a", 1), node("b", 2), peer("laptop", "10.42.200.7/32")], None);
 
     let view = judgement.view.unwrap();
     assert_eq!(judgement.complaints, vec![]);
     assert_eq!(judgement.overlaps, vec![]);
     assert_eq!(view.nodes.len(), 2);
-    assert_eq!(
-        view.nodes["a"].endpoints,
-        vec!["192.0.2.1:51820".parse().unwrap()]
-    );
-    assert_eq!(
-        view.peers["laptop"].addresses,
-        vec!["10.42.200.7/32".parse().unwrap()]
-    );
+    assert_eq!(view.nodes["a"].endpoints, vec!["192.0.2.1:51820".parse().unwrap()]);
+    assert_eq!(view.peers["laptop"].addresses, vec!["10.42.200.7/32".parse().unwrap()]);
 }
 
 #[test]
@@ -79,12 +63,7 @@ fn a_malformed_object_is_reported_and_left_out_alone() {
         let judgement = judge(vec![mesh(), node("good", 1), object.clone()], None);
 
         let view = judgement.view.unwrap();
-        assert_eq!(
-            judgement.complaints.len(),
-            1,
-            "{object}: {:?}",
-            judgement.complaints
-        );
+        assert_eq!(judgement.complaints.len(), 1, "{object}: {:?}", judgement.complaints);
         assert_eq!(view.nodes.keys().collect::<Vec<_>>(), ["good"], "{object}");
         assert!(view.peers.is_empty(), "{object}");
     }
@@ -113,10 +92,7 @@ fn a_bad_key_or_endpoint_costs_only_itself() {
 
     let view = judgement.view.unwrap();
     assert_eq!(view.nodes["a"].keys.len(), 1);
-    assert_eq!(
-        view.nodes["a"].endpoints,
-        vec!["192.0.2.9:51820".parse().unwrap()]
-    );
+    assert_eq!(view.nodes["a"].endpoints, vec!["192.0.2.9:51820".parse().unwrap()]);
     assert_eq!(judgement.complaints.len(), 10, "{:?}", judgement.complaints);
 }
 
@@ -143,10 +119,7 @@ fn overlapping_nodes_are_both_named_and_nobody_new_gets_the_subnet() {
     let text = judgement.overlaps[0].to_string();
     assert!(text.contains("\"a\"") && text.contains("\"b\""), "{text}");
     let view = judgement.view.unwrap();
-    assert_eq!(
-        view.nodes["a"].subnets,
-        vec!["fd42:0:0:1::/64".parse().unwrap()]
-    );
+    assert_eq!(view.nodes["a"].subnets, vec!["fd42:0:0:1::/64".parse().unwrap()]);
     assert!(view.nodes["b"].subnets.is_empty());
 }
 
@@ -167,10 +140,7 @@ fn a_newcomer_takes_neither_subnet_nor_key_from_the_one_who_had_it() {
 
 #[test]
 fn a_plain_peer_inside_a_nodes_subnet_is_an_overlap() {
-    let judgement = judge(
-        vec![mesh(), node("a", 1), peer("laptop", "10.42.1.9/32")],
-        None,
-    );
+    let judgement = judge(vec![mesh(), node("a", 1), peer("laptop", "10.42.1.9/32")], None);
 
     assert_eq!(judgement.overlaps.len(), 1);
 }
@@ -183,21 +153,13 @@ fn without_a_usable_mesh_the_last_one_holds() {
 
     assert!(judge(vec![node("a", 1)], None).view.is_none());
     assert!(judge(vec![bad.clone(), node("a", 1)], None).view.is_none());
-    assert_eq!(
-        judge(vec![bad, node("a", 1)], Some(&before)).view.unwrap(),
-        before
-    );
+    assert_eq!(judge(vec![bad, node("a", 1)], Some(&before)).view.unwrap(), before);
 }
 
 #[test]
 fn a_view_survives_the_disk_and_garbage_counts_as_none() {
     let directory = tempfile::tempdir().unwrap();
-    let view = judge(
-        vec![mesh(), node("a", 1), peer("p", "10.42.200.7/32")],
-        None,
-    )
-    .view
-    .unwrap();
+    let view = judge(vec![mesh(), node("a", 1), peer("p", "10.42.200.7/32")], None).view.unwrap();
 
     store::save(directory.path(), &view).unwrap();
 

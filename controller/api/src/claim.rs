@@ -29,23 +29,14 @@ use crate::Condition;
     printcolumn(name = "Node", type_ = "string", json_path = ".spec.node"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
     printcolumn(name = "Generation", type_ = "integer", json_path = ".spec.generation"),
-    printcolumn(
-        name = "Released",
-        type_ = "string",
-        json_path = ".spec.releasedAt",
-        priority = 1
-    ),
+    printcolumn(name = "Released", type_ = "string", json_path = ".spec.releasedAt", priority = 1),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Bound")].reason"#,
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.node) == has(self.nodeUID)")
@@ -122,22 +113,10 @@ pub fn subnet_of_claim(name: &str) -> Result<IpNet, NotAClaimName> {
     let (groups, length) = name.rsplit_once('-').ok_or_else(bad)?;
     let groups: Vec<&str> = groups.split('-').collect();
     let address: IpAddr = match groups.len() {
-        4 => groups
-            .join(".")
-            .parse::<Ipv4Addr>()
-            .map_err(|_| bad())?
-            .into(),
-        8 => groups
-            .join(":")
-            .parse::<Ipv6Addr>()
-            .map_err(|_| bad())?
-            .into(),
+        4 => groups.join(".").parse::<Ipv4Addr>().map_err(|_| bad())?.into(),
+        8 => groups.join(":").parse::<Ipv6Addr>().map_err(|_| bad())?.into(),
         _ => return Err(bad()),
     };
     let subnet = IpNet::new(address, length.parse().map_err(|_| bad())?).map_err(|_| bad())?;
-    if claim_name(&subnet) == name {
-        Ok(subnet)
-    } else {
-        Err(bad())
-    }
+    if claim_name(&subnet) == name { Ok(subnet) } else { Err(bad()) }
 }

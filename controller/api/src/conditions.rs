@@ -60,9 +60,7 @@ impl Condition {
 
 /// Whole seconds, as Kubernetes writes times.
 pub fn rfc3339(now: jiff::Timestamp) -> String {
-    jiff::Timestamp::from_second(now.as_second())
-        .unwrap_or(now)
-        .to_string()
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }
 
 /// Puts `new` in its place in `list` and says whether anything but a repeated observation changed.
@@ -73,8 +71,7 @@ pub fn set(list: &mut Vec<Condition>, mut new: Condition) -> bool {
         return true;
     };
     if old.status == new.status {
-        new.last_transition_time
-            .clone_from(&old.last_transition_time);
+        new.last_transition_time.clone_from(&old.last_transition_time);
     }
     let changed = *old != new;
     *old = new;

@@ -18,11 +18,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         KeyRotation::crd(),
     ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
-        if let Some(schema) = version
-            .schema
-            .as_mut()
-            .and_then(|s| s.open_api_v3_schema.as_mut())
-        {
+        if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
             drop_unsigned_formats(schema);
         }
     }
@@ -46,18 +42,12 @@ pub fn manifests() -> Vec<(String, String)> {
         .iter()
         .map(|crd| {
             let name = format!("{}.yaml", crd.spec.names.plural);
-            (
-                name,
-                serde_saphyr::to_string(crd).expect("a definition is plain data"),
-            )
+            (name, serde_saphyr::to_string(crd).expect("a definition is plain data"))
         })
         .collect()
 }
 
 /// All definitions as one multi-document YAML text, as `hawser crds` prints it.
 pub fn crds_yaml() -> String {
-    manifests()
-        .into_iter()
-        .map(|(_, text)| format!("---\n{text}"))
-        .collect()
+    manifests().into_iter().map(|(_, text)| format!("---\n{text}")).collect()
 }

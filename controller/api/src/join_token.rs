@@ -42,11 +42,7 @@ use crate::Condition;
         json_path = ".status.lastUsedAt",
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a token is made once; revoke it and make another"))]
@@ -63,10 +59,7 @@ pub struct JoinTokenSpec {
     pub uses: u32,
     /// The site that the machines belong to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub site: Option<String>,
     /// What the machines' names begin with.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,10 +5,7 @@
 //! the parsers beside the types turn it into a value or say what is wrong with it.
 
 #![forbid(unsafe_code)]
-#![allow(
-    unreachable_pub,
-    reason = "the schema derive repeats each type in an inner scope"
-)]
+#![allow(unreachable_pub, reason = "the schema derive repeats each type in an inner scope")]
 
 mod claim;
 pub mod conditions;

@@ -47,11 +47,7 @@ pub struct MeshSpec {
     #[schemars(range(min = 1280, max = 65535))]
     pub mtu: Option<u16>,
     /// The cluster's Service ranges, which no pool may overlap.
-    #[serde(
-        default,
-        rename = "serviceCIDRs",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, rename = "serviceCIDRs", skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(max = 64)))]
     #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry is a prefix such as 10.96.0.0/12"))]
     pub service_cidrs: Vec<String>,

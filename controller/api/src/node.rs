@@ -38,35 +38,16 @@ use crate::Condition;
         json_path = ".status.endpoints[0]",
         priority = 1
     ),
-    printcolumn(
-        name = "NAT",
-        type_ = "string",
-        json_path = ".status.nat",
-        priority = 1
-    ),
-    printcolumn(
-        name = "MTU",
-        type_ = "integer",
-        json_path = ".status.mtu",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.version",
-        priority = 1
-    ),
+    printcolumn(name = "NAT", type_ = "string", json_path = ".status.nat", priority = 1),
+    printcolumn(name = "MTU", type_ = "integer", json_path = ".status.mtu", priority = 1),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!oldSelf.revoked || self.revoked")
@@ -84,10 +65,7 @@ pub struct MeshNodeSpec {
     pub key_epoch: u32,
     /// Where the machine stands, such as a cloud region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub site: Option<String>,
     /// The node is thrown out: every peer refuses its keys for ever.
     #[serde(default)]
@@ -96,12 +74,7 @@ pub struct MeshNodeSpec {
 
 impl Default for MeshNodeSpec {
     fn default() -> Self {
-        Self {
-            subnets: Vec::new(),
-            key_epoch: first_epoch(),
-            site: None,
-            revoked: false,
-        }
+        Self { subnets: Vec::new(), key_epoch: first_epoch(), site: None, revoked: false }
     }
 }
 

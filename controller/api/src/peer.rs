@@ -25,12 +25,7 @@ use crate::Condition;
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#
     ),
     printcolumn(name = "Address", type_ = "string", json_path = ".spec.addresses[0]"),
-    printcolumn(
-        name = "Endpoint",
-        type_ = "string",
-        json_path = ".spec.endpoint",
-        priority = 1
-    ),
+    printcolumn(name = "Endpoint", type_ = "string", json_path = ".spec.endpoint", priority = 1),
     printcolumn(
         name = "Public-Key",
         type_ = "string",
@@ -43,11 +38,7 @@ use crate::Condition;
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.presharedKeyFile) && has(self.presharedKeySecretRef))")

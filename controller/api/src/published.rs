@@ -46,10 +46,7 @@ pub fn public_key(published: &PublishedKey) -> Result<(KeyEpoch, PublicKey), Bad
     }
     match PublicKey::from_published(public_key) {
         Ok(key) => Ok((KeyEpoch(*epoch), key)),
-        Err(source) => Err(BadKey::Key {
-            epoch: *epoch,
-            source,
-        }),
+        Err(source) => Err(BadKey::Key { epoch: *epoch, source }),
     }
 }
 
@@ -76,9 +73,8 @@ pub fn public_keys(published: &[PublishedKey]) -> (Vec<(KeyEpoch, PublicKey)>, V
 /// A published endpoint, if it leads over the underlay to another machine. `mesh` holds the pools
 /// and the service ranges.
 pub fn endpoint(text: &str, mesh: &[IpNet]) -> Result<SocketAddr, BadEndpoint> {
-    let endpoint: SocketAddr = text
-        .parse()
-        .map_err(|_| BadEndpoint::Malformed(text.chars().take(64).collect()))?;
+    let endpoint: SocketAddr =
+        text.parse().map_err(|_| BadEndpoint::Malformed(text.chars().take(64).collect()))?;
     if endpoint.port() == 0 {
         return Err(BadEndpoint::NoPort(endpoint));
     }
@@ -88,10 +84,7 @@ pub fn endpoint(text: &str, mesh: &[IpNet]) -> Result<SocketAddr, BadEndpoint> {
         return Err(BadEndpoint::Nowhere(endpoint));
     }
     match mesh.iter().find(|range| range.contains(&address)) {
-        Some(range) => Err(BadEndpoint::InsideMesh {
-            endpoint,
-            range: *range,
-        }),
+        Some(range) => Err(BadEndpoint::InsideMesh { endpoint, range: *range }),
         None => Ok(endpoint),
     }
 }
@@ -101,24 +94,14 @@ mod tests {
     use super::*;
 
     fn key(epoch: u32, byte: u8) -> PublishedKey {
-        PublishedKey {
-            epoch,
-            public_key: PublicKey::from_bytes([byte; 32]).to_string(),
-        }
+        PublishedKey { epoch, public_key: PublicKey::from_bytes([byte; 32]).to_string() }
     }
 
     #[test]
     fn a_low_order_malformed_or_doubled_key_is_refused() {
         let mut malformed = key(4, 9);
         malformed.public_key.push('x');
-        let published = [
-            key(1, 9),
-            key(2, 0),
-            key(0, 9),
-            key(3, 8),
-            key(3, 9),
-            malformed,
-        ];
+        let published = [key(1, 9), key(2, 0), key(0, 9), key(3, 8), key(3, 9), malformed];
 
         let (good, bad) = public_keys(&published);
 
@@ -130,10 +113,7 @@ mod tests {
 
     #[test]
     fn an_endpoint_that_leads_nowhere_or_into_the_mesh_is_refused() {
-        let mesh = [
-            "10.42.0.0/16".parse().unwrap(),
-            "fd42::/48".parse().unwrap(),
-        ];
+        let mesh = ["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()];
         for text in [
             "127.0.0.1:51820",
             "[::1]:51820",

@@ -28,29 +28,15 @@ use crate::Condition;
         json_path = ".status.done",
         description = "nodes on the new epoch, of all"
     ),
-    printcolumn(
-        name = "Started",
-        type_ = "string",
-        json_path = ".status.startedAt",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Lost",
-        type_ = "integer",
-        json_path = ".status.lost",
-        priority = 1
-    ),
+    printcolumn(name = "Started", type_ = "string", json_path = ".status.startedAt", priority = 1),
+    printcolumn(name = "Lost", type_ = "integer", json_path = ".status.lost", priority = 1),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Progressing")].reason"#,
         priority = 1
     ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct KeyRotationSpec {

@@ -11,12 +11,7 @@ fn schemas() -> Vec<(String, Value)> {
     crds()
         .into_iter()
         .map(|crd| {
-            let schema = crd.spec.versions[0]
-                .schema
-                .clone()
-                .unwrap()
-                .open_api_v3_schema
-                .unwrap();
+            let schema = crd.spec.versions[0].schema.clone().unwrap().open_api_v3_schema.unwrap();
             (crd.spec.names.kind, serde_json::to_value(schema).unwrap())
         })
         .collect()
@@ -38,11 +33,7 @@ fn walk(path: &str, schema: &Value, see: &mut impl FnMut(&str, &Value)) {
 fn fields(mut see: impl FnMut(&str, &Value)) {
     for (kind, schema) in schemas() {
         for part in ["spec", "status"] {
-            walk(
-                &format!("{kind}.{part}"),
-                &schema["properties"][part],
-                &mut see,
-            );
+            walk(&format!("{kind}.{part}"), &schema["properties"][part], &mut see);
         }
     }
 }
@@ -50,9 +41,7 @@ fn fields(mut see: impl FnMut(&str, &Value)) {
 #[test]
 fn every_field_is_documented() {
     fields(|path, schema| {
-        let written = schema["description"]
-            .as_str()
-            .is_some_and(|d| !d.contains("derived type"));
+        let written = schema["description"].as_str().is_some_and(|d| !d.contains("derived type"));
         assert!(written || path.ends_with("[]"), "{path} has no description");
     });
 }
@@ -64,9 +53,7 @@ fn every_list_and_every_string_is_bounded() {
         Some("string") => {
             let bounded = schema["maxLength"].is_u64()
                 || schema["enum"].is_array()
-                || schema["pattern"]
-                    .as_str()
-                    .is_some_and(|p| !p.contains(['*', '+']));
+                || schema["pattern"].as_str().is_some_and(|p| !p.contains(['*', '+']));
             assert!(bounded, "{path} has no maxLength");
         }
         _ => {}
@@ -98,14 +85,8 @@ fn deploy_holds_what_the_program_prints() {
 #[test]
 fn a_prefix_with_host_bits_is_refused_with_the_one_that_was_meant() {
     let error = parse_prefix("10.42.1.7/24").unwrap_err().to_string();
-    assert_eq!(
-        error,
-        "10.42.1.7/24 has bits set behind its length; did you mean 10.42.1.0/24?"
-    );
-    assert!(matches!(
-        parse_prefix("10.42.1.0"),
-        Err(BadPrefix::Malformed(_))
-    ));
+    assert_eq!(error, "10.42.1.7/24 has bits set behind its length; did you mean 10.42.1.0/24?");
+    assert!(matches!(parse_prefix("10.42.1.0"), Err(BadPrefix::Malformed(_))));
 }
 
 #[test]

@@ -15,15 +15,9 @@ pub enum BadPrefix {
 
 /// Parses a prefix whose host bits are zero.
 pub fn parse_prefix(text: &str) -> Result<IpNet, BadPrefix> {
-    let given: IpNet = text
-        .parse()
-        .map_err(|_| BadPrefix::Malformed(text.to_owned()))?;
+    let given: IpNet = text.parse().map_err(|_| BadPrefix::Malformed(text.to_owned()))?;
     let meant = given.trunc();
-    if given == meant {
-        Ok(given)
-    } else {
-        Err(BadPrefix::HostBits { given, meant })
-    }
+    if given == meant { Ok(given) } else { Err(BadPrefix::HostBits { given, meant }) }
 }
 
 /// The node's own address in a subnet: its first host address, or the address itself of a /32 or

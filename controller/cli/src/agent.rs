@@ -71,13 +71,11 @@ pub async fn state(socket: &Path, timeout: Duration) -> Result<State, AgentError
 
 async fn get(socket: &Path, path: &str) -> Result<Bytes, AgentError> {
     let name = || socket.display().to_string();
-    let stream = UnixStream::connect(socket)
-        .await
-        .map_err(|error| match error.kind() {
-            ErrorKind::NotFound => AgentError::Absent(name()),
-            ErrorKind::PermissionDenied => AgentError::Forbidden(name()),
-            _ => AgentError::Connect(name(), error),
-        })?;
+    let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => AgentError::Absent(name()),
+        ErrorKind::PermissionDenied => AgentError::Forbidden(name()),
+        _ => AgentError::Connect(name(), error),
+    })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
     let request = Request::get(path)
@@ -88,10 +86,8 @@ async fn get(socket: &Path, path: &str) -> Result<Bytes, AgentError> {
     if !response.status().is_success() {
         return Err(AgentError::Status(response.status()));
     }
-    let body = Limited::new(response.into_body(), LIMIT)
-        .collect()
-        .await
-        .map_err(AgentError::Body)?;
+    let body =
+        Limited::new(response.into_body(), LIMIT).collect().await.map_err(AgentError::Body)?;
     driver.abort();
     Ok(body.to_bytes())
 }

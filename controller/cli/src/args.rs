@@ -64,13 +64,7 @@ pub struct Global {
     pub agent: Option<PathBuf>,
 
     /// When to colour; NO_COLOR, TERM=dumb and pipes are honoured [default: auto]
-    #[arg(
-        long,
-        global = true,
-        env = "HAWSER_COLOR",
-        value_enum,
-        value_name = "WHEN"
-    )]
+    #[arg(long, global = true, env = "HAWSER_COLOR", value_enum, value_name = "WHEN")]
     pub color: Option<Color>,
 
     /// Longest wait for one answer, such as 10s or 1m30s [default: 10s]
@@ -281,12 +275,9 @@ pub struct Wire {
 
 /// `10s`, `5m`, `1h30m`; never negative.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let length: SignedDuration = text
-        .parse()
-        .map_err(|_| "write a duration such as 30s, 5m or 1h30m".to_owned())?;
-    length
-        .try_into()
-        .map_err(|_| "a duration cannot be negative".to_owned())
+    let length: SignedDuration =
+        text.parse().map_err(|_| "write a duration such as 30s, 5m or 1h30m".to_owned())?;
+    length.try_into().map_err(|_| "a duration cannot be negative".to_owned())
 }
 
 #[cfg(test)]
@@ -312,9 +303,7 @@ mod tests {
     fn wait_alone_means_five_minutes() {
         let args = Args::try_parse_from(["hawser", "status", "--wait"]).unwrap();
 
-        let Command::Status(status) = args.command else {
-            panic!("not status")
-        };
+        let Command::Status(status) = args.command else { panic!("not status") };
         assert_eq!(status.wait, Some(Duration::from_secs(300)));
     }
 }

@@ -38,27 +38,14 @@ impl Cluster {
         }
         // A person waits: the first answer counts, also if it is "refused".
         config.default_retry = false;
-        let url = config
-            .cluster_url
-            .to_string()
-            .trim_end_matches('/')
-            .to_owned();
+        let url = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let authorities = config.root_cert.clone().unwrap_or_default();
         let server_name = config.tls_server_name.clone();
         let client = Client::try_from(config).map_err(|error| {
-            Failure::new(
-                Exit::Unreachable,
-                format!("preparing the connection to {url}: {error}"),
-            )
-            .check("the certificates and credentials in the kubeconfig")
+            Failure::new(Exit::Unreachable, format!("preparing the connection to {url}: {error}"))
+                .check("the certificates and credentials in the kubeconfig")
         })?;
-        Ok(Self {
-            client,
-            url,
-            authorities,
-            server_name,
-            timeout: settings.timeout,
-        })
+        Ok(Self { client, url, authorities, server_name, timeout: settings.timeout })
     }
 
     pub async fn mesh(&self) -> Result<Option<Mesh>, Failure> {
@@ -93,10 +80,7 @@ impl Cluster {
     }
 
     pub async fn version(&self) -> Result<String, Failure> {
-        Ok(self
-            .ask("get /version", self.client.apiserver_version())
-            .await?
-            .git_version)
+        Ok(self.ask("get /version", self.client.apiserver_version()).await?.git_version)
     }
 
     async fn list<K>(&self, verb: &str) -> Result<Vec<K>, Failure>
@@ -104,10 +88,7 @@ impl Cluster {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
         let all = Api::<K>::all(self.client.clone());
-        Ok(self
-            .ask(verb, all.list(&ListParams::default()))
-            .await?
-            .items)
+        Ok(self.ask(verb, all.list(&ListParams::default())).await?.items)
     }
 
     /// Waits for one answer, and turns a failure into one that names what was asked.
@@ -131,22 +112,17 @@ impl Cluster {
 }
 
 async fn config(settings: &Settings) -> Result<Config, Failure> {
-    let options = KubeConfigOptions {
-        context: settings.context.clone(),
-        ..Default::default()
-    };
+    let options = KubeConfigOptions { context: settings.context.clone(), ..Default::default() };
     let file = match &settings.kubeconfig {
         Some(path) => Kubeconfig::read_from(path),
         None => Kubeconfig::read(),
     };
     let in_cluster = settings.kubeconfig.is_none() && std::env::var_os("KUBECONFIG").is_none();
     match file {
-        Ok(file) => Config::from_custom_kubeconfig(file, &options)
-            .await
-            .map_err(|error| {
-                no_config(&one_line(&error))
-                    .check("the contexts that `kubectl config get-contexts` lists")
-            }),
+        Ok(file) => Config::from_custom_kubeconfig(file, &options).await.map_err(|error| {
+            no_config(&one_line(&error))
+                .check("the contexts that `kubectl config get-contexts` lists")
+        }),
         Err(_) if in_cluster && Path::new("/var/run/secrets/kubernetes.io").exists() => {
             Config::incluster().map_err(|error| no_config(&one_line(&error)))
         }
@@ -163,18 +139,12 @@ fn unreadable(error: &KubeconfigError) -> String {
 }
 
 fn no_config(why: &str) -> Failure {
-    Failure::new(
-        Exit::Unreachable,
-        format!("cannot reach the API: no usable kubeconfig: {why}"),
-    )
+    Failure::new(Exit::Unreachable, format!("cannot reach the API: no usable kubeconfig: {why}"))
 }
 
 fn unreachable(url: &str, why: &str) -> Failure {
-    Failure::new(
-        Exit::Unreachable,
-        format!("cannot reach the API at {url}: {why}"),
-    )
-    .check("is the API server or hawser-controller running, and is this its address?")
+    Failure::new(Exit::Unreachable, format!("cannot reach the API at {url}: {why}"))
+        .check("is the API server or hawser-controller running, and is this its address?")
 }
 
 /// The failure behind a client error.
@@ -191,11 +161,7 @@ pub fn explain(verb: &str, url: &str, error: &kube::Error) -> Failure {
 }
 
 fn refused(verb: &str, url: &str, status: &Status) -> Failure {
-    let said = if status.message.is_empty() {
-        &status.reason
-    } else {
-        &status.message
-    };
+    let said = if status.message.is_empty() { &status.reason } else { &status.message };
     let said = crate::text::printable(said);
     match status.code {
         401 => Failure::new(
@@ -203,23 +169,18 @@ fn refused(verb: &str, url: &str, status: &Status) -> Failure {
             format!("not permitted: {verb}: {url} does not know these credentials"),
         )
         .check("has the token in the kubeconfig expired, or is it another server's?"),
-        403 => Failure::new(Exit::Forbidden, format!("not permitted: {verb}: {said}")).check(
-            format!("these credentials lack the right to {verb}.{}", api::GROUP),
-        ),
+        403 => Failure::new(Exit::Forbidden, format!("not permitted: {verb}: {said}"))
+            .check(format!("these credentials lack the right to {verb}.{}", api::GROUP)),
         404 if verb.starts_with("list") => Failure::new(
             Exit::Failed,
             format!("{url} does not serve {}.{}", resource(verb), api::GROUP),
         )
         .check("are the resources installed? hawser crds | kubectl apply -f -"),
-        code @ 500.. => Failure::new(
-            Exit::Unreachable,
-            format!("{verb}: {url} answered {code}: {said}"),
-        )
-        .check("the API server's log"),
-        code => Failure::new(
-            Exit::Failed,
-            format!("{verb}: {url} answered {code}: {said}"),
-        ),
+        code @ 500.. => {
+            Failure::new(Exit::Unreachable, format!("{verb}: {url} answered {code}: {said}"))
+                .check("the API server's log")
+        }
+        code => Failure::new(Exit::Failed, format!("{verb}: {url} answered {code}: {said}")),
     }
 }
 
@@ -237,12 +198,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 }
 
 fn one_line(error: &dyn std::error::Error) -> String {
-    error
-        .to_string()
-        .lines()
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join(" ")
+    error.to_string().lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -250,11 +206,7 @@ mod tests {
     use super::*;
 
     fn api_error(code: u16, message: &str) -> kube::Error {
-        kube::Error::Api(Box::new(Status {
-            code,
-            message: message.into(),
-            ..Status::default()
-        }))
+        kube::Error::Api(Box::new(Status { code, message: message.into(), ..Status::default() }))
     }
 
     #[test]
@@ -267,25 +219,14 @@ mod tests {
 
     #[test]
     fn missing_definitions_say_how_to_install_them() {
-        let failure = explain(
-            "list meshnodes",
-            "https://c",
-            &api_error(404, "page not found"),
-        );
+        let failure = explain("list meshnodes", "https://c", &api_error(404, "page not found"));
 
         assert_eq!(failure.exit, Exit::Failed);
-        assert!(
-            failure
-                .to_string()
-                .contains("hawser crds | kubectl apply -f -")
-        );
+        assert!(failure.to_string().contains("hawser crds | kubectl apply -f -"));
     }
 
     #[test]
     fn an_error_page_is_an_unreachable_api() {
-        assert_eq!(
-            explain("get meshes", "u", &api_error(503, "")).exit,
-            Exit::Unreachable
-        );
+        assert_eq!(explain("get meshes", "u", &api_error(503, "")).exit, Exit::Unreachable);
     }
 }

@@ -43,19 +43,12 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self {
-            exit,
-            what: what.into(),
-            check: None,
-        }
+        Self { exit, what: what.into(), check: None }
     }
 
     /// Adds what the operator should look at.
     pub fn check(self, check: impl Into<String>) -> Self {
-        Self {
-            check: Some(check.into()),
-            ..self
-        }
+        Self { check: Some(check.into()), ..self }
     }
 
     pub fn usage(what: impl Into<String>) -> Self {

@@ -54,12 +54,7 @@ pub(crate) fn nodes() -> Vec<MeshNode> {
                           "conditions": [condition("Ready", "True", "TunnelsUp", "")]}})
     };
     let make = |name: &str, parts: Value| {
-        object(
-            "MeshNode",
-            name,
-            parts["spec"].clone(),
-            parts["status"].clone(),
-        )
+        object("MeshNode", name, parts["spec"].clone(), parts["status"].clone())
     };
     let joining = json!({
         "spec": {"keyEpoch": 1},
@@ -82,28 +77,19 @@ pub(crate) fn laptop() -> MeshPeer {
 }
 
 pub(crate) fn claims() -> Vec<SubnetClaim> {
-    [
-        "10.42.1.0/24",
-        "fd42:0:0:1::/64",
-        "10.42.2.0/24",
-        "fd42:0:0:2::/64",
-    ]
-    .iter()
-    .map(|subnet| {
-        let node = if subnet.contains(".1.") || subnet.contains(":1:") {
-            1
-        } else {
-            2
-        };
-        object(
-            "SubnetClaim",
-            &api::claim_name(&subnet.parse().unwrap()),
-            json!({"subnet": subnet, "generation": 3, "node": format!("node-{node}"),
+    ["10.42.1.0/24", "fd42:0:0:1::/64", "10.42.2.0/24", "fd42:0:0:2::/64"]
+        .iter()
+        .map(|subnet| {
+            let node = if subnet.contains(".1.") || subnet.contains(":1:") { 1 } else { 2 };
+            object(
+                "SubnetClaim",
+                &api::claim_name(&subnet.parse().unwrap()),
+                json!({"subnet": subnet, "generation": 3, "node": format!("node-{node}"),
                        "nodeUID": format!("uid-node-{node}")}),
-            json!({"phase": "Bound"}),
-        )
-    })
-    .collect()
+                json!({"phase": "Bound"}),
+            )
+        })
+        .collect()
 }
 
 /// What the agent of node-1 says.

@@ -46,15 +46,9 @@ impl NodeAccess<'_> {
 
 fn pem(der: &[u8]) -> String {
     let text = STANDARD.encode(der);
-    let lines = text
-        .as_bytes()
-        .chunks(64)
-        .map(|line| String::from_utf8_lossy(line).into_owned());
+    let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line).into_owned());
     let body: Vec<String> = lines.collect();
-    format!(
-        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-        body.join("\n")
-    )
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", body.join("\n"))
 }
 
 /// Whether to replace a file that is there already.
@@ -74,12 +68,10 @@ pub fn write_secret(path: &Path, text: &str, existing: Existing) -> Result<(), F
     });
     // After a rename it is gone already.
     let _ = fs::remove_file(&temporary);
-    written
-        .and_then(|()| sync_directory(path))
-        .map_err(|error| {
-            Failure::failed(format!("writing {}: {error}", path.display()))
-                .check("may you write into that directory, and is there space?")
-        })
+    written.and_then(|()| sync_directory(path)).map_err(|error| {
+        Failure::failed(format!("writing {}: {error}", path.display()))
+            .check("may you write into that directory, and is there space?")
+    })
 }
 
 fn beside(path: &Path) -> PathBuf {
@@ -88,11 +80,7 @@ fn beside(path: &Path) -> PathBuf {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
@@ -140,10 +128,7 @@ mod tests {
 
         write_secret(&path, "secret", Existing::Keep).unwrap();
 
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(&path).unwrap(), "secret");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
@@ -160,19 +145,13 @@ mod tests {
 
         write_secret(&path, "new", Existing::Replace).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "new");
-        assert_eq!(
-            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
     fn a_link_is_replaced_and_not_followed() {
         let directory = tempfile::tempdir().unwrap();
-        let (link, elsewhere) = (
-            directory.path().join("link"),
-            directory.path().join("elsewhere"),
-        );
+        let (link, elsewhere) = (directory.path().join("link"), directory.path().join("elsewhere"));
         fs::write(&elsewhere, "mine").unwrap();
         std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
 

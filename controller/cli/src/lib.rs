@@ -64,10 +64,7 @@ pub fn run(argv: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// The same binary is `hawser` and, by its name, the plugin `kubectl hawser`.
 fn parse(argv: &[OsString]) -> Result<Args, clap::Error> {
-    let name = argv
-        .first()
-        .and_then(|name| Path::new(name).file_name())
-        .unwrap_or_default();
+    let name = argv.first().and_then(|name| Path::new(name).file_name()).unwrap_or_default();
     let mut command = Args::command();
     if name.to_string_lossy().starts_with("kubectl-") {
         command = command.bin_name("kubectl hawser");

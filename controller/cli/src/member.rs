@@ -39,13 +39,7 @@ pub struct Members(pub Vec<Member>);
 
 impl Members {
     pub fn from_resources(nodes: &[MeshNode], peers: &[MeshPeer]) -> Self {
-        Self(
-            nodes
-                .iter()
-                .map(of_node)
-                .chain(peers.iter().map(of_peer))
-                .collect(),
-        )
+        Self(nodes.iter().map(of_node).chain(peers.iter().map(of_peer)).collect())
     }
 
     /// As one agent sees them: itself with its own subnets, and its peers.
@@ -89,11 +83,7 @@ impl Members {
 impl Member {
     /// The member's own address in each family, IPv4 first.
     pub fn addresses(&self) -> Vec<IpAddr> {
-        let mut all: Vec<IpAddr> = self
-            .subnets
-            .iter()
-            .map(|net| api::first_host(*net))
-            .collect();
+        let mut all: Vec<IpAddr> = self.subnets.iter().map(|net| api::first_host(*net)).collect();
         all.sort_by_key(IpAddr::is_ipv6);
         all.dedup_by_key(|address| address.is_ipv6());
         all
@@ -102,10 +92,7 @@ impl Member {
 
 fn of_node(node: &MeshNode) -> Member {
     let status = node.status.clone().unwrap_or_default();
-    let current = status
-        .public_keys
-        .iter()
-        .find(|key| key.epoch == node.spec.key_epoch);
+    let current = status.public_keys.iter().find(|key| key.epoch == node.spec.key_epoch);
     Member {
         name: node.metadata.name.clone().unwrap_or_default(),
         kind: Kind::Node,
@@ -157,9 +144,7 @@ mod tests {
         let members = Members::from_resources(&fixture::nodes(), &[fixture::laptop()]);
 
         let owner = |address: &str| {
-            members
-                .owner_of(address.parse().unwrap())
-                .map(|(member, _)| member.name.as_str())
+            members.owner_of(address.parse().unwrap()).map(|(member, _)| member.name.as_str())
         };
         assert_eq!(owner("10.42.1.9"), Some("node-1"));
         assert_eq!(owner("10.42.1.200"), Some("laptop"));
@@ -173,10 +158,7 @@ mod tests {
 
         let addresses = members.named("node-1").unwrap().addresses();
 
-        assert_eq!(
-            addresses,
-            ["10.42.1.1", "fd42:0:0:1::1"].map(|a| a.parse::<IpAddr>().unwrap())
-        );
+        assert_eq!(addresses, ["10.42.1.1", "fd42:0:0:1::1"].map(|a| a.parse::<IpAddr>().unwrap()));
     }
 
     #[test]

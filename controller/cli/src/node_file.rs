@@ -27,11 +27,7 @@ impl NodeFile {
 /// The name of the tunnel device that this agent made.
 pub fn tunnel_of(socket: &Path) -> String {
     let name = std::fs::read_to_string(socket.with_file_name("device")).unwrap_or_default();
-    if name.trim().is_empty() {
-        DEFAULT_TUNNEL.to_owned()
-    } else {
-        name.trim().to_owned()
-    }
+    if name.trim().is_empty() { DEFAULT_TUNNEL.to_owned() } else { name.trim().to_owned() }
 }
 
 #[cfg(test)]

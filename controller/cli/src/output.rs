@@ -40,10 +40,7 @@ pub struct Item {
 impl Item {
     pub fn new(name: impl Into<String>, object: &impl Serialize) -> Self {
         let object = serde_json::to_value(object).expect("our own structs are JSON objects");
-        Self {
-            name: name.into(),
-            object,
-        }
+        Self { name: name.into(), object }
     }
 }
 
@@ -59,33 +56,19 @@ pub struct Table {
 impl Table {
     /// `empty` is the line that stderr gets where there is no row.
     pub fn new(columns: &'static [&'static str], narrow: usize, empty: &'static str) -> Self {
-        Self {
-            columns,
-            narrow,
-            rows: Vec::new(),
-            empty,
-        }
+        Self { columns, narrow, rows: Vec::new(), empty }
     }
 
     pub fn push(&mut self, row: Vec<String>) {
-        debug_assert_eq!(
-            row.len(),
-            self.columns.len(),
-            "a row has a value for each column"
-        );
-        self.rows
-            .push(row.iter().map(|value| text::cell(value)).collect());
+        debug_assert_eq!(row.len(), self.columns.len(), "a row has a value for each column");
+        self.rows.push(row.iter().map(|value| text::cell(value)).collect());
     }
 
     fn print(&self, wide: bool) -> String {
         if self.rows.is_empty() {
             return String::new();
         }
-        let shown = if wide {
-            self.columns.len()
-        } else {
-            self.narrow
-        };
+        let shown = if wide { self.columns.len() } else { self.narrow };
         let mut grid = grid();
         grid.set_header(self.columns[..shown].to_vec());
         for row in &self.rows {
@@ -114,25 +97,17 @@ fn lines(grid: &mut Grid) -> String {
     for column in grid.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    grid.lines()
-        .map(|line| format!("{}\n", line.trim_end()))
-        .collect()
+    grid.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
 
 impl Output {
     pub fn list(kind: &'static str, table: Table, items: Vec<Item>) -> Self {
-        Self {
-            kind,
-            body: Body::List { table, items },
-        }
+        Self { kind, body: Body::List { table, items } }
     }
 
     /// One object as a screen of text.
     pub fn screen(kind: &'static str, text: String, item: Item) -> Self {
-        Self {
-            kind,
-            body: Body::Screen { text, item },
-        }
+        Self { kind, body: Body::Screen { text, item } }
     }
 
     /// The text for stdout.
@@ -142,16 +117,10 @@ impl Output {
             Format::Wide => self.text(true),
             Format::Json => pretty(&self.document()),
             Format::Yaml => yaml(&self.document()),
-            Format::Name => self
-                .items()
-                .iter()
-                .map(|item| format!("{}\n", item.name))
-                .collect(),
-            Format::Jsonl => self
-                .items()
-                .iter()
-                .map(|item| format!("{}\n", self.stamped(item)))
-                .collect(),
+            Format::Name => self.items().iter().map(|item| format!("{}\n", item.name)).collect(),
+            Format::Jsonl => {
+                self.items().iter().map(|item| format!("{}\n", self.stamped(item))).collect()
+            }
         }
     }
 
@@ -238,10 +207,7 @@ mod tests {
 
     #[test]
     fn a_table_lines_up_without_trailing_spaces() {
-        assert_eq!(
-            two().render(Format::Table),
-            "NAME    READY\na       True\nnode-1  <none>\n"
-        );
+        assert_eq!(two().render(Format::Table), "NAME    READY\na       True\nnode-1  <none>\n");
     }
 
     #[test]
@@ -273,16 +239,9 @@ mod tests {
     fn jsonl_stamps_each_line() {
         let text = two().render(Format::Jsonl);
 
-        let lines: Vec<Value> = text
-            .lines()
-            .map(|l| serde_json::from_str(l).unwrap())
-            .collect();
+        let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines.len(), 2);
-        assert!(
-            lines
-                .iter()
-                .all(|l| l["apiVersion"] == API_VERSION && l["kind"] == "Node")
-        );
+        assert!(lines.iter().all(|l| l["apiVersion"] == API_VERSION && l["kind"] == "Node"));
     }
 
     #[test]

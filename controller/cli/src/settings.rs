@@ -110,10 +110,7 @@ pub fn read(path: &Path) -> Result<File, Failure> {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(File::default()),
         Err(error) => {
-            return Err(Failure::usage(format!(
-                "reading {}: {error}",
-                path.display()
-            )));
+            return Err(Failure::usage(format!("reading {}: {error}", path.display())));
         }
     };
     if text.trim().is_empty() {
@@ -131,9 +128,7 @@ mod tests {
     use crate::args::Args;
 
     fn flags(line: &[&str]) -> Global {
-        Args::try_parse_from([&["hawser"], line, &["version"]].concat())
-            .unwrap()
-            .global
+        Args::try_parse_from([&["hawser"], line, &["version"]].concat()).unwrap().global
     }
 
     fn file(text: &str) -> File {
@@ -148,19 +143,10 @@ mod tests {
         let by_flag = Settings::decide(flags(&["-o", "json", "--timeout=1m"]), written()).unwrap();
         let by_default = Settings::decide(flags(&[]), File::default()).unwrap();
 
-        assert_eq!(
-            (by_file.output, by_file.timeout),
-            (Format::Yaml, Duration::from_secs(3))
-        );
+        assert_eq!((by_file.output, by_file.timeout), (Format::Yaml, Duration::from_secs(3)));
         assert!(by_file.agent_named);
-        assert_eq!(
-            (by_flag.output, by_flag.timeout),
-            (Format::Json, Duration::from_secs(60))
-        );
-        assert_eq!(
-            (by_default.output, by_default.timeout),
-            (Format::Table, TIMEOUT)
-        );
+        assert_eq!((by_flag.output, by_flag.timeout), (Format::Json, Duration::from_secs(60)));
+        assert_eq!((by_default.output, by_default.timeout), (Format::Table, TIMEOUT));
         assert_eq!(by_default.agent, Path::new(AGENT));
         assert!(!by_default.agent_named);
     }
@@ -174,22 +160,11 @@ mod tests {
     #[test]
     fn the_file_is_found_by_the_environment() {
         let at = |pairs: &'static [(&str, &str)]| {
-            path(move |name| {
-                pairs
-                    .iter()
-                    .find(|(k, _)| *k == name)
-                    .map(|(_, v)| (*v).to_owned())
-            })
+            path(move |name| pairs.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned()))
         };
 
-        assert_eq!(
-            at(&[("HOME", "/h")]),
-            Some("/h/.config/hawser/config.yaml".into())
-        );
-        assert_eq!(
-            at(&[("XDG_CONFIG_HOME", "/x")]),
-            Some("/x/hawser/config.yaml".into())
-        );
+        assert_eq!(at(&[("HOME", "/h")]), Some("/h/.config/hawser/config.yaml".into()));
+        assert_eq!(at(&[("XDG_CONFIG_HOME", "/x")]), Some("/x/hawser/config.yaml".into()));
         assert_eq!(at(&[("HAWSER_CONFIG", "/c")]), Some("/c".into()));
         assert_eq!(at(&[("HOME", "")]), None);
     }

@@ -84,18 +84,11 @@ impl Terminal {
 
     /// From here on, an interruption leaves this behind.
     pub fn now_half_done(&self, what: Option<String>) {
-        *self
-            .half_done
-            .lock()
-            .expect("nobody panics while holding it") = what;
+        *self.half_done.lock().expect("nobody panics while holding it") = what;
     }
 
     pub fn interrupted(&self) -> Failure {
-        let left = self
-            .half_done
-            .lock()
-            .expect("nobody panics while holding it")
-            .take();
+        let left = self.half_done.lock().expect("nobody panics while holding it").take();
         Failure::new(
             Exit::Interrupted,
             match left {

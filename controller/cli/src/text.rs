@@ -16,10 +16,7 @@ pub fn cell(text: &str) -> String {
     if text.is_empty() {
         return NONE.to_owned();
     }
-    printable(text)
-        .chars()
-        .map(|c| if c.is_whitespace() { '_' } else { c })
-        .collect()
+    printable(text).chars().map(|c| if c.is_whitespace() { '_' } else { c }).collect()
 }
 
 /// Text from elsewhere with its control characters written out.
@@ -42,13 +39,7 @@ fn is_invisible(c: char) -> bool {
 
 /// A list as one cell: joined by commas, `<none>` if empty.
 pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    cell(
-        &items
-            .into_iter()
-            .map(|item| item.to_string())
-            .collect::<Vec<_>>()
-            .join(","),
-    )
+    cell(&items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(","))
 }
 
 /// `34s`, `6m12s`, `3h5m`, `3d4h`: two units at most, as kubectl prints ages.
@@ -56,11 +47,7 @@ pub fn duration(length: Duration) -> String {
     let s = length.as_secs();
     let (minute, hour, day) = (60, 3600, 86400);
     let two = |big: u64, a: &str, small: u64, b: &str| {
-        if small == 0 {
-            format!("{big}{a}")
-        } else {
-            format!("{big}{a}{small}{b}")
-        }
+        if small == 0 { format!("{big}{a}") } else { format!("{big}{a}{small}{b}") }
     };
     match s {
         0..120 => format!("{s}s"),
@@ -79,9 +66,7 @@ pub fn age(then: Option<Timestamp>, now: Timestamp) -> String {
 }
 
 pub fn since(then: Timestamp, now: Timestamp) -> Duration {
-    now.duration_since(then)
-        .try_into()
-        .unwrap_or(Duration::ZERO)
+    now.duration_since(then).try_into().unwrap_or(Duration::ZERO)
 }
 
 /// `0`, `512B`, `39MiB`, `1.2GiB`.

@@ -20,10 +20,7 @@ const MEASURE: Duration = Duration::from_secs(5);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let dir = std::env::temp_dir().join(format!("hawser-bench-{}", std::process::id()));
-    let options = Options {
-        crds: api::crds(),
-        names: Vec::new(),
-    };
+    let options = Options { crds: api::crds(), names: Vec::new() };
     let server = Server::open(&dir, options)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     server.write_kubeconfig(listener.local_addr()?).await?;
@@ -59,9 +56,7 @@ async fn post(client: &Client, names: Vec<String>) -> anyhow::Result<()> {
     let mut connection = client.connect().await?;
     for name in names {
         let body = node(&name).to_string();
-        let answer = connection
-            .request("POST", NODES, "application/json", body)
-            .await?;
+        let answer = connection.request("POST", NODES, "application/json", body).await?;
         ensure!(answer.status == 201, "{}: {:?}", answer.status, answer.body);
     }
     Ok(())
@@ -80,9 +75,7 @@ async fn writes(client: &Client, writers: usize) -> anyhow::Result<()> {
             let mut count = 0;
             while Instant::now() < until {
                 let kind = "application/merge-patch+json";
-                let answer = connection
-                    .request("PATCH", &path, kind, status(count))
-                    .await?;
+                let answer = connection.request("PATCH", &path, kind, status(count)).await?;
                 ensure!(answer.status == 200, "{}: {:?}", answer.status, answer.body);
                 count += 1;
             }
@@ -104,10 +97,7 @@ async fn fan_out(client: &Client) -> anyhow::Result<()> {
     const ROUNDS: usize = 20;
     let list = client.request("GET", NODES, "", "").await?;
     let list: Value = serde_json::from_slice(&list.body)?;
-    let version = list["metadata"]["resourceVersion"]
-        .as_str()
-        .context("a version")?
-        .to_owned();
+    let version = list["metadata"]["resourceVersion"].as_str().context("a version")?.to_owned();
     let (arrived, mut arrivals) = tokio::sync::mpsc::unbounded_channel();
     let mut watchers = JoinSet::new();
     for _ in 0..WATCHERS {
@@ -156,13 +146,8 @@ async fn fan_out(client: &Client) -> anyhow::Result<()> {
 async fn lists(client: &Client) -> anyhow::Result<()> {
     let names: Vec<String> = (0..LISTED).map(|index| format!("node-{index}")).collect();
     let started = Instant::now();
-    let posts = names
-        .chunks(LISTED / 64)
-        .map(|names| post(client, names.to_vec()));
-    join_all(posts)
-        .await
-        .into_iter()
-        .collect::<anyhow::Result<()>>()?;
+    let posts = names.chunks(LISTED / 64).map(|names| post(client, names.to_vec()));
+    join_all(posts).await.into_iter().collect::<anyhow::Result<()>>()?;
     let created = started.elapsed();
     println!("creating {LISTED} MeshNodes over 64 connections: {created:.1?}");
     let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
@@ -173,19 +158,14 @@ async fn lists(client: &Client) -> anyhow::Result<()> {
         for _ in 0..5 {
             let mut request = http::Request::new(Full::default());
             *request.uri_mut() = NODES.parse()?;
-            request
-                .headers_mut()
-                .insert(http::header::ACCEPT, accept.parse()?);
+            request.headers_mut().insert(http::header::ACCEPT, accept.parse()?);
             let started = Instant::now();
             let response = connection.send(request).await?;
             bytes = response.into_body().collect().await?.to_bytes().len();
             times.push(started.elapsed());
         }
         times.sort_unstable();
-        println!(
-            "list of {LISTED} as {what}: {:?} (median), {bytes} bytes",
-            times[2]
-        );
+        println!("list of {LISTED} as {what}: {:?} (median), {bytes} bytes", times[2]);
     }
     Ok(())
 }

@@ -52,10 +52,7 @@ pub enum BackupError {
     #[error("the server refused: {0}")]
     Refused(String),
     #[error("{path}: {source}")]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     #[error("there is no database in {0}; is it the directory of --embedded?")]
     Nothing(PathBuf),
     #[error("the copy was interrupted: {0}")]
@@ -95,9 +92,7 @@ pub async fn backup(dir: &Path, out: &Path) -> Result<(), BackupError> {
         let path = path.to_owned();
         move |source| BackupError::Io { path, source }
     };
-    std::fs::File::open(&next)
-        .and_then(|file| file.sync_all())
-        .map_err(io(&next))?;
+    std::fs::File::open(&next).and_then(|file| file.sync_all()).map_err(io(&next))?;
     std::fs::rename(&next, out).map_err(io(out))?;
     Ok(sync_directory(parent(out))?)
 }
@@ -113,10 +108,7 @@ async fn download(dir: &Path, next: &Path) -> Result<(), BackupError> {
         return Err(BackupError::Refused(response.status().to_string()));
     }
     remove(next)?;
-    let io = |source| BackupError::Io {
-        path: next.to_owned(),
-        source,
-    };
+    let io = |source| BackupError::Io { path: next.to_owned(), source };
     let mut file = create_private(next).map_err(io)?;
     while let Some(frame) = response.body_mut().frame().await {
         let frame = frame.map_err(|error| BackupError::Interrupted(error.to_string()))?;
@@ -131,21 +123,15 @@ async fn download(dir: &Path, next: &Path) -> Result<(), BackupError> {
 pub(crate) async fn snapshot(app: &Arc<App>) -> Result<tokio::fs::File, BackupError> {
     let app = app.clone();
     let copied = tokio::task::spawn_blocking(move || {
-        let path = app
-            .dir
-            .join(format!("backup-{}.next", uuid::Uuid::new_v4().simple()));
+        let path = app.dir.join(format!("backup-{}.next", uuid::Uuid::new_v4().simple()));
         app.store.disk().copy_to(&path)?;
-        let io = |source| BackupError::Io {
-            path: path.clone(),
-            source,
-        };
+        let io = |source| BackupError::Io { path: path.clone(), source };
         let file = std::fs::File::open(&path).map_err(io)?;
         std::fs::remove_file(&path).map_err(io)?;
         Ok(file)
     });
-    let file: Result<std::fs::File, BackupError> = copied
-        .await
-        .map_err(|error| BackupError::Interrupted(error.to_string()))?;
+    let file: Result<std::fs::File, BackupError> =
+        copied.await.map_err(|error| BackupError::Interrupted(error.to_string()))?;
     Ok(tokio::fs::File::from_std(file?))
 }
 
@@ -168,19 +154,13 @@ pub fn restore(dir: &Path, from: &Path, now: Timestamp) -> Result<RestoreReport,
     let current = newer_history(&place, &backup, &then)?;
     let Plan { objects, report } = plan(&then, current.as_ref(), now);
     backup.put_all(&objects)?;
-    let last = current
-        .as_ref()
-        .map_or(0, |current| current.version)
-        .max(then.version);
+    let last = current.as_ref().map_or(0, |current| current.version).max(then.version);
     backup.restart_history(first_version(now).max(last + 1))?;
     drop(backup);
 
-    let replaced = place.exists().then(|| {
-        beside(
-            &place,
-            &format!("before-restore-{}", now.strftime("%Y%m%dT%H%M%SZ")),
-        )
-    });
+    let replaced = place
+        .exists()
+        .then(|| beside(&place, &format!("before-restore-{}", now.strftime("%Y%m%dT%H%M%SZ"))));
     if let Some(aside) = &replaced {
         std::fs::hard_link(&place, aside).map_err(io(aside))?;
     }
@@ -247,11 +227,7 @@ fn plan(then: &Loaded, current: Option<&Loaded>, now: Timestamp) -> Plan {
             }
         }
     }
-    let still_there = |kind| {
-        of_kind(current, kind)
-            .map(|(key, _)| key)
-            .collect::<BTreeSet<_>>()
-    };
+    let still_there = |kind| of_kind(current, kind).map(|(key, _)| key).collect::<BTreeSet<_>>();
     let nodes = still_there(NODES);
     let returned = of_kind(then, NODES).filter(|(key, _)| !nodes.contains(key));
     report.nodes_returned = returned.map(|(key, _)| key.name().to_owned()).collect();
@@ -264,36 +240,26 @@ fn plan(then: &Loaded, current: Option<&Loaded>, now: Timestamp) -> Plan {
 /// An earlier restore's annotation outlives the next one.
 fn pause_of(current: &Loaded) -> Option<String> {
     of_kind(current, MESHES).find_map(|(_, mesh)| {
-        mesh["metadata"]["annotations"][RESTORED_AT]
-            .as_str()
-            .map(str::to_owned)
+        mesh["metadata"]["annotations"][RESTORED_AT].as_str().map(str::to_owned)
     })
 }
 
 fn of_kind<'a>(loaded: &'a Loaded, kind: &str) -> impl Iterator<Item = (Key, Value)> + 'a {
     let prefix = Key::prefix(kind, "");
-    let found = loaded
-        .objects
-        .iter()
-        .filter(move |(key, _)| key.starts_with(&prefix));
+    let found = loaded.objects.iter().filter(move |(key, _)| key.starts_with(&prefix));
     found.map(|(key, object)| (key.clone(), object.value.clone()))
 }
 
 fn create_private(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
+    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
 fn remove(path: &Path) -> Result<(), BackupError> {
     match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(BackupError::Io {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(BackupError::Io { path: path.to_owned(), source })
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -307,7 +273,5 @@ fn beside(path: &Path, added: &str) -> PathBuf {
 }
 
 fn parent(path: &Path) -> &Path {
-    path.parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -109,20 +109,12 @@ fn core_event(stored: &Value) -> Value {
         }
     }
     let first = stored.get("eventTime").filter(|t| !t.is_null());
-    let first = first
-        .unwrap_or(&stored["metadata"]["creationTimestamp"])
-        .clone();
-    let last = stored
-        .pointer("/series/lastObservedTime")
-        .unwrap_or(&first)
-        .clone();
+    let first = first.unwrap_or(&stored["metadata"]["creationTimestamp"]).clone();
+    let last = stored.pointer("/series/lastObservedTime").unwrap_or(&first).clone();
     let count = stored.pointer("/series/count").cloned().unwrap_or(1.into());
     event.insert("firstTimestamp".into(), first);
     event.insert("lastTimestamp".into(), last);
     event.insert("count".into(), count);
-    event.insert(
-        "source".into(),
-        json!({"component": stored["reportingController"]}),
-    );
+    event.insert("source".into(), json!({"component": stored["reportingController"]}));
     Value::Object(event)
 }

@@ -23,17 +23,11 @@ use tokio_rustls::TlsConnector;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("{path}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Read { path: PathBuf, source: std::io::Error },
     #[error("{0} is not a kubeconfig of this server")]
     Malformed(PathBuf),
     #[error("connecting to {server}: {source}; is the server running?")]
-    Connect {
-        server: SocketAddr,
-        source: std::io::Error,
-    },
+    Connect { server: SocketAddr, source: std::io::Error },
     #[error("TLS: {0}")]
     Tls(#[from] rustls::Error),
     #[error("asking the server: {0}")]
@@ -66,9 +60,7 @@ pub struct Connection {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client")
-            .field("server", &self.server)
-            .finish_non_exhaustive()
+        f.debug_struct("Client").field("server", &self.server).finish_non_exhaustive()
     }
 }
 
@@ -76,14 +68,10 @@ impl Client {
     /// From a kubeconfig as [`crate::Server`] writes it.
     pub fn from_kubeconfig(path: &Path) -> Result<Client, ClientError> {
         let malformed = || ClientError::Malformed(path.to_owned());
-        let text = std::fs::read_to_string(path).map_err(|source| ClientError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ClientError::Read { path: path.to_owned(), source })?;
         let server = field(&text, "server").and_then(|url| url.strip_prefix("https://"));
-        let server = server
-            .and_then(|server| server.parse().ok())
-            .ok_or_else(malformed)?;
+        let server = server.and_then(|server| server.parse().ok()).ok_or_else(malformed)?;
         let token = field(&text, "token").ok_or_else(malformed)?.to_owned();
         let authority = field(&text, "certificate-authority-data").ok_or_else(malformed)?;
         let authority = BASE64_STANDARD.decode(authority).map_err(|_| malformed())?;
@@ -94,26 +82,16 @@ impl Client {
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Client {
-            server,
-            token,
-            tls: TlsConnector::from(Arc::new(config)),
-        })
+        Ok(Client { server, token, tls: TlsConnector::from(Arc::new(config)) })
     }
 
     /// The same server, asked by somebody else.
     pub fn with_token(&self, token: &str) -> Client {
-        Client {
-            token: token.to_owned(),
-            ..self.clone()
-        }
+        Client { token: token.to_owned(), ..self.clone() }
     }
 
     pub async fn connect(&self) -> Result<Connection, ClientError> {
-        let failed = |source| ClientError::Connect {
-            server: self.server,
-            source,
-        };
+        let failed = |source| ClientError::Connect { server: self.server, source };
         let stream = TcpStream::connect(self.server).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
         let name = ServerName::IpAddress(self.server.ip().into());
@@ -125,11 +103,7 @@ impl Client {
                 tracing::debug!(%error, "a connection to the server ended");
             }
         });
-        Ok(Connection {
-            sender,
-            host: self.server.to_string(),
-            token: self.token.clone(),
-        })
+        Ok(Connection { sender, host: self.server.to_string(), token: self.token.clone() })
     }
 
     /// One request on a connection of its own.
@@ -140,10 +114,7 @@ impl Client {
         content_type: &str,
         body: impl Into<Bytes>,
     ) -> Result<Answer, ClientError> {
-        self.connect()
-            .await?
-            .request(method, path, content_type, body)
-            .await
+        self.connect().await?.request(method, path, content_type, body).await
     }
 }
 
@@ -163,11 +134,7 @@ impl Connection {
         let response = self.send(request).await?;
         let (head, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
-        Ok(Answer {
-            status: head.status,
-            headers: head.headers,
-            body,
-        })
+        Ok(Answer { status: head.status, headers: head.headers, body })
     }
 
     /// Sends a request as it is, with host and token added.

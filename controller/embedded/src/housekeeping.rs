@@ -63,10 +63,7 @@ async fn keep_house(app: &App, now: Timestamp) {
 }
 
 fn born(event: &Object) -> Option<Timestamp> {
-    let series = event
-        .value
-        .pointer("/series/lastObservedTime")
-        .and_then(Value::as_str);
+    let series = event.value.pointer("/series/lastObservedTime").and_then(Value::as_str);
     let time = series.or_else(|| event.value["metadata"]["creationTimestamp"].as_str());
     time?.parse().ok()
 }

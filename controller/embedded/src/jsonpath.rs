@@ -35,20 +35,14 @@ impl JsonPath {
         if reader.rest().is_empty() {
             return Ok(JsonPath { steps });
         }
-        Err(JsonPathError {
-            path: text.to_owned(),
-            at: reader.at,
-        })
+        Err(JsonPathError { path: text.to_owned(), at: reader.at })
     }
 
     /// Everything that the path leads to, in order; what is missing leads nowhere.
     pub fn find<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
         let mut found = vec![value];
         for step in &self.steps {
-            found = found
-                .into_iter()
-                .flat_map(|value| step.from(value))
-                .collect();
+            found = found.into_iter().flat_map(|value| step.from(value)).collect();
         }
         found
     }
@@ -69,14 +63,7 @@ impl Step {
             }
             (Step::All, Value::Array(items)) => items.iter().collect(),
             (Step::All, Value::Object(members)) => members.values().collect(),
-            (
-                Step::Where {
-                    path,
-                    equal,
-                    literal,
-                },
-                Value::Array(items),
-            ) => {
+            (Step::Where { path, equal, literal }, Value::Array(items)) => {
                 let holds = |item: &&Value| match path.find(item).first() {
                     Some(found) => (*found == literal) == *equal,
                     None => false,
@@ -170,9 +157,7 @@ impl<'a> Reader<'a> {
     }
 
     fn condition(&mut self) -> Option<Step> {
-        let path = JsonPath {
-            steps: self.steps(),
-        };
+        let path = JsonPath { steps: self.steps() };
         self.spaces();
         let equal = self.take("==");
         if !equal && !self.take("!=") {
@@ -181,11 +166,7 @@ impl<'a> Reader<'a> {
         self.spaces();
         let literal = self.literal()?;
         self.spaces();
-        self.take(")").then_some(Step::Where {
-            path,
-            equal,
-            literal,
-        })
+        self.take(")").then_some(Step::Where { path, equal, literal })
     }
 
     fn spaces(&mut self) {
@@ -217,12 +198,7 @@ mod tests {
     use serde_json::json;
 
     fn find(path: &str, value: &Value) -> Vec<Value> {
-        JsonPath::parse(path)
-            .unwrap()
-            .find(value)
-            .into_iter()
-            .cloned()
-            .collect()
+        JsonPath::parse(path).unwrap().find(value).into_iter().cloned().collect()
     }
 
     #[test]
@@ -245,40 +221,22 @@ mod tests {
         assert_eq!(find(ready, &value), [json!("True")]);
         let others = ".status.conditions[?(@.type != 'Ready')].status";
         assert_eq!(find(others, &value), [json!("False")]);
-        assert_eq!(
-            find(".status.conditions[?(@.n==3)].type", &value),
-            [json!("Ready")]
-        );
+        assert_eq!(find(".status.conditions[?(@.n==3)].type", &value), [json!("Ready")]);
     }
 
     #[test]
     fn what_is_missing_or_of_another_kind_leads_nowhere() {
         let value = json!({"spec": {"n": 1, "list": []}});
 
-        for path in [
-            ".status.x",
-            ".spec.n.m",
-            ".spec.n[0]",
-            ".spec.list[0]",
-            ".spec.list[-1]",
-        ] {
+        for path in [".status.x", ".spec.n.m", ".spec.n[0]", ".spec.list[0]", ".spec.list[-1]"] {
             assert_eq!(find(path, &value), Vec::<Value>::new(), "{path}");
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_refused_with_its_place() {
-        for (path, at) in [
-            ("spec", 0),
-            (".a[", 2),
-            (".a..b", 2),
-            (".a[?(@.b)]", 2),
-            (".a[x]", 2),
-        ] {
-            let error = JsonPathError {
-                path: path.to_owned(),
-                at,
-            };
+        for (path, at) in [("spec", 0), (".a[", 2), (".a..b", 2), (".a[?(@.b)]", 2), (".a[x]", 2)] {
+            let error = JsonPathError { path: path.to_owned(), at };
             assert_eq!(JsonPath::parse(path), Err(error), "{path}");
         }
     }

@@ -42,15 +42,9 @@ pub enum KindError {
     #[error("the CRD {0} has no served version")]
     NoVersion(String),
     #[error("the schema of {name}: {source}")]
-    Schema {
-        name: String,
-        source: crate::schema::SchemaError,
-    },
+    Schema { name: String, source: crate::schema::SchemaError },
     #[error("the printer columns of {name}: {source}")]
-    Columns {
-        name: String,
-        source: crate::jsonpath::JsonPathError,
-    },
+    Columns { name: String, source: crate::jsonpath::JsonPathError },
 }
 
 impl Kind {
@@ -63,37 +57,22 @@ impl Kind {
         };
         let encoded = serde_json::to_value(version).expect("a CRD is JSON");
         let schema = encoded["schema"]["openAPIV3Schema"].clone();
-        let structural = Structural::compile(&schema).map_err(|source| KindError::Schema {
-            name: name.clone(),
-            source,
-        })?;
-        let columns = Columns::compile(&encoded["additionalPrinterColumns"]).map_err(|source| {
-            KindError::Columns {
-                name: name.clone(),
-                source,
-            }
-        })?;
-        let singular = names
-            .singular
-            .clone()
-            .unwrap_or_else(|| names.kind.to_lowercase());
+        let structural = Structural::compile(&schema)
+            .map_err(|source| KindError::Schema { name: name.clone(), source })?;
+        let columns = Columns::compile(&encoded["additionalPrinterColumns"])
+            .map_err(|source| KindError::Columns { name: name.clone(), source })?;
+        let singular = names.singular.clone().unwrap_or_else(|| names.kind.to_lowercase());
         Ok(Kind {
             group: spec.group.clone(),
             version: version.name.clone(),
             kind: names.kind.clone(),
-            list_kind: names
-                .list_kind
-                .clone()
-                .unwrap_or_else(|| format!("{}List", names.kind)),
+            list_kind: names.list_kind.clone().unwrap_or_else(|| format!("{}List", names.kind)),
             plural: names.plural.clone(),
             singular,
             short_names: names.short_names.clone().unwrap_or_default(),
             categories: names.categories.clone().unwrap_or_default(),
             namespaced: spec.scope == "Namespaced",
-            has_status: version
-                .subresources
-                .as_ref()
-                .is_some_and(|s| s.status.is_some()),
+            has_status: version.subresources.as_ref().is_some_and(|s| s.status.is_some()),
             has_generation: true,
             schema,
             structural,
@@ -124,11 +103,7 @@ impl Kind {
     }
 
     pub(crate) fn about(&self, name: &str) -> About {
-        About {
-            group: self.group.clone(),
-            plural: self.plural.clone(),
-            name: name.to_owned(),
-        }
+        About { group: self.group.clone(), plural: self.plural.clone(), name: name.to_owned() }
     }
 
     pub(crate) fn not_found(&self, name: &str) -> Status {
@@ -142,13 +117,8 @@ impl Kind {
         } else {
             format!("{}.{}", self.kind, self.group)
         };
-        let about = About {
-            plural: self.kind.clone(),
-            ..self.about(name)
-        };
-        Status::invalid(invalid_message(&what, name, &causes))
-            .about(about)
-            .with_causes(causes)
+        let about = About { plural: self.kind.clone(), ..self.about(name) };
+        Status::invalid(invalid_message(&what, name, &causes)).about(about).with_causes(causes)
     }
 
     /// The object as this kind shows it.
@@ -178,10 +148,7 @@ pub(crate) struct Kinds(Vec<Arc<Kind>>);
 
 impl Kinds {
     pub(crate) fn new(crds: &[CustomResourceDefinition]) -> Result<Kinds, KindError> {
-        let mut kinds = crds
-            .iter()
-            .map(Kind::from_crd)
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut kinds = crds.iter().map(Kind::from_crd).collect::<Result<Vec<_>, _>>()?;
         kinds.extend(crate::builtin::kinds()?);
         Ok(Kinds(kinds.into_iter().map(Arc::new).collect()))
     }
@@ -191,8 +158,7 @@ impl Kinds {
     }
 
     pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Kind>> {
-        self.iter()
-            .find(|k| k.group == group && k.version == version && k.plural == plural)
+        self.iter().find(|k| k.group == group && k.version == version && k.plural == plural)
     }
 
     /// The (group, version) pairs in the order of the kinds.
@@ -212,7 +178,6 @@ impl Kinds {
         group: &'a str,
         version: &'a str,
     ) -> impl Iterator<Item = &'a Arc<Kind>> {
-        self.iter()
-            .filter(move |k| k.group == group && k.version == version)
+        self.iter().filter(move |k| k.group == group && k.version == version)
     }
 }

@@ -45,32 +45,21 @@ users:
 
 fn pem(certificate: &[u8]) -> String {
     let text = BASE64_STANDARD.encode(certificate);
-    let lines: Vec<&str> = (0..text.len())
-        .step_by(64)
-        .map(|start| &text[start..text.len().min(start + 64)])
-        .collect();
-    format!(
-        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-        lines.join("\n")
-    )
+    let lines: Vec<&str> =
+        (0..text.len()).step_by(64).map(|start| &text[start..text.len().min(start + 64)]).collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }
 
 /// A scalar of a kubeconfig that `kubeconfig` wrote.
 pub(crate) fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    text.lines()
-        .find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "))
+    text.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(": "))
 }
 
 /// Whole or not at all, and for the owner alone.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let next = path.with_extension("next");
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&next)?;
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&next)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&next, path)

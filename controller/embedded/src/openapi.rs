@@ -67,10 +67,7 @@ impl Resource {
             Value::Object(words) => words.clone(),
             _ => Map::from_iter([
                 ("type".to_owned(), json!("object")),
-                (
-                    "x-kubernetes-preserve-unknown-fields".to_owned(),
-                    json!(true),
-                ),
+                ("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true)),
             ]),
         };
         let mut properties = match schema.remove("properties") {
@@ -78,16 +75,10 @@ impl Resource {
             _ => Map::new(),
         };
         for (name, text) in [
-            (
-                "apiVersion",
-                "The group and version of this object, such as hawser.dev/v1alpha1.",
-            ),
+            ("apiVersion", "The group and version of this object, such as hawser.dev/v1alpha1."),
             ("kind", "What this object is."),
         ] {
-            properties.insert(
-                name.to_owned(),
-                json!({ "type": "string", "description": text }),
-            );
+            properties.insert(name.to_owned(), json!({ "type": "string", "description": text }));
         }
         properties.insert("metadata".to_owned(), object_meta());
         schema.insert("properties".to_owned(), properties.into());
@@ -99,22 +90,12 @@ impl Resource {
     }
 
     fn paths(&self) -> Vec<(String, Value)> {
-        let root = if self.group.is_empty() {
-            "/api".to_owned()
-        } else {
-            format!("/apis/{}", self.group)
-        };
-        let namespace = if self.namespaced {
-            "/namespaces/{namespace}"
-        } else {
-            ""
-        };
+        let root =
+            if self.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", self.group) };
+        let namespace = if self.namespaced { "/namespaces/{namespace}" } else { "" };
         let list = format!("{root}/{}{namespace}/{}", self.version, self.plural);
         let mut paths = vec![
-            (
-                list.clone(),
-                self.operations(&[("get", "list"), ("post", "post")]),
-            ),
+            (list.clone(), self.operations(&[("get", "list"), ("post", "post")])),
             (
                 format!("{list}/{{name}}"),
                 self.operations(&[
@@ -160,11 +141,7 @@ fn parameters(method: &str) -> Value {
         _ => &[],
     };
     let parameter = |name: &&str| {
-        let kind = if *name == "force" {
-            "boolean"
-        } else {
-            "string"
-        };
+        let kind = if *name == "force" { "boolean" } else { "string" };
         json!({ "name": name, "in": "query", "schema": { "type": kind, "uniqueItems": true } })
     };
     names.iter().map(parameter).collect()
@@ -246,10 +223,7 @@ mod tests {
             schema["x-kubernetes-group-version-kind"],
             json!([{"group": "hawser.dev", "version": "v1", "kind": "Thing"}])
         );
-        assert_eq!(
-            schema["properties"]["spec"]["description"],
-            "What it should be."
-        );
+        assert_eq!(schema["properties"]["spec"]["description"], "What it should be.");
         assert!(schema["properties"]["metadata"]["properties"]["labels"].is_object());
         let patch = &document["paths"]["/apis/hawser.dev/v1/things/{name}"]["patch"];
         let names: Vec<&str> = patch["parameters"]
@@ -258,10 +232,7 @@ mod tests {
             .iter()
             .map(|parameter| parameter["name"].as_str().unwrap())
             .collect();
-        assert_eq!(
-            names,
-            ["dryRun", "fieldManager", "fieldValidation", "force"]
-        );
+        assert_eq!(names, ["dryRun", "fieldManager", "fieldValidation", "force"]);
         assert_eq!(patch["x-kubernetes-action"], "patch");
         assert!(document["paths"]["/apis/hawser.dev/v1/things/{name}/status"]["patch"].is_object());
     }
@@ -289,9 +260,6 @@ mod tests {
         let index = index(&[("apis/hawser.dev/v1".to_owned(), "ABC".to_owned())]);
 
         let url = "/openapi/v3/apis/hawser.dev/v1?hash=ABC";
-        assert_eq!(
-            index["paths"]["apis/hawser.dev/v1"]["serverRelativeURL"],
-            url
-        );
+        assert_eq!(index["paths"]["apis/hawser.dev/v1"]["serverRelativeURL"], url);
     }
 }

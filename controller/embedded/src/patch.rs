@@ -19,9 +19,7 @@ const MAX_OPERATIONS: usize = 10_000;
 /// RFC 7396. The patch must be an object.
 pub fn merge(target: &mut Value, patch: &Value) -> Result<(), PatchError> {
     if !patch.is_object() {
-        return Err(PatchError::Malformed(
-            "a merge patch is an object".to_owned(),
-        ));
+        return Err(PatchError::Malformed("a merge patch is an object".to_owned()));
     }
     json_patch::merge(target, patch);
     Ok(())
@@ -75,11 +73,8 @@ mod tests {
     fn a_merge_patch_sets_removes_and_replaces_lists() {
         let mut target = object();
 
-        merge(
-            &mut target,
-            &json!({"spec": {"size": null, "tags": ["b"], "new": {"x": 1}}}),
-        )
-        .unwrap();
+        merge(&mut target, &json!({"spec": {"size": null, "tags": ["b"], "new": {"x": 1}}}))
+            .unwrap();
 
         assert_eq!(target["spec"], json!({"tags": ["b"], "new": {"x": 1}}));
     }
@@ -89,10 +84,7 @@ mod tests {
         for patch in [json!(null), json!([1]), json!("x"), json!(3)] {
             let mut target = object();
 
-            assert!(matches!(
-                merge(&mut target, &patch),
-                Err(PatchError::Malformed(_))
-            ));
+            assert!(matches!(merge(&mut target, &patch), Err(PatchError::Malformed(_))));
             assert_eq!(target, object());
         }
     }
@@ -109,10 +101,7 @@ mod tests {
         assert_eq!(target["metadata"]["finalizers"], json!(["x/y"]));
 
         let again = json(&mut target, &patch);
-        assert!(
-            matches!(again, Err(PatchError::DoesNotApply(_))),
-            "it is there now: {again:?}"
-        );
+        assert!(matches!(again, Err(PatchError::DoesNotApply(_))), "it is there now: {again:?}");
     }
 
     #[test]
@@ -130,10 +119,7 @@ mod tests {
 
             let result = json(&mut target, &operations);
 
-            assert!(
-                matches!(result, Err(PatchError::DoesNotApply(_))),
-                "{operations}: {result:?}"
-            );
+            assert!(matches!(result, Err(PatchError::DoesNotApply(_))), "{operations}: {result:?}");
             assert_eq!(target, object(), "{operations}");
         }
     }
@@ -147,10 +133,7 @@ mod tests {
         ] {
             let result = json(&mut object(), &operations);
 
-            assert!(
-                matches!(result, Err(PatchError::Malformed(_))),
-                "{operations}: {result:?}"
-            );
+            assert!(matches!(result, Err(PatchError::Malformed(_))), "{operations}: {result:?}");
         }
     }
 

@@ -61,20 +61,15 @@ impl FieldSelector {
     /// [`NAMESPACED_FIELDS`]).
     pub fn parse(text: &str, allowed: &[&str]) -> Result<FieldSelector, SelectorError> {
         let parts = split_unescaped(text);
-        let terms = parts
-            .into_iter()
-            .filter(|part| !part.is_empty())
-            .map(|part| {
-                let term = FieldTerm::parse(part)
-                    .ok_or_else(|| SelectorError::Malformed(text.to_owned(), part.to_owned()))?;
-                if term.path != "metadata.name" && !allowed.contains(&term.path.as_str()) {
-                    return Err(SelectorError::Field(term.path));
-                }
-                Ok(term)
-            });
-        Ok(FieldSelector {
-            terms: terms.collect::<Result<_, _>>()?,
-        })
+        let terms = parts.into_iter().filter(|part| !part.is_empty()).map(|part| {
+            let term = FieldTerm::parse(part)
+                .ok_or_else(|| SelectorError::Malformed(text.to_owned(), part.to_owned()))?;
+            if term.path != "metadata.name" && !allowed.contains(&term.path.as_str()) {
+                return Err(SelectorError::Field(term.path));
+            }
+            Ok(term)
+        });
+        Ok(FieldSelector { terms: terms.collect::<Result<_, _>>()? })
     }
 
     pub fn is_empty(&self) -> bool {
@@ -83,18 +78,13 @@ impl FieldSelector {
 
     /// The value required of `metadata.name`, for a list that is really a get.
     pub fn name(&self) -> Option<&str> {
-        let term = self
-            .terms
-            .iter()
-            .find(|term| term.equal && term.path == "metadata.name");
+        let term = self.terms.iter().find(|term| term.equal && term.path == "metadata.name");
         term.map(|term| term.value.as_str())
     }
 
     /// An absent field is the empty string.
     pub fn matches(&self, object: &Value) -> bool {
-        self.terms
-            .iter()
-            .all(|term| (field(object, &term.path) == term.value) == term.equal)
+        self.terms.iter().all(|term| (field(object, &term.path) == term.value) == term.equal)
     }
 }
 
@@ -107,11 +97,7 @@ impl FieldTerm {
         };
         let rest = &text[at + 1..];
         let value = rest.strip_prefix('=').filter(|_| equal).unwrap_or(rest);
-        Some(FieldTerm {
-            path: path.to_owned(),
-            value: unescape(value),
-            equal,
-        })
+        Some(FieldTerm { path: path.to_owned(), value: unescape(value), equal })
     }
 }
 
@@ -135,11 +121,7 @@ fn unescape(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
-        plain.push(if c == '\\' {
-            rest.next().unwrap_or(c)
-        } else {
-            c
-        });
+        plain.push(if c == '\\' { rest.next().unwrap_or(c) } else { c });
     }
     plain
 }
@@ -155,11 +137,7 @@ fn field(object: &Value, path: &str) -> String {
             "reportingController" => "reportingComponent",
             _ => return None,
         };
-        let other = if tail.is_empty() {
-            other.to_owned()
-        } else {
-            format!("{other}.{tail}")
-        };
+        let other = if tail.is_empty() { other.to_owned() } else { format!("{other}.{tail}") };
         lookup(object, &other)
     });
     match found {
@@ -170,8 +148,7 @@ fn field(object: &Value, path: &str) -> String {
 }
 
 fn lookup<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
-    path.split('.')
-        .try_fold(object, |value, name| value.get(name))
+    path.split('.').try_fold(object, |value, name| value.get(name))
 }
 
 #[cfg(test)]

@@ -55,10 +55,7 @@ pub enum OpenError {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error("{path}: {source}")]
-    Kubeconfig {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Kubeconfig { path: PathBuf, source: std::io::Error },
     #[error("making the admin token: {0}")]
     Token(String),
     #[error("the listener: {0}")]
@@ -100,25 +97,16 @@ impl OpenApi {
                 "" => format!("api/{version}"),
                 group => format!("apis/{group}/{version}"),
             };
-            let resources: Vec<_> = kinds
-                .of(group, version)
-                .map(|kind| kind.resource())
-                .collect();
-            let group_version = if group.is_empty() {
-                version.to_owned()
-            } else {
-                format!("{group}/{version}")
-            };
+            let resources: Vec<_> = kinds.of(group, version).map(|kind| kind.resource()).collect();
+            let group_version =
+                if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
             let text = openapi::document(&group_version, &resources);
             let hash = Sha256::digest(text.as_bytes());
             let hash: String = hash.iter().map(|byte| format!("{byte:02X}")).collect();
             entries.push((path.clone(), hash));
             documents.insert(path, Bytes::from(text));
         }
-        OpenApi {
-            index: openapi::index(&entries),
-            documents,
-        }
+        OpenApi { index: openapi::index(&entries), documents }
     }
 
     pub(crate) fn index(&self) -> &Value {
@@ -160,10 +148,7 @@ impl Server {
             pages: Pages::default(),
             closing: watch::Sender::new(false),
         };
-        Ok(Server {
-            app: Arc::new(app),
-            authority,
-        })
+        Ok(Server { app: Arc::new(app), authority })
     }
 
     /// Where `serve` writes the admin's kubeconfig.
@@ -217,9 +202,7 @@ impl Server {
         let path = self.kubeconfig();
         let tokens = Tokens(&self.app.store);
         let earlier = std::fs::read_to_string(&path).ok();
-        let earlier = earlier
-            .as_deref()
-            .and_then(|text| kubeconfig::field(text, "token"));
+        let earlier = earlier.as_deref().and_then(|text| kubeconfig::field(text, "token"));
         let works = |token: &&str| {
             let header = format!("Bearer {token}");
             tokens.authenticate(Some(&header), Timestamp::now()).is_ok()
@@ -258,9 +241,7 @@ async fn connection(app: Arc<App>, authority: Arc<Authority>, stream: TcpStream)
     let mut closing = app.closing();
     let service = service_fn(move |request| http::handle(app.clone(), request));
     let mut server = hyper::server::conn::http1::Builder::new();
-    server
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE * 18);
+    server.timer(TokioTimer::new()).header_read_timeout(PATIENCE * 18);
     let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let outcome = tokio::select! {

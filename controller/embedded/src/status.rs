@@ -41,13 +41,7 @@ impl About {
 
 impl Status {
     pub(crate) fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Status {
-        Status {
-            code,
-            reason,
-            message: message.into(),
-            retry_after_seconds: None,
-            details: None,
-        }
+        Status { code, reason, message: message.into(), retry_after_seconds: None, details: None }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Status {
@@ -63,11 +57,7 @@ impl Status {
     }
 
     pub(crate) fn no_such_path() -> Status {
-        Status::new(
-            404,
-            "NotFound",
-            "the server could not find the requested resource",
-        )
+        Status::new(404, "NotFound", "the server could not find the requested resource")
     }
 
     pub(crate) fn method_not_allowed() -> Status {
@@ -102,10 +92,7 @@ impl Status {
 
     pub(crate) fn busy() -> Status {
         let message = "too many writes are waiting; try again later";
-        Status {
-            retry_after_seconds: Some(1),
-            ..Status::new(429, "TooManyRequests", message)
-        }
+        Status { retry_after_seconds: Some(1), ..Status::new(429, "TooManyRequests", message) }
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Status {
@@ -147,10 +134,7 @@ impl Status {
             "message": self.message, "reason": self.reason, "code": self.code,
         });
         let details = self.described();
-        if details
-            .as_object()
-            .is_some_and(|members| !members.is_empty())
-        {
+        if details.as_object().is_some_and(|members| !members.is_empty()) {
             body["details"] = details;
         }
         body

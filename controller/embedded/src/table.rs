@@ -63,10 +63,7 @@ impl Columns {
             let path = JsonPath::parse(column["jsonPath"].as_str().unwrap_or_default())?;
             Ok((Kind::named(&column["type"]), path))
         });
-        Ok(Columns {
-            cells: cells.collect::<Result<_, _>>()?,
-            definitions: definitions.into(),
-        })
+        Ok(Columns { cells: cells.collect::<Result<_, _>>()?, definitions: definitions.into() })
     }
 
     /// The answer to a list: `list_meta` is the list's own `metadata`.
@@ -77,10 +74,7 @@ impl Columns {
         include: IncludeObject,
         now: Timestamp,
     ) -> Value {
-        let rows = objects
-            .into_iter()
-            .map(|object| self.row(object, include, now))
-            .collect();
+        let rows = objects.into_iter().map(|object| self.row(object, include, now)).collect();
         self.table(true, rows, list_meta)
     }
 
@@ -99,11 +93,7 @@ impl Columns {
 
     /// The `object` of a BOOKMARK on a Table watch: no rows.
     pub fn bookmark(&self, resource_version: &str) -> Value {
-        self.table(
-            false,
-            Vec::new(),
-            json!({ "resourceVersion": resource_version }),
-        )
+        self.table(false, Vec::new(), json!({ "resourceVersion": resource_version }))
     }
 
     fn table(&self, with_definitions: bool, rows: Vec<Value>, meta: Value) -> Value {
@@ -118,11 +108,7 @@ impl Columns {
 
     fn row(&self, object: &Value, include: IncludeObject, now: Timestamp) -> Value {
         let mut cells = vec![object["metadata"]["name"].clone()];
-        cells.extend(
-            self.cells
-                .iter()
-                .map(|(kind, path)| kind.cell(&path.find(object), now)),
-        );
+        cells.extend(self.cells.iter().map(|(kind, path)| kind.cell(&path.find(object), now)));
         let object = match include {
             IncludeObject::None => Value::Null,
             IncludeObject::Metadata => partial_metadata(object),

@@ -31,9 +31,7 @@ pub(crate) struct Authority {
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Authority")
-            .field("names", &self.names)
-            .finish_non_exhaustive()
+        f.debug_struct("Authority").field("names", &self.names).finish_non_exhaustive()
     }
 }
 
@@ -49,10 +47,7 @@ impl Authority {
     pub(crate) fn create() -> Result<Vec<u8>, TlsError> {
         let key = KeyPair::generate()?;
         let certificate = authority_params()?.self_signed(&key)?.pem();
-        let kept = Kept {
-            key: key.serialize_pem(),
-            certificate,
-        };
+        let kept = Kept { key: key.serialize_pem(), certificate };
         Ok(serde_json::to_vec(&kept).expect("two strings are JSON"))
     }
 
@@ -62,12 +57,7 @@ impl Authority {
         let certificate = CertificateDer::from_pem_slice(kept.certificate.as_bytes())
             .map_err(|_| TlsError::Malformed)?;
         let issuer = Issuer::new(authority_params()?, KeyPair::from_pem(&kept.key)?);
-        Ok(Authority {
-            issuer,
-            certificate,
-            names,
-            configs: Mutex::default(),
-        })
+        Ok(Authority { issuer, certificate, names, configs: Mutex::default() })
     }
 
     /// What clients pin.
@@ -93,9 +83,7 @@ impl Authority {
         names.push("localhost".to_owned());
         names.push(address.to_string());
         let mut params = CertificateParams::new(names)?;
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "hawser-controller");
+        params.distinguished_name.push(DnType::CommonName, "hawser-controller");
         let certificate = params.signed_by(&key, &self.issuer)?;
         let chain = vec![certificate.der().clone(), self.certificate.clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
@@ -115,13 +103,8 @@ pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// Valid from 1975 on, so that a machine whose clock has not been set yet can still connect.
 fn authority_params() -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, "hawser embedded API");
+    params.distinguished_name.push(DnType::CommonName, "hawser embedded API");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![
-        KeyUsagePurpose::KeyCertSign,
-        KeyUsagePurpose::DigitalSignature,
-    ];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     Ok(params)
 }

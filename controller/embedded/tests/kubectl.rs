@@ -31,30 +31,20 @@ struct Said {
 
 impl Kubectl {
     fn start() -> Option<Kubectl> {
-        let there = Command::new("kubectl")
-            .args(["version", "--client"])
-            .output();
+        let there = Command::new("kubectl").args(["version", "--client"]).output();
         if !there.is_ok_and(|output| output.status.success()) {
             eprintln!("skipped (level cluster): no kubectl on the PATH");
             return None;
         }
-        Some(Kubectl {
-            server: Embedded::start(),
-            home: TempDir::new().unwrap(),
-        })
+        Some(Kubectl { server: Embedded::start(), home: TempDir::new().unwrap() })
     }
 
     /// Words are split at blanks.
     fn command(&self, line: &str) -> Command {
         let mut command = Command::new("kubectl");
         command.args(line.split_whitespace());
-        command
-            .env("KUBECONFIG", self.server.kubeconfig())
-            .env("HOME", self.home.path());
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.env("KUBECONFIG", self.server.kubeconfig()).env("HOME", self.home.path());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
@@ -86,23 +76,10 @@ impl Kubectl {
 
 fn run(mut command: Command, stdin: &str) -> Said {
     let mut child = command.spawn().unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(stdin.as_bytes())
-        .unwrap();
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = child.wait_with_output().unwrap();
+    child.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Said {
-        ok: status.success(),
-        out: text(&stdout),
-        err: text(&stderr),
-    }
+    Said { ok: status.success(), out: text(&stdout), err: text(&stderr) }
 }
 
 #[track_caller]
@@ -118,34 +95,18 @@ fn apply_creates_changes_and_notices_that_nothing_changed() {
         return;
     };
 
-    has(
-        &kubectl.ok_with("apply -f -", NODE),
-        &["meshnode.hawser.dev/edge-1 created"],
-    );
+    has(&kubectl.ok_with("apply -f -", NODE), &["meshnode.hawser.dev/edge-1 created"]);
     has(&kubectl.ok_with("apply -f -", NODE), &["unchanged"]);
     let moved = NODE.replace("berlin", "paris");
     let diff = run(kubectl.command("diff -f -"), &moved);
     has(&diff.out, &["-  site: berlin", "+  site: paris"]);
-    has(
-        &kubectl.ok_with("apply -f - --dry-run=server", &moved),
-        &["configured (server dry run)"],
-    );
-    has(
-        &kubectl.ok("get meshnode edge-1 -o jsonpath={.spec.site}"),
-        &["berlin"],
-    );
+    has(&kubectl.ok_with("apply -f - --dry-run=server", &moved), &["configured (server dry run)"]);
+    has(&kubectl.ok("get meshnode edge-1 -o jsonpath={.spec.site}"), &["berlin"]);
     has(&kubectl.ok_with("apply -f -", &moved), &["configured"]);
-    has(
-        &kubectl.ok("get meshnode edge-1 -o jsonpath={.spec.site}"),
-        &["paris"],
-    );
+    has(&kubectl.ok("get meshnode edge-1 -o jsonpath={.spec.site}"), &["paris"]);
     let without = NODE.replace(", site: berlin", "");
     has(&kubectl.ok_with("apply -f -", &without), &["configured"]);
-    assert_eq!(
-        kubectl.ok("get hwn edge-1 -o jsonpath={.spec.site}"),
-        "",
-        "apply removes"
-    );
+    assert_eq!(kubectl.ok("get hwn edge-1 -o jsonpath={.spec.site}"), "", "apply removes");
 }
 
 #[test]
@@ -155,27 +116,12 @@ fn what_is_wrong_is_refused_with_the_field() {
     };
 
     let unknown = NODE.replace("site:", "sight:");
-    has(
-        &kubectl.refused("apply -f -", &unknown),
-        &["unknown field \"spec.sight\""],
-    );
-    has(
-        &kubectl.refused("create -f -", &unknown),
-        &["unknown field \"spec.sight\""],
-    );
+    has(&kubectl.refused("apply -f -", &unknown), &["unknown field \"spec.sight\""]);
+    has(&kubectl.refused("create -f -", &unknown), &["unknown field \"spec.sight\""]);
     let wrong = NODE.replace("10.42.1.0/24", "10.42.1.1/24");
-    has(
-        &kubectl.refused("apply -f -", &wrong),
-        &["is invalid", "spec.subnets"],
-    );
-    has(
-        &kubectl.refused("create -f - --dry-run=server", &wrong),
-        &["spec.subnets"],
-    );
-    has(
-        &kubectl.refused("get meshnode nope", ""),
-        &["(NotFound)", "\"nope\" not found"],
-    );
+    has(&kubectl.refused("apply -f -", &wrong), &["is invalid", "spec.subnets"]);
+    has(&kubectl.refused("create -f - --dry-run=server", &wrong), &["spec.subnets"]);
+    has(&kubectl.refused("get meshnode nope", ""), &["(NotFound)", "\"nope\" not found"]);
     has(
         &kubectl.refused("apply --server-side -f -", NODE),
         &["use kubectl apply without --server-side"],
@@ -199,35 +145,14 @@ fn get_prints_the_servers_columns() {
     let plain = kubectl.ok("get hwn");
     has(&plain, &["NAME", "AGE", "edge-1", "4/5", "True"]);
     let wide = kubectl.ok("get hwn -o wide");
-    assert!(
-        wide.lines().next().unwrap().len() > plain.lines().next().unwrap().len(),
-        "{wide}"
-    );
-    assert_eq!(
-        kubectl.ok("get hwn -o name"),
-        "meshnode.hawser.dev/edge-1\n"
-    );
-    has(
-        &kubectl.ok("get meshnodes --sort-by=.metadata.name --show-labels"),
-        &["<none>"],
-    );
+    assert!(wide.lines().next().unwrap().len() > plain.lines().next().unwrap().len(), "{wide}");
+    assert_eq!(kubectl.ok("get hwn -o name"), "meshnode.hawser.dev/edge-1\n");
+    has(&kubectl.ok("get meshnodes --sort-by=.metadata.name --show-labels"), &["<none>"]);
     has(&kubectl.ok("get hawser"), &["edge-1"]);
-    has(
-        &kubectl.ok("get hwn edge-1 -o yaml"),
-        &["site: berlin", "generation: 1", "peers: 4/5"],
-    );
-    has(
-        &run(kubectl.command("get hwp"), "").err,
-        &["No resources found"],
-    );
-    has(
-        &kubectl.ok("api-resources"),
-        &["hwn", "hawser.dev/v1alpha1", "SubnetClaim"],
-    );
-    has(
-        &kubectl.ok("describe hwn edge-1"),
-        &["Name:         edge-1", "Site:", "Events:"],
-    );
+    has(&kubectl.ok("get hwn edge-1 -o yaml"), &["site: berlin", "generation: 1", "peers: 4/5"]);
+    has(&run(kubectl.command("get hwp"), "").err, &["No resources found"]);
+    has(&kubectl.ok("api-resources"), &["hwn", "hawser.dev/v1alpha1", "SubnetClaim"]);
+    has(&kubectl.ok("describe hwn edge-1"), &["Name:         edge-1", "Site:", "Events:"]);
 }
 
 #[test]
@@ -238,39 +163,19 @@ fn patches_change_what_they_name() {
     kubectl.ok_with("apply -f -", NODE);
     let site = || kubectl.ok("get hwn edge-1 -o jsonpath={.spec.site}");
 
-    assert!(
-        kubectl
-            .patch(
-                "patch hwn edge-1 --type=merge",
-                r#"{"spec":{"site":"oslo"}}"#
-            )
-            .ok
-    );
+    assert!(kubectl.patch("patch hwn edge-1 --type=merge", r#"{"spec":{"site":"oslo"}}"#).ok);
     assert_eq!(site(), "oslo");
     let json = r#"[{"op":"test","path":"/spec/site","value":"oslo"},
                    {"op":"replace","path":"/spec/site","value":"rome"}]"#;
     assert!(kubectl.patch("patch hwn edge-1 --type=json", json).ok);
     assert_eq!(site(), "rome");
-    assert!(
-        !kubectl.patch("patch hwn edge-1 --type=json", json).ok,
-        "the test holds no more"
-    );
+    assert!(!kubectl.patch("patch hwn edge-1 --type=json", json).ok, "the test holds no more");
     let sly = r#"{"spec":{"site":"sly"},"status":{"version":"1"}}"#;
-    assert!(
-        kubectl
-            .patch("patch hwn edge-1 --subresource=status --type=merge", sly)
-            .ok
-    );
+    assert!(kubectl.patch("patch hwn edge-1 --subresource=status --type=merge", sly).ok);
     assert_eq!(site(), "rome", "a status patch changes no spec");
-    has(
-        &kubectl.ok("get hwn edge-1 -o jsonpath={.status.version}"),
-        &["1"],
-    );
+    has(&kubectl.ok("get hwn edge-1 -o jsonpath={.status.version}"), &["1"]);
     has(&kubectl.ok("label hwn edge-1 rack=r1"), &["labeled"]);
-    has(
-        &kubectl.ok("annotate hwn edge-1 note=hello"),
-        &["annotated"],
-    );
+    has(&kubectl.ok("annotate hwn edge-1 note=hello"), &["annotated"]);
     has(&kubectl.ok("get hwn -l rack=r1 -o name"), &["edge-1"]);
     assert_eq!(kubectl.ok("get hwn -l rack!=r1 -o name"), "");
 }
@@ -305,14 +210,8 @@ fn explain_knows_every_field() {
         &kubectl.ok("explain meshnode"),
         &["GROUP:      hawser.dev", "KIND:       MeshNode", "spec"],
     );
-    has(
-        &kubectl.ok("explain mesh.spec.pools.cidr"),
-        &["FIELD: cidr <string>", "prefix"],
-    );
-    has(
-        &kubectl.ok("explain hwn --recursive"),
-        &["conditions", "publicKeys", "metadata"],
-    );
+    has(&kubectl.ok("explain mesh.spec.pools.cidr"), &["FIELD: cidr <string>", "prefix"]);
+    has(&kubectl.ok("explain hwn --recursive"), &["conditions", "publicKeys", "metadata"]);
 }
 
 #[test]
@@ -324,10 +223,7 @@ fn delete_deletes_and_a_dry_run_does_not() {
         kubectl.ok_with("apply -f -", &NODE.replace("edge-1", name));
     }
 
-    has(
-        &kubectl.ok("delete hwn edge-1 --dry-run=server"),
-        &["deleted (server dry run)"],
-    );
+    has(&kubectl.ok("delete hwn edge-1 --dry-run=server"), &["deleted (server dry run)"]);
     has(&kubectl.ok("get hwn edge-1 -o name"), &["edge-1"]);
     has(&kubectl.ok("delete hwn edge-1"), &["deleted"]);
     has(&kubectl.refused("delete hwn edge-1", ""), &["(NotFound)"]);
@@ -341,29 +237,17 @@ fn wait_sees_a_condition_and_a_deletion() {
         return;
     };
     kubectl.ok_with("apply -f -", NODE);
-    let ready = kubectl
-        .command("wait --for=condition=Ready hwn/edge-1 --timeout=30s")
-        .spawn();
-    let gone = kubectl
-        .command("wait --for=delete hwn/edge-1 --timeout=30s")
-        .spawn();
+    let ready = kubectl.command("wait --for=condition=Ready hwn/edge-1 --timeout=30s").spawn();
+    let gone = kubectl.command("wait --for=delete hwn/edge-1 --timeout=30s").spawn();
     let status = r#"{"status":{"conditions":[{"type":"Ready","status":"True","reason":"Up",
         "message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}"#;
 
-    assert!(
-        kubectl
-            .patch("patch hwn edge-1 --subresource=status --type=merge", status)
-            .ok
-    );
+    assert!(kubectl.patch("patch hwn edge-1 --subresource=status --type=merge", status).ok);
     let ready = ready.unwrap().wait_with_output().unwrap();
     has(&String::from_utf8_lossy(&ready.stdout), &["condition met"]);
     kubectl.ok("delete hwn edge-1");
     let gone = gone.unwrap().wait_with_output().unwrap();
-    assert!(
-        gone.status.success(),
-        "{}",
-        String::from_utf8_lossy(&gone.stderr)
-    );
+    assert!(gone.status.success(), "{}", String::from_utf8_lossy(&gone.stderr));
     let late = kubectl.refused("wait --for=condition=Ready hwn/edge-1 --timeout=1s", "");
     has(&late, &["NotFound"]);
 }

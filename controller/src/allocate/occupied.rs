@@ -64,10 +64,7 @@ impl Occupied {
     /// Whether `block`, which `node` has claimed, collides with no other claim or spec.
     pub(super) fn stands_alone(&self, block: &IpNet, node: usize) -> bool {
         let claims = self.overlapping(block).filter(|(_, taken)| taken.claimed);
-        claims.count() == 1
-            && self
-                .overlapping(block)
-                .all(|(_, taken)| taken.is_named_by(node))
+        claims.count() == 1 && self.overlapping(block).all(|(_, taken)| taken.is_named_by(node))
     }
 
     /// The first block of `pool` at or after `cursor` that nobody has; the cursor moves past it.
@@ -130,10 +127,9 @@ fn key(block: &IpNet) -> (Family, u128, u8) {
 /// First and last address of a block as numbers.
 fn range(block: &IpNet) -> (u128, u128) {
     match block {
-        IpNet::V4(net) => (
-            u128::from(u32::from(net.network())),
-            u128::from(u32::from(net.broadcast())),
-        ),
+        IpNet::V4(net) => {
+            (u128::from(u32::from(net.network())), u128::from(u32::from(net.broadcast())))
+        }
         IpNet::V6(net) => (u128::from(net.network()), u128::from(net.broadcast())),
     }
 }
@@ -177,10 +173,7 @@ mod tests {
     }
 
     fn pool(cidr: &str, node_prefix: u8) -> Pool {
-        Pool {
-            cidr: net(cidr),
-            node_prefix,
-        }
+        Pool { cidr: net(cidr), node_prefix }
     }
 
     #[test]
@@ -202,10 +195,7 @@ mod tests {
         let mut cursor = None;
         let pool = pool("10.42.0.0/22", 24);
 
-        assert_eq!(
-            taken.next_free(&pool, &mut cursor),
-            Some(net("10.42.1.0/24"))
-        );
+        assert_eq!(taken.next_free(&pool, &mut cursor), Some(net("10.42.1.0/24")));
         assert_eq!(taken.next_free(&pool, &mut cursor), None);
     }
 

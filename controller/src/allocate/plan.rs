@@ -16,18 +16,10 @@ pub enum Write {
     /// A claim of this name, if there is none.
     Create { subnet: IpNet, owner: Owner },
     /// The rested claim of `generation`, under the version read.
-    Bind {
-        subnet: IpNet,
-        generation: i64,
-        owner: Owner,
-    },
+    Bind { subnet: IpNet, generation: i64, owner: Owner },
     /// The claim of `generation`, under the version read, if [`may_release`] still says so after a
     /// fresh look at the owner.
-    Release {
-        subnet: IpNet,
-        generation: i64,
-        owner: Owner,
-    },
+    Release { subnet: IpNet, generation: i64, owner: Owner },
     /// The node's subnets, under the version read.
     Publish { owner: Owner, subnets: Vec<IpNet> },
 }
@@ -64,17 +56,13 @@ pub struct Plan {
 /// Decides the next writes for a view.
 pub fn plan(view: &View) -> Plan {
     let mut planner = Planner::new(view);
-    let mut plan = Plan {
-        writes: planner.release_the_orphans(),
-        outside: outside(view),
-        ..Plan::default()
-    };
+    let mut plan =
+        Plan { writes: planner.release_the_orphans(), outside: outside(view), ..Plan::default() };
     let mut order: Vec<usize> = (0..view.nodes.len()).collect();
     order.sort_by(|a, b| view.nodes[*a].name.cmp(&view.nodes[*b].name));
     for index in order {
         let verdict = planner.settle(index, &mut plan.writes);
-        plan.verdicts
-            .insert(view.nodes[index].name.clone(), verdict);
+        plan.verdicts.insert(view.nodes[index].name.clone(), verdict);
     }
     plan
 }
@@ -177,15 +165,8 @@ impl<'a> Planner<'a> {
             return NodeVerdict::Pending;
         }
         if !published {
-            writes.push(Write::Publish {
-                owner: owner_of(node),
-                subnets: kept,
-            });
-            return if verdict == NodeVerdict::Allocated {
-                NodeVerdict::Pending
-            } else {
-                verdict
-            };
+            writes.push(Write::Publish { owner: owner_of(node), subnets: kept });
+            return if verdict == NodeVerdict::Allocated { NodeVerdict::Pending } else { verdict };
         }
         if self.families.is_empty() && kept.is_empty() {
             return NodeVerdict::NoPools;
@@ -224,11 +205,7 @@ impl<'a> Planner<'a> {
         self.taken.claim(&subnet);
         let owner = owner_of(node);
         Ok(match self.rested.get(&subnet) {
-            Some(generation) => Write::Bind {
-                subnet,
-                generation: *generation,
-                owner,
-            },
+            Some(generation) => Write::Bind { subnet, generation: *generation, owner },
             None => Write::Create { subnet, owner },
         })
     }
@@ -240,10 +217,7 @@ impl<'a> Planner<'a> {
         let in_force = node.in_force.iter().filter(|_| self.view.paused);
         (node.subnets.iter().chain(in_force))
             .filter(|subnet| Family::of(subnet) == family)
-            .filter(|subnet| {
-                self.pools_for(node, family)
-                    .any(|(_, p)| p.has_block(subnet))
-            })
+            .filter(|subnet| self.pools_for(node, family).any(|(_, p)| p.has_block(subnet)))
             .find(|subnet| self.taken.is_free_for(subnet, index))
             .copied()
     }
@@ -273,12 +247,10 @@ impl<'a> Planner<'a> {
     }
 
     fn covered(&self, node: &Node, family: Family) -> Option<(IpNet, IpAddr)> {
-        (self.view.pools.iter())
-            .filter(|pool| pool.family() == family)
-            .find_map(|pool| {
-                let address = node.underlay.iter().find(|address| pool.covers(address))?;
-                Some((pool.cidr, *address))
-            })
+        (self.view.pools.iter()).filter(|pool| pool.family() == family).find_map(|pool| {
+            let address = node.underlay.iter().find(|address| pool.covers(address))?;
+            Some((pool.cidr, *address))
+        })
     }
 }
 
@@ -304,10 +276,7 @@ impl Write {
 }
 
 fn owner_of(node: &Node) -> Owner {
-    Owner {
-        node: node.name.clone(),
-        uid: node.uid.clone(),
-    }
+    Owner { node: node.name.clone(), uid: node.uid.clone() }
 }
 
 fn release(claim: &Claim) -> Option<Write> {
@@ -326,10 +295,7 @@ fn release(claim: &Claim) -> Option<Write> {
 fn surplus<'a>(mine: &'a [&Claim], kept: &'a [IpNet]) -> impl Iterator<Item = Write> + 'a {
     (mine.iter())
         .filter(|claim| !kept.contains(&claim.subnet))
-        .filter(|claim| {
-            kept.iter()
-                .any(|k| Family::of(k) == Family::of(&claim.subnet))
-        })
+        .filter(|claim| kept.iter().any(|k| Family::of(k) == Family::of(&claim.subnet)))
         .filter_map(|claim| release(claim))
 }
 
@@ -342,9 +308,7 @@ pub fn may_release(subnet: &IpNet, owner: &Owner, now: Option<(&str, &[IpNet])>)
     };
     *uid != *owner.uid
         || (!subnets.contains(subnet)
-            && subnets
-                .iter()
-                .any(|other| Family::of(other) == Family::of(subnet)))
+            && subnets.iter().any(|other| Family::of(other) == Family::of(subnet)))
 }
 
 fn outside(view: &View) -> Vec<IpNet> {

@@ -38,12 +38,7 @@ pub enum PoolProblem {
     #[error(
         "pool {pool} cannot be cut into /{node_prefix}: choose a nodePrefixLength from {least} to {most}"
     )]
-    NodePrefix {
-        pool: IpNet,
-        node_prefix: u8,
-        least: u8,
-        most: u8,
-    },
+    NodePrefix { pool: IpNet, node_prefix: u8, least: u8, most: u8 },
     #[error("pool {pool} overlaps pool {with}, which is named before it")]
     Overlap { pool: IpNet, with: IpNet },
     #[error("pool {pool} overlaps the service range {service}")]
@@ -70,9 +65,7 @@ impl Pools {
         for text in services {
             match text.parse::<IpNet>() {
                 Ok(range) => ranges.push(range.trunc()),
-                Err(_) => out
-                    .problems
-                    .push(PoolProblem::MalformedServices(clip(text))),
+                Err(_) => out.problems.push(PoolProblem::MalformedServices(clip(text))),
             }
         }
         let mut named = Vec::new();
@@ -95,9 +88,7 @@ fn judge_one(
     named: &[IpNet],
     services: &[IpNet],
 ) -> Result<Pool, PoolProblem> {
-    let pool: IpNet = text
-        .parse()
-        .map_err(|_| PoolProblem::Malformed(clip(text)))?;
+    let pool: IpNet = text.parse().map_err(|_| PoolProblem::Malformed(clip(text)))?;
     let network = pool.trunc();
     if network != pool {
         return Err(PoolProblem::HostBits { pool, network });
@@ -110,26 +101,15 @@ fn judge_one(
     }
     let (least, most) = (pool.prefix_len(), pool.max_prefix_len());
     if node_prefix < least || node_prefix > most {
-        return Err(PoolProblem::NodePrefix {
-            pool,
-            node_prefix,
-            least,
-            most,
-        });
+        return Err(PoolProblem::NodePrefix { pool, node_prefix, least, most });
     }
     if let Some(with) = named.iter().find(|other| overlap(other, &pool)) {
         return Err(PoolProblem::Overlap { pool, with: *with });
     }
     if let Some(service) = services.iter().find(|range| overlap(range, &pool)) {
-        return Err(PoolProblem::CoversServices {
-            pool,
-            service: *service,
-        });
+        return Err(PoolProblem::CoversServices { pool, service: *service });
     }
-    Ok(Pool {
-        cidr: pool,
-        node_prefix,
-    })
+    Ok(Pool { cidr: pool, node_prefix })
 }
 
 /// Space in which no machine has an address that others can reach.

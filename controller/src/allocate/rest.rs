@@ -29,10 +29,7 @@ impl Default for Rests {
 impl Rests {
     /// Counts rests of another length, for tests.
     pub fn of(rest: Duration) -> Rests {
-        Rests {
-            rest,
-            seen: HashMap::new(),
-        }
+        Rests { rest, seen: HashMap::new() }
     }
 
     /// Takes note of every claim that is released in this view: (subnet, generation).
@@ -54,11 +51,7 @@ impl Rests {
 
     /// When the next rest ends.
     pub fn next_end(&self, now: Duration) -> Option<Duration> {
-        self.seen
-            .values()
-            .map(|since| *since + self.rest)
-            .filter(|end| *end > now)
-            .min()
+        self.seen.values().map(|since| *since + self.rest).filter(|end| *end > now).min()
     }
 }
 

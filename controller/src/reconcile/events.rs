@@ -30,11 +30,7 @@ impl Events {
         K: Resource<DynamicType = ()>,
     {
         let event = Event {
-            type_: if notice.warning {
-                EventType::Warning
-            } else {
-                EventType::Normal
-            },
+            type_: if notice.warning { EventType::Warning } else { EventType::Normal },
             reason: notice.reason.clone(),
             note: Some(notice.note.clone()),
             action: "Reconcile".to_owned(),

@@ -66,10 +66,7 @@ pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()>
                 settle(answer).with_context(|| format!("adding {}", node.name_any()))
             }
             Step::Delete(name, uid) => {
-                let exactly = Preconditions {
-                    uid: Some(uid.clone()),
-                    resource_version: None,
-                };
+                let exactly = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 let exactly = DeleteParams::default().preconditions(exactly);
                 let answer = api.delete(name, &exactly).await.map(drop);
                 settle(answer).with_context(|| format!("removing {name}"))

@@ -93,17 +93,10 @@ impl Pass {
         let meshes: Api<Mesh> = Api::all(self.client.clone());
         let nodes: Api<MeshNode> = Api::all(self.client.clone());
         let claims: Api<SubnetClaim> = Api::all(self.client.clone());
-        let mesh = meshes
-            .get_opt(api::MESH)
-            .await
-            .context("reading the Mesh")?;
+        let mesh = meshes.get_opt(api::MESH).await.context("reading the Mesh")?;
         let nodes = nodes.list(&all).await.context("listing nodes")?;
         let claims = claims.list(&all).await.context("listing claims")?;
-        Ok(Seen {
-            mesh: mesh.map(Arc::new),
-            nodes: arcs(nodes),
-            claims: arcs(claims),
-        })
+        Ok(Seen { mesh: mesh.map(Arc::new), nodes: arcs(nodes), claims: arcs(claims) })
     }
 
     /// Tries all writes; those that fail do not keep the others from being made.
@@ -153,9 +146,7 @@ impl Pass {
     }
 
     async fn patch_all<K: Reported>(&self, changes: Vec<Change<K>>) -> anyhow::Result<()> {
-        let tries = changes
-            .into_iter()
-            .map(|change| self.patch_status(change).boxed());
+        let tries = changes.into_iter().map(|change| self.patch_status(change).boxed());
         let answers = in_parallel(tries.collect()).await;
         answers.into_iter().collect()
     }
@@ -166,10 +157,8 @@ impl Pass {
         let object = change.object.as_ref();
         let name = object.name_any();
         let patch = json!({"metadata": version_of(object), "status": change.status});
-        let answer = api
-            .patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .map(drop);
+        let answer =
+            api.patch_status(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.map(drop);
         let outcome = write::settle(answer).with_context(|| format!("reporting on {name}"))?;
         self.metrics.write("status", outcome.name());
         if outcome == Outcome::Lost {

@@ -95,20 +95,15 @@ fn read_claim(claim: &SubnetClaim, rests: &Rests, now: Duration) -> Option<Claim
         });
     };
     let state = match (&spec.node, &spec.node_uid) {
-        (Some(node), Some(uid)) => State::Bound(Owner {
-            node: node.as_str().into(),
-            uid: uid.as_str().into(),
-        }),
+        (Some(node), Some(uid)) => {
+            State::Bound(Owner { node: node.as_str().into(), uid: uid.as_str().into() })
+        }
         (None, None) if spec.released_at.is_none() => State::Reserved,
         (None, None) if rests.is_over(subnet, generation, now) => State::Rested,
         (None, None) => State::Resting,
         (Some(_), None) | (None, Some(_)) => State::Reserved,
     };
-    Some(Claim {
-        subnet,
-        generation,
-        state,
-    })
+    Some(Claim { subnet, generation, state })
 }
 
 fn node(node: &MeshNode) -> Node {
@@ -130,9 +125,7 @@ fn node(node: &MeshNode) -> Node {
 }
 
 fn prefixes(texts: &[String]) -> Vec<IpNet> {
-    (texts.iter())
-        .filter_map(|text| api::parse_prefix(text).ok())
-        .collect()
+    (texts.iter()).filter_map(|text| api::parse_prefix(text).ok()).collect()
 }
 
 fn publication(node: &MeshNode) -> Publication {

@@ -76,27 +76,15 @@ enum Truth {
 
 impl Judged {
     fn good(reason: &'static str, message: impl Into<String>) -> Judged {
-        Judged {
-            status: Truth::True,
-            reason,
-            message: message.into(),
-        }
+        Judged { status: Truth::True, reason, message: message.into() }
     }
 
     fn bad(reason: &'static str, message: impl Into<String>) -> Judged {
-        Judged {
-            status: Truth::False,
-            reason,
-            message: message.into(),
-        }
+        Judged { status: Truth::False, reason, message: message.into() }
     }
 
     fn unknown(reason: &'static str, message: impl Into<String>) -> Judged {
-        Judged {
-            status: Truth::Unknown,
-            reason,
-            message: message.into(),
-        }
+        Judged { status: Truth::Unknown, reason, message: message.into() }
     }
 }
 
@@ -111,13 +99,7 @@ struct Conditions {
 
 impl Conditions {
     fn new(list: Vec<Condition>, generation: Option<i64>, now: Timestamp) -> Conditions {
-        Conditions {
-            list,
-            changed: false,
-            generation,
-            now,
-            notices: Vec::new(),
-        }
+        Conditions { list, changed: false, generation, now, notices: Vec::new() }
     }
 
     /// Sets a condition; true if its status or reason is not what it was.

@@ -45,11 +45,7 @@ pub(super) async fn apply(
 ) -> anyhow::Result<Outcome> {
     match write {
         Write::Create { subnet, owner } => create(client, subnet, owner).await,
-        Write::Bind {
-            subnet,
-            generation,
-            owner,
-        } => {
+        Write::Bind { subnet, generation, owner } => {
             let spec = json!({"generation": generation + 1, "node": &*owner.node,
                 "nodeUID": &*owner.uid, "releasedAt": null});
             update_claim(client, seen, subnet, spec).await
@@ -104,9 +100,8 @@ async fn look_again(client: &Client, subnet: &IpNet, owner: &Owner) -> anyhow::R
     let Some(node) = node else {
         return Ok(may_release(subnet, owner, None));
     };
-    let subnets: Vec<IpNet> = (node.spec.subnets.iter())
-        .filter_map(|text| text.parse().ok())
-        .collect();
+    let subnets: Vec<IpNet> =
+        (node.spec.subnets.iter()).filter_map(|text| text.parse().ok()).collect();
     let uid = node.uid().unwrap_or_default();
     Ok(may_release(subnet, owner, Some((&uid, &subnets))))
 }
@@ -131,9 +126,7 @@ async fn merge<K>(api: &Api<K>, name: &str, patch: &Value) -> kube::Result<()>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
-    api.patch(name, &PatchParams::default(), &Patch::Merge(patch))
-        .await
-        .map(drop)
+    api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
 }
 
 /// The precondition of every update: this very object, in this very version.

@@ -24,19 +24,14 @@ impl PublicKey {
     /// Parses a published key and refuses those that belong to nobody.
     pub fn from_published(text: &str) -> Result<Self, KeyError> {
         let key: Self = text.parse()?;
-        if key.is_low_order() {
-            Err(KeyError::LowOrder)
-        } else {
-            Ok(key)
-        }
+        if key.is_low_order() { Err(KeyError::LowOrder) } else { Ok(key) }
     }
 
     /// True for the points of small order, with which every shared secret is zero
     /// (RFC 7748, section 6.1).
     pub fn is_low_order(&self) -> bool {
         let any = StaticSecret::from([0x42; 32]);
-        !any.diffie_hellman(&x25519_dalek::PublicKey::from(self.0))
-            .was_contributory()
+        !any.diffie_hellman(&x25519_dalek::PublicKey::from(self.0)).was_contributory()
     }
 
     pub fn fingerprint(&self) -> Fingerprint {

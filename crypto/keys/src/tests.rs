@@ -11,10 +11,7 @@ fn a_public_key_follows_from_the_private_one() {
         0x2c, 0x2a,
     ]);
 
-    assert_eq!(
-        private.public().to_string(),
-        "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo="
-    );
+    assert_eq!(private.public().to_string(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
 }
 
 #[test]
@@ -52,10 +49,7 @@ fn an_error_never_repeats_the_text_it_is_about() {
 fn a_fingerprint_is_short_and_grouped() {
     let fingerprint = PublicKey::from_bytes([9; 32]).fingerprint().to_string();
 
-    assert_eq!(
-        fingerprint.split(':').map(str::len).collect::<Vec<_>>(),
-        [4, 4, 4, 4]
-    );
+    assert_eq!(fingerprint.split(':').map(str::len).collect::<Vec<_>>(), [4, 4, 4, 4]);
 }
 
 proptest! {

@@ -35,11 +35,7 @@ impl Link {
 
     /// When the copies of a datagram arrive, and whether each is corrupted.
     pub(crate) fn fates(&self, random: &mut Random) -> Vec<(Duration, bool)> {
-        let copies = if random.chance(self.doubled_per_mille) {
-            2
-        } else {
-            1
-        };
+        let copies = if random.chance(self.doubled_per_mille) { 2 } else { 1 };
         let mut fates = Vec::with_capacity(copies);
         for _ in 0..copies {
             if !random.chance(self.lost_per_mille) {

@@ -59,18 +59,11 @@ impl Node {
 
     /// The numbers of the packets from `source`, in the order of their arrival.
     pub fn numbers_from(&self, source: IpAddr) -> Vec<u64> {
-        self.delivered
-            .iter()
-            .filter(|c| c.source == source)
-            .map(|c| c.number)
-            .collect()
+        self.delivered.iter().filter(|c| c.source == source).map(|c| c.number).collect()
     }
 
     pub fn handshakes(&self) -> usize {
-        self.events
-            .iter()
-            .filter(|e| matches!(e, Told::HandshakeComplete(_)))
-            .count()
+        self.events.iter().filter(|e| matches!(e, Told::HandshakeComplete(_))).count()
     }
 }
 

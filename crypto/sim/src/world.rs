@@ -40,10 +40,7 @@ pub struct World {
 
 impl World {
     /// Nodes 1 to `count`, each a peer of every other, `10.42.N.0/24` and `fd42:0:0:N::/64`.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "an Instant has no other origin to count from"
-    )]
+    #[allow(clippy::disallowed_methods, reason = "an Instant has no other origin to count from")]
     pub fn mesh(count: u8, seed: u64, keepalive: Option<Duration>) -> Self {
         let now = Instant::now();
         let mut world = Self {
@@ -56,9 +53,8 @@ impl World {
             sent: 0,
         };
         for place in 0..world.nodes.len() {
-            let others = (1..=count)
-                .zip(&world.nodes)
-                .filter(|(n, _)| usize::from(*n) != place + 1);
+            let others =
+                (1..=count).zip(&world.nodes).filter(|(n, _)| usize::from(*n) != place + 1);
             world.nodes[place].peers = others.map(|(n, node)| node.as_peer(n, keepalive)).collect();
         }
         world
@@ -124,9 +120,7 @@ impl World {
             return Ok(());
         };
         let now = self.now;
-        self.call(place, |node, made| {
-            node.mesh.open(&flight.datagram, flight.from, made, now)
-        })
+        self.call(place, |node, made| node.mesh.open(&flight.datagram, flight.from, made, now))
     }
 
     /// Lets time pass: what is under way arrives, timers run.
@@ -134,11 +128,7 @@ impl World {
         let end = self.now + time;
         loop {
             let arrival = self.under_way.keys().next().map(|(at, _)| *at);
-            let wake = self
-                .nodes
-                .iter()
-                .filter_map(|node| node.mesh.next_wake())
-                .min();
+            let wake = self.nodes.iter().filter_map(|node| node.mesh.next_wake()).min();
             let next = [arrival, wake].into_iter().flatten().min().unwrap_or(end);
             if next > end {
                 return self.pass_to(end);
@@ -178,11 +168,7 @@ impl World {
     fn wake(&mut self) {
         let now = self.now;
         for place in 0..self.nodes.len() {
-            if self.nodes[place]
-                .mesh
-                .next_wake()
-                .is_some_and(|wake| wake <= now)
-            {
+            if self.nodes[place].mesh.next_wake().is_some_and(|wake| wake <= now) {
                 self.call(place, |node, made| node.mesh.tick(made, now));
             }
         }
@@ -196,11 +182,7 @@ impl World {
             self.launch(Flight { from, to, datagram });
         }
         let node = &mut self.nodes[place];
-        node.delivered.extend(
-            made.delivered
-                .iter()
-                .filter_map(|bytes| Content::read(bytes)),
-        );
+        node.delivered.extend(made.delivered.iter().filter_map(|bytes| Content::read(bytes)));
         node.events.extend(made.events);
         result
     }

@@ -10,29 +10,17 @@ fn key(byte: u8) -> PublicKey {
 fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
-        keys: keys
-            .iter()
-            .map(|&(epoch, byte)| (KeyEpoch(epoch), key(byte)))
-            .collect(),
+        keys: keys.iter().map(|&(epoch, byte)| (KeyEpoch(epoch), key(byte))).collect(),
         preshared_key: None,
         endpoint: None,
         keepalive: None,
-        allowed: allowed
-            .iter()
-            .map(|prefix| prefix.parse().unwrap())
-            .collect(),
+        allowed: allowed.iter().map(|prefix| prefix.parse().unwrap()).collect(),
     }
 }
 
 fn judged(peers: Vec<PeerConfig>) -> (Vec<PeerConfig>, Vec<Problem>) {
     let own = ["10.42.1.0/24".parse().unwrap()];
-    admit(
-        peers,
-        &Own {
-            key: key(200),
-            prefixes: &own,
-        },
-    )
+    admit(peers, &Own { key: key(200), prefixes: &own })
 }
 
 #[test]
@@ -44,10 +32,7 @@ fn a_list_without_rivals_is_taken_by_name_with_the_newest_key_last() {
 
     assert_eq!(problems, []);
     assert_eq!(peers[0], one);
-    assert_eq!(
-        peers[1].keys,
-        [(KeyEpoch(1), key(11)), (KeyEpoch(3), key(12))]
-    );
+    assert_eq!(peers[1].keys, [(KeyEpoch(1), key(11)), (KeyEpoch(3), key(12))]);
 }
 
 #[test]
@@ -64,10 +49,7 @@ fn of_two_rivals_the_same_one_wins_in_whatever_order_they_come() {
     let prefix = "10.42.2.9/24".parse().unwrap();
     assert_eq!(
         problems,
-        [
-            Problem::SameKey(a.clone(), b.clone()),
-            Problem::SamePrefix(a, b, prefix)
-        ]
+        [Problem::SameKey(a.clone(), b.clone()), Problem::SamePrefix(a, b, prefix)]
     );
 }
 
@@ -80,20 +62,13 @@ fn nobody_takes_our_key_our_prefix_or_a_key_of_nobody() {
     let prefix = "10.42.1.0/24".parse().unwrap();
     assert_eq!(
         problems,
-        [
-            Problem::OwnKey(name()),
-            Problem::LowOrderKey(name()),
-            Problem::OwnPrefix(name(), prefix)
-        ]
+        [Problem::OwnKey(name()), Problem::LowOrderKey(name()), Problem::OwnPrefix(name(), prefix)]
     );
 }
 
 #[test]
 fn one_name_is_one_peer_and_one_epoch_one_key() {
-    let twice = vec![
-        peer("a", &[(1, 10), (1, 11)], &[]),
-        peer("a", &[(1, 12)], &[]),
-    ];
+    let twice = vec![peer("a", &[(1, 10), (1, 11)], &[]), peer("a", &[(1, 12)], &[])];
 
     let (peers, problems) = judged(twice);
 

@@ -1,9 +1,6 @@
 //! What needs the real clock, or no clock at all. Everything that takes time is in `sim`.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "the engine reads the real clock here"
-)]
+#![allow(clippy::disallowed_methods, reason = "the engine reads the real clock here")]
 
 use keys::PresharedKey;
 
@@ -53,10 +50,7 @@ fn packet(from: u8, to: u8) -> Vec<u8> {
 fn mesh(own: &PrivateKey, config: PeerConfig) -> Mesh {
     let now = Instant::now();
     let mut mesh = Mesh::new(own, now);
-    assert_eq!(
-        mesh.set_peers(vec![config], &[], &mut Made::default(), now),
-        []
-    );
+    assert_eq!(mesh.set_peers(vec![config], &[], &mut Made::default(), now), []);
     mesh
 }
 
@@ -124,10 +118,7 @@ fn every_key_that_is_listed_may_speak() {
 #[test]
 fn a_changed_preshared_key_ends_the_sessions_made_with_the_old_one() {
     let keys = [1, 2].map(|byte| PrivateKey::from_bytes([byte; 32]));
-    let (mut a, mut b) = (
-        mesh(&keys[0], peer(2, &keys[1])),
-        mesh(&keys[1], peer(1, &keys[0])),
-    );
+    let (mut a, mut b) = (mesh(&keys[0], peer(2, &keys[1])), mesh(&keys[1], peer(1, &keys[0])));
     send(&mut a, &mut b);
     assert!(a.status()[0].established);
 
@@ -146,19 +137,13 @@ fn what_is_printed_of_a_peer_holds_no_preshared_key() {
 
     let printed = format!("{config:?}").to_lowercase();
 
-    assert!(
-        !printed.contains("abab") && !printed.contains("171, 171"),
-        "{printed}"
-    );
+    assert!(!printed.contains("abab") && !printed.contains("171, 171"), "{printed}");
 }
 
 #[test]
 fn a_packet_too_long_for_any_tunnel_is_refused_and_not_a_panic() {
     let keys = [1, 2].map(|byte| PrivateKey::from_bytes([byte; 32]));
-    let (mut a, mut b) = (
-        mesh(&keys[0], peer(2, &keys[1])),
-        mesh(&keys[1], peer(1, &keys[0])),
-    );
+    let (mut a, mut b) = (mesh(&keys[0], peer(2, &keys[1])), mesh(&keys[1], peer(1, &keys[0])));
     send(&mut a, &mut b);
     let mut longest = packet(1, 2);
     longest.resize(65_535, 0);
@@ -180,13 +165,9 @@ fn a_clock_that_was_put_forward_costs_no_session_and_lets_the_others_begin() {
     let mut a = mesh(&keys[0], peer(2, &keys[1]));
     let both = vec![peer(2, &keys[1]), peer(3, &keys[2])];
     a.set_peers(both, &[], &mut Made::default(), Instant::now());
-    let (mut b, mut c) = (
-        mesh(&keys[1], peer(1, &keys[0])),
-        mesh(&keys[2], peer(1, &keys[0])),
-    );
+    let (mut b, mut c) = (mesh(&keys[1], peer(1, &keys[0])), mesh(&keys[2], peer(1, &keys[0])));
     send(&mut a, &mut b);
-    a.seal(&packet(1, 3), &mut Made::default(), Instant::now())
-        .unwrap();
+    a.seal(&packet(1, 3), &mut Made::default(), Instant::now()).unwrap();
 
     a.clock_put_forward();
 

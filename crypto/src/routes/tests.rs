@@ -38,10 +38,7 @@ fn an_ipv4_prefix_does_not_own_its_mapped_form() {
 fn a_prefix_has_one_owner_at_a_time_and_says_who_had_it() {
     let mut routes = routes(&[("fd42:0:0:1::/64", 1)]);
 
-    assert_eq!(
-        routes.insert("fd42:0:0:1::9/64".parse().unwrap(), 2),
-        Some(1)
-    );
+    assert_eq!(routes.insert("fd42:0:0:1::9/64".parse().unwrap(), 2), Some(1));
     assert_eq!(routes.owner_of("fd42:0:0:1::5".parse().unwrap()), Some(2));
 }
 
@@ -73,10 +70,7 @@ fn prefix() -> impl Strategy<Value = IpNet> {
 
 /// The slow truth: every prefix looked at, the longest that holds the address wins.
 fn naive(prefixes: &[(IpNet, u32)], address: IpAddr) -> Option<u32> {
-    let holders = prefixes
-        .iter()
-        .enumerate()
-        .filter(|(_, (prefix, _))| prefix.contains(&address));
+    let holders = prefixes.iter().enumerate().filter(|(_, (prefix, _))| prefix.contains(&address));
     let best = holders.max_by_key(|(index, (prefix, _))| (prefix.prefix_len(), *index));
     best.map(|(_, (_, owner))| *owner)
 }

@@ -17,10 +17,7 @@ pub(super) const PREFIX_V6: u8 = 64;
 impl Pair {
     /// Host `host` on switch `switch`: 10.99.1.7 and fd99:0:0:1::7.
     pub(super) fn on_switch(switch: u32, host: u16) -> Self {
-        assert!(
-            switch < 256 && host < 255,
-            "a lab has room for 255 switches of 253 machines"
-        );
+        assert!(switch < 256 && host < 255, "a lab has room for 255 switches of 253 machines");
         Self {
             v4: Ipv4Addr::new(10, 99, switch as u8, host as u8),
             v6: Ipv6Addr::new(0xfd99, 0, 0, switch as u16, 0, 0, 0, host),

@@ -67,34 +67,21 @@ struct Filter {
 impl Capture {
     /// Every device of a namespace, arriving frames only: on a switch, each frame once.
     pub(super) fn incoming(namespace: &Namespace, markers: &[&[u8]]) -> anyhow::Result<Self> {
-        Self::start(
-            namespace,
-            Filter {
-                device: None,
-                outgoing: false,
-            },
-            markers,
-        )
+        Self::start(namespace, Filter { device: None, outgoing: false }, markers)
     }
 
     /// Both directions of one device.
     pub fn device(namespace: &Namespace, device: &str, markers: &[&[u8]]) -> anyhow::Result<Self> {
         let name = device.to_owned();
         let index = namespace.netlink(async move |net| net.index(&name).await)?;
-        let filter = Filter {
-            device: Some(index as usize),
-            outgoing: true,
-        };
+        let filter = Filter { device: Some(index as usize), outgoing: true };
         Self::start(namespace, filter, markers)
     }
 
     fn start(namespace: &Namespace, filter: Filter, markers: &[&[u8]]) -> anyhow::Result<Self> {
         let socket = namespace.run(open).context("opening a packet socket")?;
         let markers: Vec<Vec<u8>> = markers.iter().map(|marker| marker.to_vec()).collect();
-        let seen = Seen {
-            hits: vec![0; markers.len()],
-            ..Seen::default()
-        };
+        let seen = Seen { hits: vec![0; markers.len()], ..Seen::default() };
         let seen = Arc::new(Mutex::new(seen));
         let stop = Arc::new(AtomicBool::new(false));
         let (into, until) = (seen.clone(), stop.clone());
@@ -102,20 +89,13 @@ impl Capture {
             .name("capture".into())
             .spawn(move || read(&socket, &filter, &markers, &into, &until))
             .context("starting a capture thread")?;
-        Ok(Self {
-            seen,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { seen, stop, thread: Some(thread) })
     }
 
     /// What has been seen until now; frames already queued are waited for.
     pub fn seen(&self) -> Seen {
         std::thread::sleep(2 * TICK);
-        self.seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -129,18 +109,10 @@ impl Drop for Capture {
 }
 
 fn open() -> nix::Result<OwnedFd> {
-    let socket = socket(
-        AddressFamily::Packet,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::EthAll,
-    )?;
+    let socket =
+        socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)?;
     setsockopt(&socket, sockopt::RcvBufForce, &(64 << 20))?;
-    setsockopt(
-        &socket,
-        sockopt::ReceiveTimeout,
-        &TimeVal::milliseconds(TICK.as_millis() as i64),
-    )?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(TICK.as_millis() as i64))?;
     Ok(socket)
 }
 
@@ -160,12 +132,7 @@ fn read(
             && (filter.outgoing || from.pkttype() != OUTGOING);
         if wanted {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            note(
-                &buffer[..length],
-                from.hatype() == ETHERNET,
-                markers,
-                &mut seen,
-            );
+            note(&buffer[..length], from.hatype() == ETHERNET, markers, &mut seen);
         }
     }
 }
@@ -179,16 +146,11 @@ fn note(frame: &[u8], ethernet: bool, markers: &[Vec<u8>], seen: &mut Seen) {
             seen.example.get_or_insert_with(|| frame.to_vec());
         }
     }
-    let packet = if ethernet {
-        frame.get(14..).unwrap_or_default()
-    } else {
-        frame
-    };
+    let packet = if ethernet { frame.get(14..).unwrap_or_default() } else { frame };
     if let Some((addresses, transport)) = ip_header(packet) {
         seen.addresses.extend(addresses);
         if let Some(&[a, b, c, d, ..]) = transport {
-            seen.udp_ports
-                .extend([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]);
+            seen.udp_ports.extend([u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]);
         }
     }
 }

@@ -37,10 +37,7 @@ impl CniOutput {
 
 impl<'a> Cni<'a> {
     pub fn new(node: &'a Node) -> Self {
-        Self {
-            node,
-            state: node.state(),
-        }
+        Self { node, state: node.state() }
     }
 
     pub fn add(&self, container: &str, pod: &Namespace) -> anyhow::Result<CniOutput> {
@@ -84,9 +81,6 @@ impl<'a> Cni<'a> {
         } else {
             serde_json::from_str(&text).with_context(|| format!("reading {verb}'s JSON: {text}"))?
         };
-        Ok(CniOutput {
-            ok: output.status.success(),
-            json,
-        })
+        Ok(CniOutput { ok: output.status.success(), json })
     }
 }

@@ -9,24 +9,15 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub(super) fn process_seconds(pid: u32) -> anyhow::Result<f64> {
     let path = format!("/proc/{pid}/stat");
     let text = std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-    ticks(&text, 11)
-        .map(to_seconds)
-        .with_context(|| format!("no CPU times in {path}"))
+    ticks(&text, 11).map(to_seconds).with_context(|| format!("no CPU times in {path}"))
 }
 
 /// All busy seconds of the machine since boot: user, nice, system, irq, softirq.
 pub fn machine_busy_seconds() -> anyhow::Result<f64> {
     let text = std::fs::read_to_string("/proc/stat").context("reading /proc/stat")?;
     let line = text.lines().next().unwrap_or_default();
-    let fields: Vec<u64> = line
-        .split_whitespace()
-        .skip(1)
-        .flat_map(str::parse)
-        .collect();
-    let busy = [0, 1, 2, 5, 6]
-        .iter()
-        .map(|&field| fields.get(field).copied().unwrap_or(0))
-        .sum();
+    let fields: Vec<u64> = line.split_whitespace().skip(1).flat_map(str::parse).collect();
+    let busy = [0, 1, 2, 5, 6].iter().map(|&field| fields.get(field).copied().unwrap_or(0)).sum();
     Ok(to_seconds(busy))
 }
 

@@ -50,38 +50,18 @@ impl Flow {
         marker: &[u8],
     ) -> anyhow::Result<Self> {
         let target = SocketAddr::new(to.1, PORT);
-        let inbox =
-            to.0.run(move || UdpSocket::bind(target))
-                .context("binding the receiver")?;
-        let any = if target.is_ipv4() {
-            "0.0.0.0:0"
-        } else {
-            "[::]:0"
-        };
-        let outbox = from
-            .run(move || UdpSocket::bind(any))
-            .context("binding the sender")?;
-        inbox
-            .set_read_timeout(Some(Duration::from_millis(50)))
-            .context("setting a timeout")?;
+        let inbox = to.0.run(move || UdpSocket::bind(target)).context("binding the receiver")?;
+        let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        let outbox = from.run(move || UdpSocket::bind(any)).context("binding the sender")?;
+        inbox.set_read_timeout(Some(Duration::from_millis(50))).context("setting a timeout")?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, marker) = (stop.clone(), marker.to_vec());
         let sender = std::thread::spawn(move || {
-            send(
-                &outbox,
-                target,
-                Duration::from_secs(1) / per_second,
-                &marker,
-                &stopped,
-            )
+            send(&outbox, target, Duration::from_secs(1) / per_second, &marker, &stopped)
         });
         let stopped = stop.clone();
         let receiver = std::thread::spawn(move || receive(&inbox, &stopped));
-        Ok(Self {
-            stop,
-            sender,
-            receiver,
-        })
+        Ok(Self { stop, sender, receiver })
     }
 
     /// Stops sending, waits for stragglers and reports.
@@ -131,11 +111,7 @@ fn receive(socket: &UdpSocket, stop: &AtomicBool) -> Arrivals {
             .and_then(|(length, _)| buffer[..length].first_chunk().copied())
             .map(u64::from_be_bytes);
         let Some(number) = number else {
-            silent = if stop.load(Ordering::Relaxed) {
-                silent + 1
-            } else {
-                0
-            };
+            silent = if stop.load(Ordering::Relaxed) { silent + 1 } else { 0 };
             continue;
         };
         let now = Instant::now();

@@ -15,10 +15,7 @@ struct Made {
     dirs: Vec<PathBuf>,
 }
 
-static MADE: Mutex<Made> = Mutex::new(Made {
-    namespaces: Vec::new(),
-    dirs: Vec::new(),
-});
+static MADE: Mutex<Made> = Mutex::new(Made { namespaces: Vec::new(), dirs: Vec::new() });
 static CODE: AtomicI32 = AtomicI32::new(130);
 
 fn made() -> MutexGuard<'static, Made> {
@@ -57,9 +54,7 @@ pub fn wait_for_interrupt() -> ! {
 pub(super) fn install() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let thread = std::thread::Builder::new()
-            .name("interrupt".into())
-            .spawn(wait_and_clean);
+        let thread = std::thread::Builder::new().name("interrupt".into()).spawn(wait_and_clean);
         drop(thread.expect("a thread can be started"));
     });
 }
@@ -84,10 +79,7 @@ fn wait_and_clean() {
 fn clean() {
     let (namespaces, dirs) = {
         let mut made = made();
-        (
-            std::mem::take(&mut made.namespaces),
-            std::mem::take(&mut made.dirs),
-        )
+        (std::mem::take(&mut made.namespaces), std::mem::take(&mut made.dirs))
     };
     for name in namespaces {
         super::mounts::unpin(&name);

@@ -26,32 +26,15 @@ impl Net {
 
     /// The index of a device.
     pub async fn index(&self, device: &str) -> anyhow::Result<u32> {
-        let mut found = self
-            .handle
-            .link()
-            .get()
-            .match_name(device.to_owned())
-            .execute();
-        let link = found
-            .try_next()
-            .await
-            .with_context(|| format!("looking for {device}"))?;
-        Ok(link
-            .with_context(|| format!("there is no device {device}"))?
-            .header
-            .index)
+        let mut found = self.handle.link().get().match_name(device.to_owned()).execute();
+        let link = found.try_next().await.with_context(|| format!("looking for {device}"))?;
+        Ok(link.with_context(|| format!("there is no device {device}"))?.header.index)
     }
 
     /// The names of all devices.
     pub async fn devices(&self) -> anyhow::Result<Vec<String>> {
-        let links: Vec<LinkMessage> = self
-            .handle
-            .link()
-            .get()
-            .execute()
-            .try_collect()
-            .await
-            .context("listing devices")?;
+        let links: Vec<LinkMessage> =
+            self.handle.link().get().execute().try_collect().await.context("listing devices")?;
         Ok(links.iter().filter_map(device_name).collect())
     }
 
@@ -69,12 +52,7 @@ impl Net {
 
     pub async fn delete(&self, device: &str) -> anyhow::Result<()> {
         let index = self.index(device).await?;
-        self.handle
-            .link()
-            .del(index)
-            .execute()
-            .await
-            .with_context(|| format!("deleting {device}"))
+        self.handle.link().del(index).execute().await.with_context(|| format!("deleting {device}"))
     }
 
     async fn set(
@@ -89,12 +67,7 @@ impl Net {
 
     pub(super) async fn add_bridge(&self, name: &str) -> anyhow::Result<()> {
         let link = LinkBridge::new(name).up().build();
-        self.handle
-            .link()
-            .add(link)
-            .execute()
-            .await
-            .with_context(|| format!("making {name}"))
+        self.handle.link().add(link).execute().await.with_context(|| format!("making {name}"))
     }
 
     pub(super) async fn enslave(&self, device: &str, bridge: &str) -> anyhow::Result<()> {
@@ -105,18 +78,14 @@ impl Net {
     /// A cable: `near` here, `far` in another namespace.
     pub async fn add_cable(&self, near: &str, far: &str, to: &Namespace) -> anyhow::Result<()> {
         let file = to.file()?;
-        let peer = LinkUnspec::new_with_name(far)
-            .setns_by_fd(file.as_raw_fd())
-            .build();
+        let peer = LinkUnspec::new_with_name(far).setns_by_fd(file.as_raw_fd()).build();
         let link = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
             .name(near)
             .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
             .up()
             .build();
         let request = self.handle.link().add(link).execute();
-        request
-            .await
-            .with_context(|| format!("making the cable {near} to {far}"))
+        request.await.with_context(|| format!("making the cable {near} to {far}"))
     }
 
     /// The kernel's VXLAN to one other machine.
@@ -126,17 +95,8 @@ impl Net {
         local: Ipv4Addr,
         remote: Ipv4Addr,
     ) -> anyhow::Result<()> {
-        let link = LinkVxlan::new(name, 42)
-            .local(local)
-            .remote(remote)
-            .port(4789)
-            .build();
-        self.handle
-            .link()
-            .add(link)
-            .execute()
-            .await
-            .with_context(|| format!("making {name}"))
+        let link = LinkVxlan::new(name, 42).local(local).remote(remote).port(4789).build();
+        self.handle.link().add(link).execute().await.with_context(|| format!("making {name}"))
     }
 
     pub async fn add_address(
@@ -147,9 +107,7 @@ impl Net {
     ) -> anyhow::Result<()> {
         let (index, address) = (self.index(device).await?, address.into());
         let request = self.handle.address().add(index, address, prefix).execute();
-        request
-            .await
-            .with_context(|| format!("adding {address}/{prefix} to {device}"))
+        request.await.with_context(|| format!("adding {address}/{prefix} to {device}"))
     }
 
     /// A route to `destination` through `gateway`; the default route is 0.0.0.0/0 or ::/0.
@@ -164,25 +122,20 @@ impl Net {
             .with_context(|| format!("forming the route to {destination}"))?
             .build();
         let request = self.handle.route().add(route).execute();
-        request
-            .await
-            .with_context(|| format!("adding the route {destination} via {gateway}"))
+        request.await.with_context(|| format!("adding the route {destination} via {gateway}"))
     }
 
     pub(super) async fn default_routes(&self, gateway: super::Pair) -> anyhow::Result<()> {
         for (all, gateway) in ["0.0.0.0/0", "::/0"].into_iter().zip(gateway.both()) {
-            self.add_route(all.parse().expect("a prefix"), gateway)
-                .await?;
+            self.add_route(all.parse().expect("a prefix"), gateway).await?;
         }
         Ok(())
     }
 }
 
 fn device_name(link: &LinkMessage) -> Option<String> {
-    link.attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            LinkAttribute::IfName(name) => Some(name.clone()),
-            _ => None,
-        })
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })
 }

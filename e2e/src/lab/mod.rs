@@ -65,10 +65,7 @@ pub struct Lab {
 impl Lab {
     /// Opens a lab; `prefix` shows in the names of its namespaces. Needs root.
     pub fn new(prefix: &str) -> anyhow::Result<Self> {
-        anyhow::ensure!(
-            rustix::process::geteuid().is_root(),
-            "a lab needs root: run as root"
-        );
+        anyhow::ensure!(rustix::process::geteuid().is_root(), "a lab needs root: run as root");
         sweep::once();
         interrupt::install();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -76,12 +73,7 @@ impl Lab {
         let dir = std::env::temp_dir().join(&stem);
         std::fs::create_dir_all(&dir).with_context(|| format!("creating {}", dir.display()))?;
         interrupt::remember_dir(&dir);
-        Ok(Self {
-            stem,
-            dir,
-            switches: AtomicU32::new(1),
-            main: Mutex::new(None),
-        })
+        Ok(Self { stem, dir, switches: AtomicU32::new(1), main: Mutex::new(None) })
     }
 
     /// The lab's own directory: state, configuration and logs of its machines.

@@ -40,10 +40,7 @@ pub(super) fn names() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(DIR) else {
         return Vec::new();
     };
-    entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// Makes the directory a shared mount as `ip netns add` does: whoever comes second would otherwise
@@ -58,9 +55,6 @@ fn share_dir() -> io::Result<()> {
     if !mounted {
         mount_bind_recursive(DIR, DIR)?;
     }
-    mount_change(
-        DIR,
-        MountPropagationFlags::SHARED | MountPropagationFlags::REC,
-    )?;
+    mount_change(DIR, MountPropagationFlags::SHARED | MountPropagationFlags::REC)?;
     Ok(())
 }

@@ -44,16 +44,9 @@ impl Namespace {
                 }
             })
             .context("starting the namespace's thread")?;
-        let inner = Inner {
-            name: name.to_owned(),
-            jobs: Some(jobs),
-            thread: Some(thread),
-        };
-        let namespace = Self {
-            inner: Arc::new(inner),
-        };
-        made.recv()
-            .context("waiting for the namespace's thread")??;
+        let inner = Inner { name: name.to_owned(), jobs: Some(jobs), thread: Some(thread) };
+        let namespace = Self { inner: Arc::new(inner) };
+        made.recv().context("waiting for the namespace's thread")??;
         namespace.sysctls(&[
             ("net/ipv6/conf/all/accept_dad", "0"),
             ("net/ipv6/conf/default/accept_dad", "0"),
@@ -79,13 +72,8 @@ impl Namespace {
         let job = move || {
             let _ = answer.send(catch_unwind(AssertUnwindSafe(work)));
         };
-        let jobs = self
-            .inner
-            .jobs
-            .as_ref()
-            .expect("the sender is only taken on drop");
-        jobs.send(Box::new(job))
-            .expect("the thread lives as long as the namespace");
+        let jobs = self.inner.jobs.as_ref().expect("the sender is only taken on drop");
+        jobs.send(Box::new(job)).expect("the thread lives as long as the namespace");
         match answered.recv().expect("a job always answers") {
             Ok(value) => value,
             Err(panic) => resume_unwind(panic),
@@ -104,9 +92,7 @@ impl Namespace {
         F: AsyncFnOnce() -> anyhow::Result<T> + Send + 'static,
     {
         self.run(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.context("starting a runtime")?.block_on(work())
         })
     }
@@ -129,10 +115,8 @@ impl Namespace {
     }
 
     fn sysctls(&self, settings: &[(&str, &str)]) -> anyhow::Result<()> {
-        let owned: Vec<(String, String)> = settings
-            .iter()
-            .map(|(key, value)| (key.to_string(), value.to_string()))
-            .collect();
+        let owned: Vec<(String, String)> =
+            settings.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         self.run(move || {
             for (key, value) in owned {
                 std::fs::write(format!("/proc/sys/{key}"), value)

@@ -26,12 +26,7 @@ impl Node {
         namespace.netlink(async move |net| net.default_routes(gateway).await)?;
         let dir = lab.join(name);
         std::fs::create_dir_all(&dir)?;
-        Ok(Self {
-            name: name.to_owned(),
-            namespace,
-            address,
-            dir,
-        })
+        Ok(Self { name: name.to_owned(), namespace, address, dir })
     }
 
     pub fn name(&self) -> &str {

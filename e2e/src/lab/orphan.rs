@@ -1,9 +1,6 @@
 //! A program started here dies with the thread that started it, even if we are killed.
 
-#![allow(
-    unsafe_code,
-    reason = "pre_exec is the only way to set a child's parent-death signal"
-)]
+#![allow(unsafe_code, reason = "pre_exec is the only way to set a child's parent-death signal")]
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;

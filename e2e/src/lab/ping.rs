@@ -22,24 +22,13 @@ impl Namespace {
         payload: &[u8],
         limit: Duration,
     ) -> anyhow::Result<Duration> {
-        let socket = self
-            .run(move || open(to))
-            .with_context(|| format!("pinging {to}"))?;
-        socket
-            .set_read_timeout(Some(limit))
-            .context("setting a timeout")?;
+        let socket = self.run(move || open(to)).with_context(|| format!("pinging {to}"))?;
+        socket.set_read_timeout(Some(limit)).context("setting a timeout")?;
         let sent = Instant::now();
-        socket
-            .send(&request(to, payload))
-            .with_context(|| format!("sending a ping to {to}"))?;
+        socket.send(&request(to, payload)).with_context(|| format!("sending a ping to {to}"))?;
         let mut answer = vec![0; payload.len() + 64];
-        let length = (&socket)
-            .read(&mut answer)
-            .with_context(|| format!("no echo from {to}"))?;
-        anyhow::ensure!(
-            answer[..length].get(8..) == Some(payload),
-            "a mangled echo from {to}"
-        );
+        let length = (&socket).read(&mut answer).with_context(|| format!("no echo from {to}"))?;
+        anyhow::ensure!(answer[..length].get(8..) == Some(payload), "a mangled echo from {to}");
         Ok(sent.elapsed())
     }
 

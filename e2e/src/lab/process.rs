@@ -62,11 +62,7 @@ impl Command {
     /// Runs the program to its end, whatever that end is.
     pub fn output(mut self) -> anyhow::Result<Output> {
         let input = std::mem::take(&mut self.input);
-        let stdin = if input.is_empty() {
-            Stdio::null()
-        } else {
-            Stdio::piped()
-        };
+        let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
         let name = self.name.clone();
         let mut child = self.start(stdin, Stdio::piped(), Stdio::piped())?;
         let writer = child.stdin.take().map(|mut pipe| {
@@ -74,9 +70,7 @@ impl Command {
                 let _ = pipe.write_all(&input);
             })
         });
-        let output = child
-            .wait_with_output()
-            .with_context(|| format!("waiting for {name}"))?;
+        let output = child.wait_with_output().with_context(|| format!("waiting for {name}"))?;
         if let Some(writer) = writer {
             let _ = writer.join();
         }
@@ -100,23 +94,14 @@ impl Command {
     /// Starts the program with both outputs in one log file.
     pub fn spawn(self) -> anyhow::Result<Process> {
         let (name, namespace) = (self.name.clone(), self.namespace.clone());
-        let short = Path::new(&name)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let short = Path::new(&name).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let log = self.dir.join(format!("{short}-{number}.log"));
         let file = std::fs::File::create_new(&log)
             .with_context(|| format!("creating {}", log.display()))?;
         let again = file.try_clone().context("sharing the log file")?;
         let child = self.start(Stdio::null(), file.into(), again.into())?;
-        Ok(Process {
-            name: short,
-            child,
-            log,
-            _namespace: namespace,
-        })
+        Ok(Process { name: short, child, log, _namespace: namespace })
     }
 
     fn start(self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> anyhow::Result<Child> {
@@ -212,9 +197,7 @@ impl Process {
     /// The number of open file descriptors.
     pub fn open_files(&self) -> anyhow::Result<usize> {
         let path = format!("/proc/{}/fd", self.pid());
-        Ok(std::fs::read_dir(&path)
-            .with_context(|| format!("reading {path}"))?
-            .count())
+        Ok(std::fs::read_dir(&path).with_context(|| format!("reading {path}"))?.count())
     }
 
     /// The end of the log, for error messages.
@@ -247,9 +230,8 @@ pub(super) fn log_files(lab: &Path) -> Vec<PathBuf> {
     let machines = std::fs::read_dir(lab).into_iter().flatten().flatten();
     let inside = machines.filter_map(|machine| std::fs::read_dir(machine.path()).ok());
     let files = inside.flat_map(|files| files.flatten().map(|file| file.path()));
-    let mut logs: Vec<PathBuf> = files
-        .filter(|path| path.extension() == Some(OsStr::new("log")))
-        .collect();
+    let mut logs: Vec<PathBuf> =
+        files.filter(|path| path.extension() == Some(OsStr::new("log"))).collect();
     logs.sort();
     logs
 }

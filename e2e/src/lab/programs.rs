@@ -38,8 +38,6 @@ fn on_path(name: &str) -> Option<PathBuf> {
     }
     let path = std::env::var_os("PATH")?;
     let peers = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(PEERS));
-    let mut places = std::env::split_paths(&path)
-        .chain(peers)
-        .map(|dir| dir.join(name));
+    let mut places = std::env::split_paths(&path).chain(peers).map(|dir| dir.join(name));
     places.find(|path| path.is_file())
 }

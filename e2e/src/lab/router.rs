@@ -22,8 +22,7 @@ impl NatRouter {
         let inner = Switch::bare(inner, number)?;
         inner.plug_gateway(node.namespace(), "lan")?;
         node.namespace().sysctl("net/ipv4/ip_forward", "1")?;
-        node.namespace()
-            .sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        node.namespace().sysctl("net/ipv6/conf/all/forwarding", "1")?;
         node.namespace().run(masquerade).context("masquerading")?;
         Ok(Self { node, inner })
     }

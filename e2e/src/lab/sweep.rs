@@ -41,10 +41,7 @@ fn kill_inhabitants(namespace: &Path) {
         return;
     };
     for entry in processes.flatten() {
-        let pid = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<i32>().ok());
+        let pid = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
         let Some(pid) = pid.and_then(Pid::from_raw) else {
             continue;
         };

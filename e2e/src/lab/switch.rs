@@ -35,11 +35,7 @@ impl Switch {
     /// A switch without an address of its own: a router on it is the gateway.
     pub(super) fn bare(namespace: Namespace, number: u32) -> anyhow::Result<Self> {
         namespace.netlink(async |net| net.add_bridge(BRIDGE).await)?;
-        Ok(Self {
-            namespace,
-            number,
-            ports: Arc::new(AtomicU16::new(1)),
-        })
+        Ok(Self { namespace, number, ports: Arc::new(AtomicU16::new(1)) })
     }
 
     pub fn namespace(&self) -> &Namespace {
@@ -97,9 +93,7 @@ impl Switch {
 fn settled(machine: &Namespace, device: &str) -> bool {
     const TENTATIVE: u32 = 0x40; // IFA_F_TENTATIVE
     let addresses = machine.read("/proc/net/if_inet6").unwrap_or_default();
-    let mine = addresses
-        .lines()
-        .filter(|line| line.split_whitespace().last() == Some(device));
+    let mine = addresses.lines().filter(|line| line.split_whitespace().last() == Some(device));
     let usable = mine.filter(|line| {
         let flags = line.split_whitespace().nth(4);
         flags

@@ -24,12 +24,7 @@ impl Alone {
     pub fn prepare(prefix: &str, nodes: usize) -> anyhow::Result<Self> {
         let lab = Lab::new(prefix)?;
         let view = lab.dir().join("view.yaml");
-        let mut alone = Self {
-            members: Vec::new(),
-            lab,
-            view,
-            nodes: Vec::new(),
-        };
+        let mut alone = Self { members: Vec::new(), lab, view, nodes: Vec::new() };
         for number in 1..=nodes {
             alone.add_node(number)?;
         }
@@ -66,27 +61,16 @@ impl Alone {
         let node = self.lab.node(&name)?;
         let keygen = node.command("hawser-agent").args(["keygen", "--state"]);
         let public = keygen.arg(node.state()).stdout()?.trim().to_owned();
-        let subnets = vec![
-            format!("10.42.{number}.0/24"),
-            format!("fd42:0:0:{number:x}::/64"),
-        ];
-        let spec = MeshNodeSpec {
-            subnets,
-            key_epoch: 1,
-            ..MeshNodeSpec::default()
-        };
+        let subnets = vec![format!("10.42.{number}.0/24"), format!("fd42:0:0:{number:x}::/64")];
+        let spec = MeshNodeSpec { subnets, key_epoch: 1, ..MeshNodeSpec::default() };
         let mut resource = MeshNode::new(&name, spec);
         resource.status = Some(MeshNodeStatus {
-            public_keys: vec![PublishedKey {
-                epoch: 1,
-                public_key: public,
-            }],
+            public_keys: vec![PublishedKey { epoch: 1, public_key: public }],
             endpoints: vec![SocketAddr::new(node.address().v4.into(), PORT).to_string()],
             ..MeshNodeStatus::default()
         });
         self.nodes.push(resource);
-        self.members
-            .push(Member::new(node, format!("file:{}", self.view.display())));
+        self.members.push(Member::new(node, format!("file:{}", self.view.display())));
         Ok(())
     }
 }

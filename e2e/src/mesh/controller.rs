@@ -25,11 +25,7 @@ impl Controller {
     pub fn new(lab: &Lab) -> anyhow::Result<Self> {
         let node = lab.node("control")?;
         let dir = node.dir().join("api");
-        Ok(Self {
-            process: None,
-            node,
-            dir,
-        })
+        Ok(Self { process: None, node, dir })
     }
 
     pub fn node(&self) -> &Node {
@@ -53,21 +49,11 @@ impl Controller {
     pub fn start(&mut self) -> anyhow::Result<Duration> {
         let command = self.node.command("hawser-controller");
         let command = command.arg("--embedded").arg(&self.dir);
-        let process = command
-            .arg("--listen")
-            .arg(self.address().to_string())
-            .spawn()?;
+        let process = command.arg("--listen").arg(self.address().to_string()).spawn()?;
         self.process = Some(process);
-        let answers = until(PATIENCE, || {
-            self.api(async |client| Ok(client.apiserver_version().await?))
-                .ok()
-        });
-        let last_words = || {
-            self.process
-                .as_ref()
-                .map(Process::last_words)
-                .unwrap_or_default()
-        };
+        let answers =
+            until(PATIENCE, || self.api(async |client| Ok(client.apiserver_version().await?)).ok());
+        let last_words = || self.process.as_ref().map(Process::last_words).unwrap_or_default();
         let (_, took) = answers.with_context(|| format!("no API: {}", last_words()))?;
         Ok(took)
     }
@@ -99,10 +85,7 @@ impl Controller {
     pub fn create_mesh(&self) -> anyhow::Result<()> {
         let mesh = mesh();
         let made = self.api(async move |client| {
-            match Api::<api::Mesh>::all(client)
-                .create(&PostParams::default(), &mesh)
-                .await
-            {
+            match Api::<api::Mesh>::all(client).create(&PostParams::default(), &mesh).await {
                 Err(kube::Error::Api(refusal)) if refusal.code == 409 => Ok(()),
                 other => Ok(other.map(drop)?),
             }
@@ -113,19 +96,14 @@ impl Controller {
     /// `hawser nodes add`: what the agent's `--source` takes.
     pub fn add_node(&self, name: &str) -> anyhow::Result<String> {
         let file = self.node.dir().join(format!("{name}.kubeconfig"));
-        let add = self
-            .hawser()
-            .args(["nodes", "add", name, "--out"])
-            .arg(&file);
+        let add = self.hawser().args(["nodes", "add", name, "--out"]).arg(&file);
         add.stdout().with_context(|| format!("adding {name}"))?;
         Ok(format!("kube:{}", file.display()))
     }
 
     /// The CLI on this machine, as the operator.
     pub fn hawser(&self) -> crate::lab::Command {
-        self.node
-            .command("hawser")
-            .env("KUBECONFIG", self.kubeconfig())
+        self.node.command("hawser").env("KUBECONFIG", self.kubeconfig())
     }
 
     /// All MeshNodes.
@@ -139,10 +117,7 @@ impl Controller {
 
 /// What every test and the demo use: two pools, WireGuard, nothing in clear.
 pub(super) fn mesh() -> api::Mesh {
-    let pool = |cidr: &str, length| api::Pool {
-        cidr: cidr.to_owned(),
-        node_prefix_length: length,
-    };
+    let pool = |cidr: &str, length| api::Pool { cidr: cidr.to_owned(), node_prefix_length: length };
     let spec = api::MeshSpec {
         pools: vec![pool(POOLS[0], 24), pool(POOLS[1], 64)],
         backend: api::Backend::Wireguard,

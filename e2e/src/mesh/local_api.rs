@@ -11,9 +11,7 @@ use anyhow::Context as _;
 pub fn get(socket: &Path, path: &str) -> anyhow::Result<(u16, String)> {
     let at = || format!("asking {} for {path}", socket.display());
     let mut stream = UnixStream::connect(socket).with_context(at)?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(5)))
-        .with_context(at)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).with_context(at)?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).with_context(at)?;
     let mut answer = String::new();

@@ -19,12 +19,7 @@ pub struct Member {
 impl Member {
     /// `source` as the agent's `--source` takes it: `kube:FILE` or `file:FILE`.
     pub fn new(node: Node, source: String) -> Self {
-        Self {
-            agent: None,
-            pods: Vec::new(),
-            node,
-            source,
-        }
+        Self { agent: None, pods: Vec::new(), node, source }
     }
 
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
@@ -36,17 +31,9 @@ impl Member {
         &mut self,
         flags: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<()> {
-        let command = self
-            .node
-            .command("hawser-agent")
-            .args(["run", "--node", self.node.name()]);
+        let command = self.node.command("hawser-agent").args(["run", "--node", self.node.name()]);
         let command = command.arg("--state").arg(self.node.state());
-        self.agent = Some(
-            command
-                .args(["--source", &self.source])
-                .args(flags)
-                .spawn()?,
-        );
+        self.agent = Some(command.args(["--source", &self.source]).args(flags).spawn()?);
         Ok(())
     }
 
@@ -56,19 +43,14 @@ impl Member {
     }
 
     pub fn agent(&self) -> anyhow::Result<&Process> {
-        self.agent
-            .as_ref()
-            .with_context(|| format!("no agent on {}", self.node.name()))
+        self.agent.as_ref().with_context(|| format!("no agent on {}", self.node.name()))
     }
 
     /// Waits until the agent has written what the CNI plugin may give out and says it is ready.
     pub fn wait_until_ready(&mut self, limit: Duration) -> anyhow::Result<Duration> {
         let file = self.node.state().join("node.json");
         let name = self.node.name().to_owned();
-        let agent = self
-            .agent
-            .as_mut()
-            .with_context(|| format!("no agent on {name}"))?;
+        let agent = self.agent.as_mut().with_context(|| format!("no agent on {name}"))?;
         let socket = self.node.state().join("agent.sock");
         let ready = until(limit, || {
             let ready = file.exists()

@@ -59,11 +59,7 @@ impl Mesh {
                 Ok(Member::new(lab.node(&name)?, kubeconfig))
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self {
-            members,
-            controller,
-            lab,
-        })
+        Ok(Self { members, controller, lab })
     }
 
     /// Waits until every agent has told its CNI plugin what it may give out.

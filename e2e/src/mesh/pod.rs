@@ -25,18 +25,10 @@ impl Pod {
             "ADD gave no address of each family: {}",
             added.json
         );
-        Ok(Self {
-            name: format!("{}/{name}", node.name()),
-            container,
-            namespace,
-            addresses,
-        })
+        Ok(Self { name: format!("{}/{name}", node.name()), container, namespace, addresses })
     }
 
     pub fn address(&self, v4: bool) -> Option<IpAddr> {
-        self.addresses
-            .iter()
-            .copied()
-            .find(|address| address.is_ipv4() == v4)
+        self.addresses.iter().copied().find(|address| address.is_ipv4() == v4)
     }
 }

@@ -23,10 +23,7 @@ impl Reach {
     }
 
     pub fn ok(&self) -> usize {
-        self.attempts
-            .iter()
-            .filter(|attempt| attempt.round_trip.is_ok())
-            .count()
+        self.attempts.iter().filter(|attempt| attempt.round_trip.is_ok()).count()
     }
 
     /// One line for each pair that does not reach.
@@ -34,10 +31,7 @@ impl Reach {
         let failed = self.attempts.iter().filter_map(|attempt| {
             let reason = attempt.round_trip.as_ref().err()?;
             let family = if attempt.v4 { "IPv4" } else { "IPv6" };
-            Some(format!(
-                "{} -> {} over {family}: {reason}",
-                attempt.from, attempt.to
-            ))
+            Some(format!("{} -> {} over {family}: {reason}", attempt.from, attempt.to))
         });
         failed.collect()
     }
@@ -46,13 +40,7 @@ impl Reach {
     pub fn round_trip(&self, from: &str, to: &str, v4: bool) -> Option<Duration> {
         let mine =
             |attempt: &&Attempt| attempt.from == from && attempt.to == to && attempt.v4 == v4;
-        self.attempts
-            .iter()
-            .find(mine)?
-            .round_trip
-            .as_ref()
-            .ok()
-            .copied()
+        self.attempts.iter().find(mine)?.round_trip.as_ref().ok().copied()
     }
 }
 
@@ -63,9 +51,7 @@ pub fn every_pair(pods: &[&Pod], marker: &[u8], limit: Duration) -> Reach {
             .iter()
             .map(|from| scope.spawn(move || from_one(from, pods, marker, limit)))
             .collect();
-        let finished = sources
-            .into_iter()
-            .map(|source| source.join().expect("pings do not panic"));
+        let finished = sources.into_iter().map(|source| source.join().expect("pings do not panic"));
         finished.flatten().collect()
     });
     Reach { attempts }
@@ -87,9 +73,7 @@ fn from_one(from: &Pod, pods: &[&Pod], marker: &[u8], limit: Duration) -> Vec<At
 /// Waits for the first echo, then measures one.
 fn one(from: &Pod, to: Option<IpAddr>, marker: &[u8], limit: Duration) -> Result<Duration, String> {
     let to = to.ok_or("no address")?;
-    from.namespace
-        .ping_until(to, marker, limit)
-        .map_err(|error| format!("{error:#}"))?;
+    from.namespace.ping_until(to, marker, limit).map_err(|error| format!("{error:#}"))?;
     let measured = from.namespace.ping_within(to, marker, limit);
     measured.map_err(|error| format!("{error:#}"))
 }

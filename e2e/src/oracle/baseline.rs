@@ -20,24 +20,15 @@ pub struct Baseline {
 impl Baseline {
     pub fn of(node: &Node) -> anyhow::Result<Self> {
         let mut lines = kernel(node.namespace())?;
-        let rules = node
-            .command("nft")
-            .args(["-s", "list", "ruleset"])
-            .stdout()?;
+        let rules = node.command("nft").args(["-s", "list", "ruleset"]).stdout()?;
         lines.extend(rules.lines().map(|line| format!("nft {line}")));
         Ok(Self { lines })
     }
 
     /// What was added (`+`) and what is missing (`-`) in `later`.
     pub fn difference(&self, later: &Self) -> Vec<String> {
-        let added = later
-            .lines
-            .difference(&self.lines)
-            .map(|line| format!("+ {line}"));
-        let missing = self
-            .lines
-            .difference(&later.lines)
-            .map(|line| format!("- {line}"));
+        let added = later.lines.difference(&self.lines).map(|line| format!("+ {line}"));
+        let missing = self.lines.difference(&later.lines).map(|line| format!("- {line}"));
         added.chain(missing).collect()
     }
 }
@@ -45,12 +36,7 @@ impl Baseline {
 fn kernel(namespace: &Namespace) -> anyhow::Result<BTreeSet<String>> {
     namespace.netlink(async |net| {
         let mut lines = BTreeSet::new();
-        lines.extend(
-            net.devices()
-                .await?
-                .into_iter()
-                .map(|name| format!("link {name}")),
-        );
+        lines.extend(net.devices().await?.into_iter().map(|name| format!("link {name}")));
         addresses(net, &mut lines).await?;
         routes(net, &mut lines).await?;
         rules(net, &mut lines).await?;
@@ -63,10 +49,7 @@ async fn addresses(net: &Net, lines: &mut BTreeSet<String>) -> anyhow::Result<()
     while let Some(mut address) = all.try_next().await.context("listing addresses")? {
         // times and DAD flags change by themselves
         let changes = |attribute: &AddressAttribute| {
-            matches!(
-                attribute,
-                AddressAttribute::CacheInfo(_) | AddressAttribute::Flags(_)
-            )
+            matches!(attribute, AddressAttribute::CacheInfo(_) | AddressAttribute::Flags(_))
         };
         address.attributes.retain(|attribute| !changes(attribute));
         let header = &address.header;
@@ -85,10 +68,7 @@ async fn routes(net: &Net, lines: &mut BTreeSet<String>) -> anyhow::Result<()> {
         let mut all = net.handle.route().get(wanted).execute();
         while let Some(mut route) = all.try_next().await.context("listing routes")? {
             let changes = |attribute: &RouteAttribute| {
-                matches!(
-                    attribute,
-                    RouteAttribute::CacheInfo(_) | RouteAttribute::Expires(_)
-                )
+                matches!(attribute, RouteAttribute::CacheInfo(_) | RouteAttribute::Expires(_))
             };
             if route.header.kind == RouteType::Anycast {
                 continue; // the kernel's, with forwarding, which stays on: others may need it too

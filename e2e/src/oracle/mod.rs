@@ -58,17 +58,9 @@ pub struct Verdict {
 impl Oracles {
     /// Watches the first switch of a lab.
     pub fn watch(lab: &Lab, marker: &[u8]) -> anyhow::Result<Self> {
-        let pools = POOLS
-            .iter()
-            .map(|pool| pool.parse().expect("a prefix"))
-            .collect();
+        let pools = POOLS.iter().map(|pool| pool.parse().expect("a prefix")).collect();
         let underlay = lab.switch()?.capture(&[marker])?;
-        Ok(Self {
-            dir: lab.dir().to_owned(),
-            underlay,
-            pools,
-            allowed: Vec::new(),
-        })
+        Ok(Self { dir: lab.dir().to_owned(), underlay, pools, allowed: Vec::new() })
     }
 
     /// Permits log lines with `text` at level ERROR: a test that provokes one says so here.
@@ -89,10 +81,7 @@ impl Oracles {
         let mut complaints = complaints(&self.dir, &self.allowed);
         complaints.extend(Secrets::below(&self.dir).found_in_logs(&self.dir));
         if underlay.marked() > 0 {
-            complaints.push(format!(
-                "{} frames in clear on the underlay",
-                underlay.marked()
-            ));
+            complaints.push(format!("{} frames in clear on the underlay", underlay.marked()));
         }
         if !inner.is_empty() {
             complaints.push(format!("addresses of the mesh on the underlay: {inner:?}"));
@@ -102,22 +91,13 @@ impl Oracles {
         if !control_saw_marker {
             complaints.push("the control never saw the marker: this run proves nothing".into());
         }
-        Verdict {
-            underlay,
-            clear,
-            control_saw_marker,
-            complaints,
-        }
+        Verdict { underlay, clear, control_saw_marker, complaints }
     }
 
     /// The verdict as a result, for tests.
     pub fn judge(&self, control: &Seen) -> anyhow::Result<Verdict> {
         let verdict = self.verdict(control);
-        ensure!(
-            verdict.complaints.is_empty(),
-            "{}",
-            verdict.complaints.join("\n")
-        );
+        ensure!(verdict.complaints.is_empty(), "{}", verdict.complaints.join("\n"));
         Ok(verdict)
     }
 }

@@ -22,11 +22,7 @@ impl Secrets {
     pub fn below(dir: &Path) -> Self {
         let mut secrets = Self::default();
         for path in files_below(dir) {
-            let name = path
-                .file_name()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let bytes = std::fs::read(&path).unwrap_or_default();
             if is_key_file(&name) {
                 secrets.add_key_file(&name, &bytes);
@@ -47,15 +43,10 @@ impl Secrets {
             secret.to_vec(),
             hex.to_uppercase().into_bytes(),
             hex.into_bytes(),
-            STANDARD
-                .encode(secret)
-                .trim_end_matches('=')
-                .as_bytes()
-                .to_vec(),
+            STANDARD.encode(secret).trim_end_matches('=').as_bytes().to_vec(),
             URL_SAFE_NO_PAD.encode(secret).into_bytes(),
         ];
-        self.forms
-            .extend(forms.into_iter().map(|form| (name.to_owned(), form)));
+        self.forms.extend(forms.into_iter().map(|form| (name.to_owned(), form)));
     }
 
     pub fn is_empty(&self) -> bool {
@@ -109,10 +100,7 @@ impl Secrets {
         let tokens = text.split_once("token:").map(|(_, rest)| rest);
         let json = text.split_once("\"token\":").map(|(_, rest)| rest);
         for rest in tokens.into_iter().chain(json) {
-            let word = rest
-                .trim_start_matches([' ', '"'])
-                .split(['"', '\n', ',', '}'])
-                .next();
+            let word = rest.trim_start_matches([' ', '"']).split(['"', '\n', ',', '}']).next();
             self.add(name, word.unwrap_or_default().trim().as_bytes());
         }
     }

@@ -26,18 +26,10 @@ impl Two {
         let lab = Lab::new(name).unwrap();
         let view = lab.dir().join("view.yaml");
         let nodes: Vec<_> = ["n1", "n2"].map(|name| lab.node(name).unwrap()).into();
-        let documents = nodes
-            .iter()
-            .zip(1..)
-            .map(|(node, number)| document(node, number));
+        let documents = nodes.iter().zip(1..).map(|(node, number)| document(node, number));
         let text = format!("{POOLS}{mesh}{}", documents.collect::<String>());
         std::fs::write(&view, text).unwrap();
-        Self {
-            agents: vec![None, None],
-            nodes,
-            view,
-            lab,
-        }
+        Self { agents: vec![None, None], nodes, view, lab }
     }
 
     fn start(name: &str) -> Self {
@@ -54,13 +46,8 @@ impl Two {
     fn start_agent(&mut self, at: usize) {
         let node = &self.nodes[at];
         let source = format!("file:{}", self.view.display());
-        let command = node
-            .command("hawser-agent")
-            .args(["run", "--node", node.name()]);
-        let command = command
-            .arg("--state")
-            .arg(node.state())
-            .args(["--source", &source]);
+        let command = node.command("hawser-agent").args(["run", "--node", node.name()]);
+        let command = command.arg("--state").arg(node.state()).args(["--source", &source]);
         self.agents[at] = Some(command.spawn().unwrap());
     }
 
@@ -81,9 +68,7 @@ impl Two {
     fn reaches(&self, marker: &[u8]) -> bool {
         let once = Duration::from_secs(1);
         let namespace = self.nodes[0].namespace();
-        others()
-            .iter()
-            .all(|to| namespace.ping_within(*to, marker, once).is_ok())
+        others().iter().all(|to| namespace.ping_within(*to, marker, once).is_ok())
     }
 
     fn run(&self, program: &str, args: &[&str]) -> String {
@@ -92,19 +77,12 @@ impl Two {
 
     fn table(&self) -> Option<String> {
         let command = self.nodes[0].command("nft");
-        command
-            .args(["-s", "list", "table", "inet", "hawser"])
-            .stdout()
-            .ok()
+        command.args(["-s", "list", "table", "inet", "hawser"]).stdout().ok()
     }
 }
 
 fn document(node: &Node, number: usize) -> String {
-    let key = node
-        .command("hawser-agent")
-        .arg("keygen")
-        .arg("--state")
-        .arg(node.state());
+    let key = node.command("hawser-agent").arg("keygen").arg("--state").arg(node.state());
     let key = key.stdout().unwrap();
     let name = node.name();
     let [v4, v6] = node.address().sockets(51820);
@@ -150,10 +128,7 @@ fn repaired(two: &Two, marker: &[u8], program: &str, args: &[&str]) {
         }
     }
     println!("{program} {args:?}: repaired after {fastest:?}");
-    assert!(
-        fastest <= Duration::from_secs(1),
-        "{program} {args:?}: {fastest:?}"
-    );
+    assert!(fastest <= Duration::from_secs(1), "{program} {args:?}: {fastest:?}");
 }
 
 #[test]
@@ -182,14 +157,7 @@ fn whatever_is_tampered_with_is_repaired_and_nothing_leaks_meanwhile() {
         &["delete", "table", "inet", "hawser"],
         &["flush", "chain", "inet", "hawser", "egress"],
         &["insert", "rule", "inet", "hawser", "egress", "accept"],
-        &[
-            "delete",
-            "element",
-            "inet",
-            "hawser",
-            "mesh4",
-            "{ 10.42.0.0/16 }",
-        ],
+        &["delete", "element", "inet", "hawser", "mesh4", "{ 10.42.0.0/16 }"],
     ] {
         repaired(&two, &marker, "nft", args);
     }
@@ -207,10 +175,7 @@ fn what_others_own_is_left_alone() {
     two.run("ip", &["link", "del", TUNNEL]);
     eventually("repair", LIMIT, || two.reaches(b"foreign")).unwrap();
 
-    assert!(
-        two.run("ip", &["route", "show", "10.43.7.0/24"])
-            .contains("metric 77")
-    );
+    assert!(two.run("ip", &["route", "show", "10.43.7.0/24"]).contains("metric 77"));
     assert!(two.run("nft", &["list", "tables"]).contains("theirs"));
 }
 
@@ -219,11 +184,7 @@ fn leaks(two: &Two, marker: &[u8]) -> bool {
     let capture = two.lab.switch().unwrap().capture(&[marker]).unwrap();
     let namespace = two.nodes[0].namespace();
     for to in others() {
-        assert!(
-            namespace
-                .ping_within(to, marker, Duration::from_millis(200))
-                .is_err()
-        );
+        assert!(namespace.ping_within(to, marker, Duration::from_millis(200)).is_err());
     }
     capture.seen().marked() > 0
 }
@@ -253,10 +214,7 @@ fn each_layer_of_the_guard_holds_alone_after_the_agent_was_killed() {
     assert!(!leaks(&two, &marker), "the table alone");
 
     flush(&two, "nft");
-    assert!(
-        leaks(&two, &marker),
-        "without a guard this test must see a leak"
-    );
+    assert!(leaks(&two, &marker), "without a guard this test must see a leak");
 }
 
 #[test]
@@ -286,25 +244,14 @@ fn a_backend_in_clear_is_refused_where_encryption_is_required_and_the_guard_stan
 
     eventually("a guard", LIMIT, || two.table().is_some()).unwrap();
     eventually("the reason", LIMIT, || {
-        two.ask(0, "/readyz")
-            .is_some_and(|(code, why)| code == 503 && why.contains("encryption"))
+        two.ask(0, "/readyz").is_some_and(|(code, why)| code == 503 && why.contains("encryption"))
     })
     .unwrap();
 
-    assert!(
-        two.run("ip", &["route"])
-            .contains("unreachable 10.42.0.0/16")
-    );
-    assert!(
-        !two.nodes[0].state().join("node.json").exists(),
-        "no pod without a mesh"
-    );
-    let flag = two.nodes[1]
-        .command("hawser-agent")
-        .args(["run", "--node", "n2", "--backend"]);
-    let flag = flag
-        .args(["udp", "--source", "file:none", "--state"])
-        .arg(two.nodes[1].state());
+    assert!(two.run("ip", &["route"]).contains("unreachable 10.42.0.0/16"));
+    assert!(!two.nodes[0].state().join("node.json").exists(), "no pod without a mesh");
+    let flag = two.nodes[1].command("hawser-agent").args(["run", "--node", "n2", "--backend"]);
+    let flag = flag.args(["udp", "--source", "file:none", "--state"]).arg(two.nodes[1].state());
     let refused = flag.output().unwrap();
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("not available"));
@@ -318,12 +265,7 @@ fn uninstall_takes_everything_away_but_the_key_and_refuses_while_an_agent_runs()
     eventually("a ready agent", LIMIT, || two.is_ready(0)).unwrap();
     let uninstall = |two: &Two| {
         let command = two.nodes[0].command("hawser-agent");
-        command
-            .arg("uninstall")
-            .arg("--state")
-            .arg(two.nodes[0].state())
-            .output()
-            .unwrap()
+        command.arg("uninstall").arg("--state").arg(two.nodes[0].state()).output().unwrap()
     };
 
     let refused = uninstall(&two);
@@ -332,15 +274,8 @@ fn uninstall_takes_everything_away_but_the_key_and_refuses_while_an_agent_runs()
     two.kill_agent(0);
     let done = uninstall(&two);
 
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-    assert_eq!(
-        before.difference(&Baseline::of(&two.nodes[0]).unwrap()),
-        [""; 0]
-    );
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(before.difference(&Baseline::of(&two.nodes[0]).unwrap()), [""; 0]);
     assert!(two.nodes[0].state().join("key-1").exists());
     assert!(!two.nodes[0].state().join("node.json").exists());
 }

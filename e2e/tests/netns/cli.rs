@@ -19,24 +19,13 @@ fn socket(member: &Member) -> std::path::PathBuf {
 }
 
 fn wait_until_all_is_well(mesh: &Mesh) {
-    let waited = hawser(mesh, 0)
-        .args(["status", "--wait=30s"])
-        .output()
-        .unwrap();
-    assert!(
-        waited.status.success(),
-        "{}",
-        String::from_utf8_lossy(&waited.stdout)
-    );
+    let waited = hawser(mesh, 0).args(["status", "--wait=30s"]).output().unwrap();
+    assert!(waited.status.success(), "{}", String::from_utf8_lossy(&waited.stdout));
 }
 
 /// The exit code and the JSON on standard output.
 fn json(command: Command) -> (i32, Value) {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command.args(["-o", "json"]).output().unwrap();
+    let Output { status, stdout, stderr } = command.args(["-o", "json"]).output().unwrap();
     let document = serde_json::from_slice(&stdout).unwrap_or_else(|error| {
         panic!("{error}: {}", String::from_utf8_lossy(&stderr));
     });
@@ -46,9 +35,7 @@ fn json(command: Command) -> (i32, Value) {
 fn failed(report: &Value) -> Vec<&str> {
     let checks = report["checks"].as_array().unwrap().iter();
     let failed = checks.filter(|check| check["outcome"] == "failed");
-    failed
-        .map(|check| check["name"].as_str().unwrap())
-        .collect()
+    failed.map(|check| check["name"].as_str().unwrap()).collect()
 }
 
 #[test]
@@ -67,10 +54,7 @@ fn verify_wire_passes_on_an_encrypted_mesh_and_finds_a_packet_in_clear() {
     assert_eq!(code, 1, "{report:#}");
     let failed = failed(&report);
     assert!(failed.contains(&"control"), "{report:#}");
-    assert!(
-        failed.iter().any(|name| name.starts_with("underlay/")),
-        "{report:#}"
-    );
+    assert!(failed.iter().any(|name| name.starts_with("underlay/")), "{report:#}");
 }
 
 #[test]
@@ -80,20 +64,14 @@ fn status_peers_and_path_agree_about_a_running_mesh() {
     wait_until_all_is_well(&mesh);
 
     let (code, peers) = json(hawser(&mesh, 0).arg("peers"));
-    assert_eq!(
-        (code, &peers["items"][0]["name"]),
-        (0, &Value::from("node-2"))
-    );
+    assert_eq!((code, &peers["items"][0]["name"]), (0, &Value::from("node-2")));
     assert_eq!(json(hawser(&mesh, 0).args(["verify", "quick"])).0, 0);
 
     let (code, path) = json(hawser(&mesh, 0).args(["path", "node-1", "node-2"]));
     assert_eq!(code, 0, "{path:#}");
     let legs = path["paths"].as_array().unwrap();
     assert_eq!(legs.len(), 2, "one path a family: {path:#}");
-    assert!(
-        legs.iter().all(|leg| leg["claim"]["owner"] == "node-2"),
-        "{path:#}"
-    );
+    assert!(legs.iter().all(|leg| leg["claim"]["owner"] == "node-2"), "{path:#}");
 }
 
 #[test]
@@ -109,8 +87,5 @@ fn without_its_agent_status_shows_the_api_and_names_the_gap() {
     let (_, status) = json(hawser(&mesh, 0).arg("status"));
     assert_eq!(status["nodes"]["total"], 2, "{status:#}");
     let problems = status["problems"].as_array().unwrap();
-    assert!(
-        problems.iter().any(|problem| problem["code"] == "HW5001"),
-        "{status:#}"
-    );
+    assert!(problems.iter().any(|problem| problem["code"] == "HW5001"), "{status:#}");
 }

@@ -86,24 +86,16 @@ impl Stage {
     }
 
     fn collect(&self, valid: &[&str]) {
-        let valid: Vec<Value> = valid
-            .iter()
-            .map(|id| json!({"containerID": id, "ifname": "eth0"}))
-            .collect();
+        let valid: Vec<Value> =
+            valid.iter().map(|id| json!({"containerID": id, "ifname": "eth0"})).collect();
         let extra = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid});
-        let answer = self
-            .cni()
-            .call("GC", "none", &self.pod("gc"), extra)
-            .unwrap();
+        let answer = self.cni().call("GC", "none", &self.pod("gc"), extra).unwrap();
         assert!(answer.ok, "{}", answer.json);
     }
 
     fn records(&self) -> Vec<String> {
         let records = Reservations::list(&self.node.state()).unwrap();
-        let mut ids: Vec<String> = records
-            .into_iter()
-            .map(|record| record.container_id)
-            .collect();
+        let mut ids: Vec<String> = records.into_iter().map(|record| record.container_id).collect();
         ids.sort();
         ids
     }
@@ -124,10 +116,7 @@ fn pods_of_a_node_reach_each_other_and_the_node_in_both_families() {
     let first = stage.added("a", &a).addresses();
     let second = stage.added("b", &b).addresses();
 
-    let own: [IpAddr; 2] = [
-        "10.42.1.1".parse().unwrap(),
-        "fd42:0:0:1::1".parse().unwrap(),
-    ];
+    let own: [IpAddr; 2] = ["10.42.1.1".parse().unwrap(), "fd42:0:0:1::1".parse().unwrap()];
     assert_eq!((first.len(), second.len()), (2, 2));
     for &address in second.iter().chain(&own) {
         a.ping(address, MARKER).unwrap();
@@ -135,14 +124,8 @@ fn pods_of_a_node_reach_each_other_and_the_node_in_both_families() {
     for &address in first.iter().chain(&second) {
         stage.node.namespace().ping(address, MARKER).unwrap();
     }
-    let mtu = stage
-        .node
-        .command("nsenter")
-        .arg(format!("--net={}", a.path().display()));
-    let link = mtu
-        .args(["ip", "-o", "link", "show", "eth0"])
-        .stdout()
-        .unwrap();
+    let mtu = stage.node.command("nsenter").arg(format!("--net={}", a.path().display()));
+    let link = mtu.args(["ip", "-o", "link", "show", "eth0"]).stdout().unwrap();
     assert!(link.contains("mtu 1380"), "{link}");
 }
 
@@ -159,21 +142,11 @@ fn every_version_adds_checks_and_deletes_and_leaves_nothing() {
         assert!(added.ok, "{}", added.json);
         assert_eq!(added.json["cniVersion"], version);
         let says_family = ["0.3.1", "0.4.0"].contains(&version);
-        assert_eq!(
-            added.json["ips"][0].get("version").is_some(),
-            says_family,
-            "{}",
-            added.json
-        );
+        assert_eq!(added.json["ips"][0].get("version").is_some(), says_family, "{}", added.json);
 
         let extra = json!({"cniVersion": version, "prevResult": added.json});
         let checked = cni.call("CHECK", "a", &pod, extra.clone()).unwrap();
-        assert_eq!(
-            checked.ok,
-            version != "0.3.1",
-            "{version}: {}",
-            checked.json
-        );
+        assert_eq!(checked.ok, version != "0.3.1", "{version}: {}", checked.json);
 
         for _ in 0..2 {
             let deleted = cni.call("DEL", "a", &pod, extra.clone()).unwrap();
@@ -190,38 +163,16 @@ fn no_pod_is_added_before_the_guard_stands() {
     let stage = Stage::without_agent("cniguard");
     let pod = stage.pod("a");
     let cni = stage.cni();
-    let status = || {
-        cni.call("STATUS", "a", &pod, json!({"cniVersion": "1.1.0"}))
-            .unwrap()
-            .code()
-    };
+    let status = || cni.call("STATUS", "a", &pod, json!({"cniVersion": "1.1.0"})).unwrap().code();
     let add = || cni.add("a", &pod).unwrap().code();
 
     assert_eq!((add(), status()), (Some(11), Some(50)), "without node.json");
     stage.node_file(&SUBNETS);
     assert_eq!((add(), status()), (Some(11), Some(51)), "without any guard");
     stage.guard("add");
-    stage.ip(&[
-        "route",
-        "del",
-        "unreachable",
-        POOLS[1],
-        "metric",
-        "4294967295",
-    ]);
-    assert_eq!(
-        (add(), status()),
-        (Some(11), Some(51)),
-        "without IPv6's guard"
-    );
-    stage.ip(&[
-        "route",
-        "add",
-        "unreachable",
-        POOLS[1],
-        "metric",
-        "4294967295",
-    ]);
+    stage.ip(&["route", "del", "unreachable", POOLS[1], "metric", "4294967295"]);
+    assert_eq!((add(), status()), (Some(11), Some(51)), "without IPv6's guard");
+    stage.ip(&["route", "add", "unreachable", POOLS[1], "metric", "4294967295"]);
     assert_eq!((add(), status()), (None, None), "ready");
     stage.guard("del");
     assert_eq!(status(), Some(51), "the guard was flushed");
@@ -251,12 +202,7 @@ fn a_second_add_is_refused_and_one_after_a_killed_add_is_not() {
     let again = stage.cni().add("a", &pod).unwrap();
     assert_eq!(again.code(), Some(100), "{}", again.json);
     let other = stage.cni().add("b", &pod).unwrap();
-    assert_eq!(
-        other.code(),
-        Some(100),
-        "eth0 exists in that namespace: {}",
-        other.json
-    );
+    assert_eq!(other.code(), Some(100), "eth0 exists in that namespace: {}", other.json);
     assert_eq!(stage.records(), ["a"], "the refused ones hold nothing");
 
     let device = first.json["interfaces"][0]["name"].as_str().unwrap();
@@ -278,9 +224,7 @@ fn check_finds_what_has_gone() {
     for damage in inside {
         let (found, pod) = check_after(&stage, |pod, _| {
             let command = stage.node.command("nsenter");
-            let command = command
-                .arg(format!("--net={}", pod.path().display()))
-                .arg("ip");
+            let command = command.arg(format!("--net={}", pod.path().display())).arg("ip");
             command.args(*damage).stdout().unwrap();
         });
         assert_eq!(found.code(), Some(104), "{damage:?}: {}", found.json);
@@ -295,10 +239,7 @@ fn check_finds_what_has_gone() {
     }
     let (found, pod) = check_after(&stage, |_, _| ());
     assert!(found.ok, "untouched: {}", found.json);
-    let unknown = stage
-        .cni()
-        .call("CHECK", "b", &pod, json!({"prevResult": {}}))
-        .unwrap();
+    let unknown = stage.cni().call("CHECK", "b", &pod, json!({"prevResult": {}})).unwrap();
     assert_eq!(unknown.code(), Some(3), "{}", unknown.json);
 }
 
@@ -306,10 +247,7 @@ fn check_after(stage: &Stage, damage: impl Fn(&Namespace, &str)) -> (CniOutput, 
     let pod = stage.pod("a");
     let added = stage.added("a", &pod);
     damage(&pod, added.json["interfaces"][0]["name"].as_str().unwrap());
-    let found = stage
-        .cni()
-        .call("CHECK", "a", &pod, json!({"prevResult": added.json}))
-        .unwrap();
+    let found = stage.cni().call("CHECK", "a", &pod, json!({"prevResult": added.json})).unwrap();
     (found, pod)
 }
 
@@ -322,21 +260,12 @@ fn garbage_collection_removes_what_is_not_named_and_nothing_else() {
         stage.added(name, pod);
     }
     let other = json!({"name": "another"});
-    assert!(
-        stage
-            .cni()
-            .call("ADD", "d", &pods[3], other.clone())
-            .unwrap()
-            .ok
-    );
+    assert!(stage.cni().call("ADD", "d", &pods[3], other.clone()).unwrap().ok);
     // What a plugin killed between two links leaves behind.
     let half = stage.node.state().join("pods/10.42.1.77");
     std::fs::write(&half, "{}").unwrap();
 
-    let unnamed = stage
-        .cni()
-        .call("GC", "x", &pods[0], json!({"cniVersion": "1.1.0"}))
-        .unwrap();
+    let unnamed = stage.cni().call("GC", "x", &pods[0], json!({"cniVersion": "1.1.0"})).unwrap();
     assert_eq!(unnamed.code(), Some(7), "without a list: {}", unnamed.json);
     stage.collect(&["b"]);
 
@@ -353,9 +282,7 @@ fn garbage_collection_removes_what_is_not_named_and_nothing_else() {
 fn a_full_subnet_is_told_and_heals_with_the_next_delete() {
     let stage = Stage::new("cnifull");
     stage.node_file(&["10.42.1.0/29", "fd42:0:0:1::/64"]);
-    let pods: Vec<Namespace> = (0..6)
-        .map(|number| stage.pod(&format!("p{number}")))
-        .collect();
+    let pods: Vec<Namespace> = (0..6).map(|number| stage.pod(&format!("p{number}"))).collect();
     for (number, pod) in pods.iter().take(5).enumerate() {
         stage.added(&format!("p{number}"), pod);
     }
@@ -363,21 +290,9 @@ fn a_full_subnet_is_told_and_heals_with_the_next_delete() {
 
     let refused = stage.cni().add("p5", &pods[5]).unwrap();
     assert_eq!(refused.code(), Some(101), "{}", refused.json);
-    assert!(
-        refused.json["details"]
-            .as_str()
-            .unwrap()
-            .contains("10.42.1.0/29")
-    );
+    assert!(refused.json["details"].as_str().unwrap().contains("10.42.1.0/29"));
     assert_eq!(stage.reserved().len(), 10, "not half a reservation");
-    assert_eq!(
-        stage
-            .cni()
-            .call("STATUS", "x", &pods[5], status)
-            .unwrap()
-            .code(),
-        Some(50)
-    );
+    assert_eq!(stage.cni().call("STATUS", "x", &pods[5], status).unwrap().code(), Some(50));
 
     assert!(stage.cni().del("p2", &pods[2]).unwrap().ok);
     stage.added("p5", &pods[5]);
@@ -392,27 +307,17 @@ fn an_address_in_use_is_never_given_out_even_if_its_record_is_lost() {
 
     let second = stage.added("b", &b).addresses();
 
-    assert!(
-        second.iter().all(|address| !first.contains(address)),
-        "{first:?} {second:?}"
-    );
+    assert!(second.iter().all(|address| !first.contains(address)), "{first:?} {second:?}");
     for &address in &first {
         b.ping(address, MARKER).unwrap();
     }
-    assert!(
-        stage.cni().del("a", &a).unwrap().ok,
-        "its device is found by name"
-    );
+    assert!(stage.cni().del("a", &a).unwrap().ok, "its device is found by name");
 }
 
 /// Calls the plugin in a bare environment with little memory.
 fn bare(stage: &Stage, env: &[(&str, &str)], input: &[u8]) -> (Output, Duration) {
     let program = bin_dir().join("hawser-cni");
-    let mut command = stage
-        .node
-        .command("prlimit")
-        .arg("--as=33554432")
-        .arg(program);
+    let mut command = stage.node.command("prlimit").arg("--as=33554432").arg(program);
     for (key, value) in env {
         command = command.env(key, value);
     }
@@ -462,9 +367,7 @@ fn bad_input_gets_the_specifications_code_at_once_and_in_little_memory() {
         ];
         env.push((name, value));
 
-        let calls: Vec<_> = (0..3)
-            .map(|_| bare(&stage, &env, input.as_bytes()))
-            .collect();
+        let calls: Vec<_> = (0..3).map(|_| bare(&stage, &env, input.as_bytes())).collect();
 
         let shown = &input[..input.len().min(40)];
         let answer: Value = serde_json::from_slice(&calls[0].0.stdout)
@@ -472,22 +375,12 @@ fn bad_input_gets_the_specifications_code_at_once_and_in_little_memory() {
         assert_eq!(answer["code"], *code, "{name}={value} {shown}: {answer}");
         assert!(!calls[0].0.status.success());
         let fastest = calls.iter().map(|(_, took)| *took).min().unwrap();
-        assert!(
-            fastest < Duration::from_millis(100),
-            "{name}={value} {shown}: {fastest:?}"
-        );
+        assert!(fastest < Duration::from_millis(100), "{name}={value} {shown}: {fastest:?}");
     }
     assert!(stage.records().is_empty());
-    let (first, _) = bare(
-        &stage,
-        &[("CNI_COMMAND", "VERSION")],
-        br#"{"cniVersion":"1.0.0"}"#,
-    );
+    let (first, _) = bare(&stage, &[("CNI_COMMAND", "VERSION")], br#"{"cniVersion":"1.0.0"}"#);
     let answer: Value = serde_json::from_slice(&first.stdout).unwrap();
-    assert_eq!(
-        answer,
-        json!({"cniVersion": "1.0.0", "supportedVersions": VERSIONS})
-    );
+    assert_eq!(answer, json!({"cniVersion": "1.0.0", "supportedVersions": VERSIONS}));
 }
 
 #[test]
@@ -500,11 +393,7 @@ fn damaged_state_is_told_and_nothing_is_given_twice() {
     std::fs::write(&record, "{\"version\":1,\"netw").unwrap();
 
     let second = stage.added("b", &b).addresses();
-    assert!(
-        second
-            .iter()
-            .all(|address| !first.addresses().contains(address))
-    );
+    assert!(second.iter().all(|address| !first.addresses().contains(address)));
     assert!(stage.cni().del("a", &a).unwrap().ok);
     assert_eq!(stage.reserved(), second.into_iter().collect());
 

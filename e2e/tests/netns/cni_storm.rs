@@ -33,19 +33,13 @@ impl Storm<'_> {
                         let name = format!("p{number}");
                         Some(self.stage.cni().call(verb, &name, pod, json!({})).unwrap())
                     };
-                    answers
-                        .lock()
-                        .unwrap()
-                        .push((number, answer, start.elapsed()));
+                    answers.lock().unwrap().push((number, answer, start.elapsed()));
                 });
             }
         });
         let mut answers = answers.into_inner().unwrap();
         answers.sort_by_key(|(number, ..)| *number);
-        answers
-            .into_iter()
-            .map(|(_, answer, took)| (answer, took))
-            .collect()
+        answers.into_iter().map(|(_, answer, took)| (answer, took)).collect()
     }
 
     /// Killed after 1 to 20 ms, another time for each pod.
@@ -53,17 +47,11 @@ impl Storm<'_> {
         let after = format!("0.{:03}", 1 + number / 10 % 20);
         let state = self.stage.node.state();
         let config = json!({"cniVersion": "1.0.0", "name": "hawser", "state": state});
-        let command = self
-            .stage
-            .node
-            .command("timeout")
-            .args(["-s", "KILL", &after]);
+        let command = self.stage.node.command("timeout").args(["-s", "KILL", &after]);
         let command = command.arg(bin_dir().join("hawser-cni"));
         let command = command.env("CNI_COMMAND", verb).env("CNI_IFNAME", "eth0");
         let command = command.env("CNI_CONTAINERID", format!("p{number}"));
-        let command = command
-            .env("CNI_NETNS", pod.path())
-            .input(config.to_string());
+        let command = command.env("CNI_NETNS", pod.path()).input(config.to_string());
         command.output().unwrap();
     }
 }
@@ -77,13 +65,8 @@ fn percentile(times: &[Duration], percent: usize) -> Duration {
 #[test]
 fn two_hundred_at_once_get_unique_addresses_and_killed_plugins_leak_none() {
     let stage = Stage::new("cnistorm");
-    let pods = (0..200)
-        .map(|number| stage.pod(&format!("p{number}")))
-        .collect();
-    let storm = Storm {
-        stage: &stage,
-        pods,
-    };
+    let pods = (0..200).map(|number| stage.pod(&format!("p{number}"))).collect();
+    let storm = Storm { stage: &stage, pods };
     let before = Baseline::of(&stage.node).unwrap();
 
     for round in 0..4 {
@@ -104,16 +87,8 @@ fn two_hundred_at_once_get_unique_addresses_and_killed_plugins_leak_none() {
 
         storm.all("DEL", kill_every);
         stage.collect(&[]);
-        assert!(
-            stage.reserved().is_empty(),
-            "leaked: {:?}",
-            stage.reserved()
-        );
+        assert!(stage.reserved().is_empty(), "leaked: {:?}", stage.reserved());
         let after = Baseline::of(&stage.node).unwrap();
-        assert_eq!(
-            before.difference(&after),
-            Vec::<String>::new(),
-            "round {round}"
-        );
+        assert_eq!(before.difference(&after), Vec::<String>::new(), "round {round}");
     }
 }

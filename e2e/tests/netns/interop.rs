@@ -37,56 +37,35 @@ impl Laptop {
         // The programs' sockets are named after the device, in one place for all namespaces.
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let device = format!("hwi{}-{number}", std::process::id());
-        let running = node
-            .command(program)
-            .args(flags)
-            .arg(&device)
-            .spawn()
-            .unwrap();
+        let running = node.command(program).args(flags).arg(&device).spawn().unwrap();
         let private_key = node.command("wg").arg("genkey").stdout().unwrap();
         let public = node.command("wg").arg("pubkey").input(private_key.clone());
         let public_key = public.stdout().unwrap().trim().to_owned();
         let file = secret(&node, "laptop.key", &private_key);
         eventually("the device is there", LIMIT, || {
-            let wg = node
-                .command("wg")
-                .args(["set", &device, "private-key"])
-                .arg(&file);
+            let wg = node.command("wg").args(["set", &device, "private-key"]).arg(&file);
             wg.args(["listen-port", &PORT.to_string()]).stdout().is_ok()
         })
         .unwrap();
         let name = device.clone();
         let addresses = node.namespace().netlink(async move |net| {
-            net.add_address(&name, LAPTOP_V4.parse::<IpAddr>()?, 16)
-                .await?;
-            net.add_address(&name, LAPTOP_V6.parse::<IpAddr>()?, 48)
-                .await?;
+            net.add_address(&name, LAPTOP_V4.parse::<IpAddr>()?, 16).await?;
+            net.add_address(&name, LAPTOP_V6.parse::<IpAddr>()?, 48).await?;
             net.mtu(&name, 1420).await?;
             net.up(&name).await
         });
         addresses.unwrap();
-        Laptop {
-            node,
-            device,
-            public_key,
-            _program: running,
-        }
+        Laptop { node, device, public_key, _program: running }
     }
 
     /// Makes every node of the mesh its peer.
     fn connect(&self, mesh: &Alone, preshared: Option<&PathBuf>) {
         for (number, member) in (1..).zip(&mesh.members) {
-            let keygen = member
-                .node
-                .command("hawser-agent")
-                .args(["keygen", "--state"]);
+            let keygen = member.node.command("hawser-agent").args(["keygen", "--state"]);
             let public = keygen.arg(member.node.state()).stdout().unwrap();
             let endpoint = format!("{}:{PORT}", member.node.address().v4);
             let allowed = format!("10.42.{number}.0/24,fd42:0:0:{number}::/64");
-            let wg = self
-                .node
-                .command("wg")
-                .args(["set", &self.device, "peer", public.trim()]);
+            let wg = self.node.command("wg").args(["set", &self.device, "peer", public.trim()]);
             let wg = wg.args(["endpoint", &endpoint, "allowed-ips", &allowed]);
             let wg = match preshared {
                 Some(file) => wg.arg("preshared-key").arg(file),
@@ -116,12 +95,7 @@ fn secret(node: &Node, name: &str, text: &str) -> PathBuf {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = node.dir().join(name);
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&path)
-        .unwrap();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(&path).unwrap();
     file.write_all(text.as_bytes()).unwrap();
     path
 }
@@ -149,8 +123,7 @@ fn plain_peer(program: &str, flags: &[&str], with_preshared: bool, laptop_begins
     laptop.connect(&mesh, key.as_ref());
     let tunnel = laptop.node.capture(&laptop.device, &[&marker]).unwrap();
 
-    mesh.write(&[laptop.as_peer(!laptop_begins, key.as_ref())])
-        .unwrap();
+    mesh.write(&[laptop.as_peer(!laptop_begins, key.as_ref())]).unwrap();
     let pods = pods(&mesh.members);
     let ours = [LAPTOP_V4, LAPTOP_V6].map(|address| address.parse().unwrap());
     for pod in pods {
@@ -178,22 +151,12 @@ fn wireguard_go_with_a_preshared_key_joins_and_is_called() {
 
 #[test]
 fn boringtun_joins_and_is_called() {
-    plain_peer(
-        "boringtun-cli",
-        &["--foreground", "--disable-drop-privileges"],
-        false,
-        false,
-    );
+    plain_peer("boringtun-cli", &["--foreground", "--disable-drop-privileges"], false, false);
 }
 
 #[test]
 fn boringtun_with_a_preshared_key_joins_and_begins() {
-    plain_peer(
-        "boringtun-cli",
-        &["--foreground", "--disable-drop-privileges"],
-        true,
-        true,
-    );
+    plain_peer("boringtun-cli", &["--foreground", "--disable-drop-privileges"], true, true);
 }
 
 #[test]
@@ -202,23 +165,14 @@ fn a_wrong_preshared_key_opens_nothing() {
     let mut mesh = Alone::start("wrongpsk", 1).unwrap();
     add_pods(&mesh.lab, &mut mesh.members, 1).unwrap();
     let laptop = Laptop::start(&mesh, "wireguard-go", &["-f"]);
-    let (right, wrong) = (
-        preshared(&laptop.node, "right"),
-        preshared(&laptop.node, "wrong"),
-    );
+    let (right, wrong) = (preshared(&laptop.node, "right"), preshared(&laptop.node, "wrong"));
     let pod = pods(&mesh.members)[0];
 
     laptop.connect(&mesh, Some(&wrong));
     mesh.write(&[laptop.as_peer(true, Some(&right))]).unwrap();
     for &address in &pod.addresses {
-        let answer = laptop
-            .node
-            .namespace()
-            .ping_until(address, &marker, Duration::from_secs(3));
-        assert!(
-            answer.is_err(),
-            "{address} answers over a wrong preshared key"
-        );
+        let answer = laptop.node.namespace().ping_until(address, &marker, Duration::from_secs(3));
+        assert!(answer.is_err(), "{address} answers over a wrong preshared key");
     }
 
     laptop.connect(&mesh, Some(&right));

@@ -24,11 +24,7 @@ fn machines_on_a_switch_reach_each_other_in_both_families() {
 fn a_capture_sees_a_marker_that_crosses_in_clear_and_none_that_does_not() {
     let lab = Lab::new("seen").unwrap();
     let (a, b) = (lab.node("a").unwrap(), lab.node("b").unwrap());
-    let capture = lab
-        .switch()
-        .unwrap()
-        .capture(&[MARKER, b"never sent"])
-        .unwrap();
+    let capture = lab.switch().unwrap().capture(&[MARKER, b"never sent"]).unwrap();
     let near = b.capture("eth0", &[MARKER]).unwrap();
 
     for address in b.address().both() {
@@ -36,11 +32,7 @@ fn a_capture_sees_a_marker_that_crosses_in_clear_and_none_that_does_not() {
     }
 
     let seen = capture.seen();
-    assert_eq!(
-        seen.hits,
-        [4, 0],
-        "an echo and its answer in each family, each seen once"
-    );
+    assert_eq!(seen.hits, [4, 0], "an echo and its answer in each family, each seen once");
     assert!(seen.addresses.contains(&b.address().v4.into()));
     assert!(seen.addresses.contains(&b.address().v6.into()));
     assert_eq!(near.seen().hits, [4]);
@@ -57,9 +49,7 @@ fn a_flow_counts_what_a_downed_link_loses() {
     let whole = whole.finish();
     let broken = Flow::start(a.namespace(), to, 500, MARKER).unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    a.namespace()
-        .netlink(async |net| net.down("eth0").await)
-        .unwrap();
+    a.namespace().netlink(async |net| net.down("eth0").await).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let broken = broken.finish();
 
@@ -77,19 +67,13 @@ fn behind_a_nat_router_a_machine_is_seen_as_the_router() {
     let capture = outer.capture(&[MARKER]).unwrap();
 
     for address in outside.address().both() {
-        inside
-            .namespace()
-            .ping_until(address, MARKER, Duration::from_secs(3))
-            .unwrap();
+        inside.namespace().ping_until(address, MARKER, Duration::from_secs(3)).unwrap();
     }
 
     let seen = capture.seen();
     assert!(seen.marked() >= 4);
     for address in inside.address().both() {
-        assert!(
-            !seen.addresses.contains(&address),
-            "{address} crossed the router"
-        );
+        assert!(!seen.addresses.contains(&address), "{address} crossed the router");
     }
     for address in router.node().address().both() {
         assert!(seen.addresses.contains(&address));
@@ -102,21 +86,14 @@ fn programs_run_inside_and_die_with_the_lab() {
     let node = lab.node("a").unwrap();
 
     let links = node.command("ip").args(["-o", "link"]).stdout().unwrap();
-    let echoed = node
-        .command("cat")
-        .input("through a pipe")
-        .stdout()
-        .unwrap();
+    let echoed = node.command("cat").input("through a pipe").stdout().unwrap();
     let mut sleeper = node.spawn("sleep", ["600"]).unwrap();
     let pid = sleeper.pid();
     let ran = sleeper.is_running();
     let path = node.namespace().path();
     drop((sleeper, node, lab));
 
-    assert!(
-        links.contains("eth0") && !links.contains("bridge"),
-        "{links}"
-    );
+    assert!(links.contains("eth0") && !links.contains("bridge"), "{links}");
     assert_eq!(echoed, "through a pipe");
     assert!(ran);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
@@ -131,51 +108,25 @@ fn a_baseline_notices_what_was_added_and_forgets_what_was_removed() {
 
     let nft = |command: &str| node.command("nft").arg(command).stdout().unwrap();
     nft("add table inet hawser");
-    node.command("ip")
-        .args(["rule", "add", "fwmark", "7", "lookup", "77"])
-        .stdout()
-        .unwrap();
-    node.command("ip")
-        .args(["route", "add", "unreachable", "10.42.0.0/16"])
-        .stdout()
-        .unwrap();
-    node.command("ip")
-        .args(["addr", "add", "fd42::1/128", "dev", "lo"])
-        .stdout()
-        .unwrap();
+    node.command("ip").args(["rule", "add", "fwmark", "7", "lookup", "77"]).stdout().unwrap();
+    node.command("ip").args(["route", "add", "unreachable", "10.42.0.0/16"]).stdout().unwrap();
+    node.command("ip").args(["addr", "add", "fd42::1/128", "dev", "lo"]).stdout().unwrap();
     let during = before.difference(&Baseline::of(&node).unwrap());
     nft("delete table inet hawser");
-    node.command("ip")
-        .args(["rule", "del", "fwmark", "7"])
-        .stdout()
-        .unwrap();
-    node.command("ip")
-        .args(["route", "del", "unreachable", "10.42.0.0/16"])
-        .stdout()
-        .unwrap();
-    node.command("ip")
-        .args(["addr", "del", "fd42::1/128", "dev", "lo"])
-        .stdout()
-        .unwrap();
+    node.command("ip").args(["rule", "del", "fwmark", "7"]).stdout().unwrap();
+    node.command("ip").args(["route", "del", "unreachable", "10.42.0.0/16"]).stdout().unwrap();
+    node.command("ip").args(["addr", "del", "fd42::1/128", "dev", "lo"]).stdout().unwrap();
     let after = before.difference(&Baseline::of(&node).unwrap());
 
     for kind in ["nft ", "rule ", "route ", "address "] {
-        assert!(
-            during
-                .iter()
-                .any(|line| line.starts_with(&format!("+ {kind}"))),
-            "{during:#?}"
-        );
+        assert!(during.iter().any(|line| line.starts_with(&format!("+ {kind}"))), "{during:#?}");
     }
     assert_eq!(after, [""; 0]);
 }
 
 #[test]
 fn what_a_killed_run_left_behind_is_swept() {
-    let mut victim = std::process::Command::new("sleep")
-        .arg("600")
-        .spawn()
-        .unwrap();
+    let mut victim = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let name = format!("hw-{}-1left-n1", victim.id());
     let path = std::path::Path::new("/run/netns").join(&name);
     std::fs::create_dir_all("/run/netns").unwrap();

@@ -15,20 +15,13 @@ const API_AWAY: &str = "kube_client::client::builder";
 fn peers(member: &Member) -> Vec<String> {
     let state = member.state().unwrap_or_default();
     let peers = state["peers"].as_array().cloned().unwrap_or_default();
-    peers
-        .iter()
-        .filter_map(|peer| peer["name"].as_str().map(str::to_owned))
-        .collect()
+    peers.iter().filter_map(|peer| peer["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// Every pair reaches; panics with the pairs that do not.
 fn all_reach(mesh: &Mesh, marker: &[u8]) {
     let reach = mesh.reach(marker, LIMIT);
-    assert!(
-        reach.total() > 0 && reach.failures().is_empty(),
-        "{}",
-        reach.failures().join("\n")
-    );
+    assert!(reach.total() > 0 && reach.failures().is_empty(), "{}", reach.failures().join("\n"));
 }
 
 fn first_and_last(mesh: &Mesh) -> (&Pod, &Pod) {
@@ -39,9 +32,7 @@ fn first_and_last(mesh: &Mesh) -> (&Pod, &Pod) {
 /// A flow between the first and the last pod while `fault` happens; its packets must not show up
 /// on the underlay, and every pair must reach again afterwards.
 fn survives(mesh: &mut Mesh, marker: &[u8], fault: impl FnOnce(&mut Mesh)) {
-    let oracles = Oracles::watch(&mesh.lab, marker)
-        .unwrap()
-        .allow_error(API_AWAY);
+    let oracles = Oracles::watch(&mesh.lab, marker).unwrap().allow_error(API_AWAY);
     let tunnel = mesh.members[0].node.capture(TUNNEL, &[marker]).unwrap();
     all_reach(mesh, marker);
     let (from, to) = first_and_last(mesh);
@@ -78,21 +69,14 @@ fn every_pod_and_every_node_reaches_every_pod_and_nothing_is_readable() {
     for member in &mesh.members {
         for pod in mesh.pods() {
             for &address in &pod.addresses {
-                member
-                    .node
-                    .namespace()
-                    .ping_until(address, &marker, LIMIT)
-                    .unwrap();
+                member.node.namespace().ping_until(address, &marker, LIMIT).unwrap();
             }
         }
     }
 
     let control = tunnel.seen();
     let verdict = oracles.judge(&control).unwrap();
-    assert!(
-        verdict.underlay.udp_ports.contains(&51820),
-        "no tunnel traffic was captured"
-    );
+    assert!(verdict.underlay.udp_ports.contains(&51820), "no tunnel traffic was captured");
 }
 
 #[test]
@@ -180,9 +164,7 @@ fn with_the_api_away_traffic_goes_on_and_pods_and_agents_start() {
     mesh.add_pods(1).unwrap();
     all_reach(&mesh, &marker);
     let tunnel = mesh.members[0].node.capture(TUNNEL, &[&marker]).unwrap();
-    let oracles = Oracles::watch(&mesh.lab, &marker)
-        .unwrap()
-        .allow_error(API_AWAY);
+    let oracles = Oracles::watch(&mesh.lab, &marker).unwrap().allow_error(API_AWAY);
 
     mesh.controller.kill();
     mesh.members[0].add_pod(&mesh.lab, "late").unwrap();
@@ -200,10 +182,7 @@ fn with_the_api_away_traffic_goes_on_and_pods_and_agents_start() {
     let took = restarted.elapsed();
 
     println!("both agents restarted without an API: first packets after {took:?}");
-    assert!(
-        took < Duration::from_secs(5),
-        "tunnels were back after {took:?}"
-    );
+    assert!(took < Duration::from_secs(5), "tunnels were back after {took:?}");
     all_reach(&mesh, &marker);
 }
 
@@ -217,26 +196,19 @@ fn a_deleted_node_is_dropped_by_its_peers() {
     mesh.controller
         .api(async |client| {
             let nodes = kube::Api::<api::MeshNode>::all(client);
-            nodes
-                .delete("node-3", &kube::api::DeleteParams::default())
-                .await?;
+            nodes.delete("node-3", &kube::api::DeleteParams::default()).await?;
             Ok(())
         })
         .unwrap();
 
     for member in &mesh.members[..2] {
-        eventually("node-3 is dropped", LIMIT, || {
-            !peers(member).contains(&"node-3".into())
-        })
-        .unwrap();
+        eventually("node-3 is dropped", LIMIT, || !peers(member).contains(&"node-3".into()))
+            .unwrap();
         assert_eq!(peers(member).len(), 1);
     }
     let (from, gone) = first_and_last(&mesh);
     for &address in &gone.addresses {
-        assert!(
-            from.namespace.ping(address, &marker).is_err(),
-            "{address} still answers"
-        );
+        assert!(from.namespace.ping(address, &marker).is_err(), "{address} still answers");
     }
 }
 
@@ -251,9 +223,7 @@ fn uninstall_leaves_nothing_behind() {
     let during = before.difference(&Baseline::of(&member.node).unwrap());
 
     let pod = member.pods.remove(0);
-    let deleted = Cni::new(&member.node)
-        .del(&pod.container, &pod.namespace)
-        .unwrap();
+    let deleted = Cni::new(&member.node).del(&pod.container, &pod.namespace).unwrap();
     member.kill_agent();
     let state = member.node.state();
     member
@@ -267,10 +237,7 @@ fn uninstall_leaves_nothing_behind() {
     let after = before.difference(&Baseline::of(&member.node).unwrap());
 
     assert!(deleted.ok, "{}", deleted.json);
-    assert!(
-        during.iter().any(|line| line.contains(TUNNEL)),
-        "{during:#?}"
-    );
+    assert!(during.iter().any(|line| line.contains(TUNNEL)), "{during:#?}");
     assert_eq!(after, [""; 0]);
 }
 
@@ -286,19 +253,14 @@ fn a_hundred_nodes_converge() {
 
     for member in &mesh.members {
         let name = member.node.name();
-        eventually(
-            &format!("99 peers on {name}"),
-            Duration::from_secs(60),
-            || peers(member).len() == NODES - 1,
-        )
+        eventually(&format!("99 peers on {name}"), Duration::from_secs(60), || {
+            peers(member).len() == NODES - 1
+        })
         .unwrap();
     }
     let converged = start.elapsed();
 
-    let rss = mesh
-        .members
-        .iter()
-        .map(|member| member.agent().unwrap().rss_kib().unwrap());
+    let rss = mesh.members.iter().map(|member| member.agent().unwrap().rss_kib().unwrap());
     let (most, total) = rss.fold((0, 0), |(most, total), one| (one.max(most), total + one));
     println!(
         "{NODES} nodes: every agent knows every peer after {:.1} s; agent RSS {} KiB on average, {most} KiB at most; controller {} KiB",
@@ -309,10 +271,7 @@ fn a_hundred_nodes_converge() {
     let nodes = mesh.controller.nodes().unwrap();
     let subnets = nodes.iter().flat_map(|node| {
         let name = node.metadata.name.clone().unwrap();
-        node.spec
-            .subnets
-            .iter()
-            .map(move |subnet| (name.clone(), subnet.parse().unwrap()))
+        node.spec.subnets.iter().map(move |subnet| (name.clone(), subnet.parse().unwrap()))
     });
     let held: Vec<_> = subnets.collect();
     assert_eq!(held.len(), 2 * NODES);
@@ -321,10 +280,7 @@ fn a_hundred_nodes_converge() {
         let from = &mesh.members[(at + 7) % NODES];
         assert_ne!(from.node.name(), owner);
         let own = api::first_host(*subnet);
-        from.node
-            .namespace()
-            .ping_until(own, &marker, LIMIT)
-            .unwrap();
+        from.node.namespace().ping_until(own, &marker, LIMIT).unwrap();
     }
     assert!(most < 64 << 10, "an agent takes {most} KiB");
 }

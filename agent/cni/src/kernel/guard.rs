@@ -27,11 +27,7 @@ pub(crate) fn unguarded(netlink: &mut Netlink, pools: &[IpNet]) -> io::Result<Ve
             }
         })?;
     }
-    Ok(pools
-        .iter()
-        .filter(|pool| !guarded.contains(&pool.trunc()))
-        .copied()
-        .collect())
+    Ok(pools.iter().filter(|pool| !guarded.contains(&pool.trunc())).copied().collect())
 }
 
 /// The single addresses that are routed to pod devices.
@@ -39,23 +35,20 @@ pub(crate) fn routed_addresses(netlink: &mut Netlink) -> io::Result<HashSet<IpAd
     let devices = pod_devices(netlink)?;
     let mut addresses = HashSet::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        netlink.dump(
-            RouteNetlinkMessage::GetRoute(main_table(family)),
-            |answer| {
-                let RouteNetlinkMessage::NewRoute(route) = answer else {
-                    return;
-                };
-                let to_pod = route.attributes.iter().any(|attribute| {
+        netlink.dump(RouteNetlinkMessage::GetRoute(main_table(family)), |answer| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else {
+                return;
+            };
+            let to_pod = route.attributes.iter().any(|attribute| {
                 matches!(attribute, RouteAttribute::Oif(index) if devices.contains(index))
             });
-                let Some(dst) = destination(&route) else {
-                    return;
-                };
-                if to_pod && dst.prefix_len() == dst.max_prefix_len() {
-                    addresses.insert(dst.addr());
-                }
-            },
-        )?;
+            let Some(dst) = destination(&route) else {
+                return;
+            };
+            if to_pod && dst.prefix_len() == dst.max_prefix_len() {
+                addresses.insert(dst.addr());
+            }
+        })?;
     }
     Ok(addresses)
 }

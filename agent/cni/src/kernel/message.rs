@@ -19,11 +19,7 @@ use super::netlink::Request;
 use crate::attachment::Mac;
 
 pub(super) fn family(address: IpAddr) -> AddressFamily {
-    if address.is_ipv4() {
-        AddressFamily::Inet
-    } else {
-        AddressFamily::Inet6
-    }
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// One end of a veth pair, before it exists.
@@ -75,9 +71,7 @@ pub(super) fn link_up(index: u32) -> Request {
 
 pub(super) fn delete_link(name: &str) -> Request {
     let mut message = LinkMessage::default();
-    message
-        .attributes
-        .push(LinkAttribute::IfName(name.to_owned()));
+    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     Request {
         message: RouteNetlinkMessage::DelLink(message),
         flags: 0,
@@ -92,15 +86,10 @@ pub(super) fn new_address(index: u32, address: IpAddr) -> Request {
     message.header.prefix_len = IpNet::from(address).prefix_len();
     message.header.scope = AddressScope::Universe;
     message.header.index = index;
-    message.attributes = vec![
-        AddressAttribute::Local(address),
-        AddressAttribute::Address(address),
-    ];
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
     if address.is_ipv6() {
         message.header.flags = AddressHeaderFlags::Nodad;
-        message
-            .attributes
-            .push(AddressAttribute::Flags(AddressFlags::Nodad));
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
     }
     Request {
         message: RouteNetlinkMessage::NewAddress(message),
@@ -135,16 +124,12 @@ pub(super) fn new_route(index: u32, dst: IpNet, gateway: Option<IpAddr>) -> Requ
     message.header.kind = RouteType::Unicast;
     message.attributes.push(RouteAttribute::Oif(index));
     if dst.prefix_len() > 0 {
-        message
-            .attributes
-            .push(RouteAttribute::Destination(RouteAddress::from(dst.addr())));
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(dst.addr())));
     }
     match gateway {
         Some(gateway) => {
             message.header.flags = RouteFlags::Onlink;
-            message
-                .attributes
-                .push(RouteAttribute::Gateway(RouteAddress::from(gateway)));
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(gateway)));
         }
         None if dst.addr().is_ipv4() => message.header.scope = RouteScope::Link,
         None => (),
@@ -161,9 +146,7 @@ pub(super) fn lookup(address: IpAddr) -> RouteNetlinkMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(address);
     message.header.destination_prefix_length = IpNet::from(address).prefix_len();
-    message
-        .attributes
-        .push(RouteAttribute::Destination(RouteAddress::from(address)));
+    message.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
     RouteNetlinkMessage::GetRoute(message)
 }
 

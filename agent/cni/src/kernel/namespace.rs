@@ -50,11 +50,10 @@ impl Namespace {
         if this.is_current().map_err(NamespaceError::Open)? {
             return Err(NamespaceError::TheNodes);
         }
-        this.run(|| Ok(()))
-            .map_err(|error| match error.raw_os_error() {
-                Some(code) if code == Errno::INVAL.raw_os_error() => NamespaceError::NotANamespace,
-                _ => NamespaceError::Open(error),
-            })?;
+        this.run(|| Ok(())).map_err(|error| match error.raw_os_error() {
+            Some(code) if code == Errno::INVAL.raw_os_error() => NamespaceError::NotANamespace,
+            _ => NamespaceError::Open(error),
+        })?;
         Ok(this)
     }
 
@@ -73,9 +72,7 @@ impl Namespace {
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().spawn_scoped(scope, inside)?;
-            thread
-                .join()
-                .unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread panicked")))
         })
     }
 

@@ -51,20 +51,14 @@ impl Netlink {
         // Kernels before 4.20 don't know it: they send more, and we pick ours all the same.
         let _ = socket.set_netlink_get_strict_chk(true);
         let _ = socket.set_cap_ack(true);
-        Ok(Self {
-            socket,
-            sequence: 0,
-        })
+        Ok(Self { socket, sequence: 0 })
     }
 
     /// Sends all requests at once. The first that the kernel refuses is the error.
     pub(super) fn all(&mut self, requests: Vec<Request>) -> io::Result<()> {
         let mut batch = Vec::new();
         let first = self.sequence + 1;
-        let doing: Vec<String> = requests
-            .iter()
-            .map(|request| request.doing.clone())
-            .collect();
+        let doing: Vec<String> = requests.iter().map(|request| request.doing.clone()).collect();
         for request in requests {
             self.append(request.message, request.flags | NLM_F_ACK, &mut batch);
         }
@@ -91,9 +85,7 @@ impl Netlink {
     /// The device of that name.
     pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
         let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::IfName(name.to_owned()));
+        message.attributes.push(LinkAttribute::IfName(name.to_owned()));
         match self.get(RouteNetlinkMessage::GetLink(message)) {
             Ok(RouteNetlinkMessage::NewLink(link)) => Ok(Some(facts(&link))),
             Ok(_) => Ok(None),
@@ -184,10 +176,7 @@ impl Netlink {
                 messages.push(message.into_parts());
             } else if u16::from_ne_bytes([rest[4], rest[5]]) == NLMSG_ERROR {
                 // An acknowledgement is never passed over: its sender would wait for ever.
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "a netlink error garbled",
-                ));
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a netlink error garbled"));
             }
             rest = &rest[length.next_multiple_of(4).min(rest.len())..];
         }

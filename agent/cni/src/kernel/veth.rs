@@ -58,18 +58,9 @@ impl Pair<'_> {
     /// error's kind is `AlreadyExists` from the first step: then it was somebody else's.
     pub(crate) fn create(&self, host: &mut Netlink, pod: &Namespace) -> Result<(), CreateError> {
         let (host_mac, pod_mac) = self.macs;
-        let host_end = End {
-            name: self.host_device,
-            mac: host_mac,
-            mtu: self.mtu,
-        };
-        let pod_end = End {
-            name: self.ifname,
-            mac: pod_mac,
-            mtu: self.mtu,
-        };
-        host.all(vec![new_pair(&host_end, &pod_end, pod.raw())])
-            .map_err(CreateError::Pair)?;
+        let host_end = End { name: self.host_device, mac: host_mac, mtu: self.mtu };
+        let pod_end = End { name: self.ifname, mac: pod_mac, mtu: self.mtu };
+        host.all(vec![new_pair(&host_end, &pod_end, pod.raw())]).map_err(CreateError::Pair)?;
         self.set_up_host(host).map_err(CreateError::Setup)?;
         pod.run(|| self.set_up_pod()).map_err(CreateError::Setup)?;
         self.wait_for_carrier(host).map_err(CreateError::Setup)
@@ -80,10 +71,7 @@ impl Pair<'_> {
     /// the link settles it (linkwatch_sync_dev in rtnl_getlink), before that it is waited for.
     fn wait_for_carrier(&self, host: &mut Netlink) -> io::Result<()> {
         for _ in 0..TRIES {
-            if host
-                .link(self.host_device)?
-                .is_some_and(|link| link.running)
-            {
+            if host.link(self.host_device)?.is_some_and(|link| link.running) {
                 break;
             }
             std::thread::sleep(PAUSE);
@@ -158,10 +146,7 @@ impl Pair<'_> {
         let pod_routes = routes_of(&mut pod, self.ifname)?;
         for &address in self.addresses {
             if !addresses.contains(&address) {
-                drift.push(format!(
-                    "the address {address} is missing from {}",
-                    self.ifname
-                ));
+                drift.push(format!("the address {address} is missing from {}", self.ifname));
             }
             if routes && !pod_routes.contains(&default_route(address)) {
                 let gateway = gateway(address);
@@ -256,15 +241,10 @@ fn addresses_of(netlink: &mut Netlink, index: u32) -> io::Result<Vec<IpAddr>> {
             return;
         };
         if answer.header.index == index {
-            addresses.extend(
-                answer
-                    .attributes
-                    .iter()
-                    .filter_map(|attribute| match attribute {
-                        AddressAttribute::Address(address) => Some(*address),
-                        _ => None,
-                    }),
-            );
+            addresses.extend(answer.attributes.iter().filter_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            }));
         }
     })?;
     Ok(addresses)
@@ -291,14 +271,11 @@ fn routes_of(netlink: &mut Netlink, device: &str) -> io::Result<Vec<IpNet>> {
 }
 
 pub(super) fn destination(route: &RouteMessage) -> Option<IpNet> {
-    let address = route
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
-            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
-            _ => None,
-        });
+    let address = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(v4)) => Some(IpAddr::V4(*v4)),
+        RouteAttribute::Destination(RouteAddress::Inet6(v6)) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    });
     let any = match route.header.address_family {
         AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),

@@ -29,13 +29,7 @@ pub(super) fn add(
     guarded(&mut netlink, &node, Code::TryAgainLater)?;
     let reservations = open_reservations(&config.state)?;
 
-    let mut adding = Adding {
-        config,
-        who,
-        node: &node,
-        reservations: &reservations,
-        netlink,
-    };
+    let mut adding = Adding { config, who, node: &node, reservations: &reservations, netlink };
     let addresses = adding.attach(&pod)?;
     Ok(answer(config, who, &node, netns, &addresses))
 }
@@ -76,11 +70,8 @@ impl Adding<'_> {
         avoid: &HashSet<IpAddr>,
     ) -> Result<Vec<IpAddr>, Setback> {
         let reservation = self.reserve(avoid).map_err(Setback::Final)?;
-        let addresses = reservation
-            .record
-            .as_ref()
-            .map(|record| record.addresses.clone())
-            .unwrap_or_default();
+        let addresses =
+            reservation.record.as_ref().map(|record| record.addresses.clone()).unwrap_or_default();
         let host_device = self.who.host_device();
         let pair = Pair {
             host_device: &host_device,
@@ -120,27 +111,18 @@ impl Adding<'_> {
     }
 
     fn try_reserve(&self, avoid: &HashSet<IpAddr>) -> Result<Reservation, ReserveError> {
-        self.reservations
-            .reserve(self.who, &self.config.name, &self.node.subnets, avoid)
+        self.reservations.reserve(self.who, &self.config.name, &self.node.subnets, avoid)
     }
 
     /// A record without a device is what a killed ADD leaves. Frees it.
     fn is_abandoned(&mut self) -> Result<bool, Failure> {
-        let held = self
-            .reservations
-            .hold(self.who)
-            .map_err(|e| state_failure(&e))?;
+        let held = self.reservations.hold(self.who).map_err(|e| state_failure(&e))?;
         let Some(held) = held else { return Ok(true) };
-        let device = self
-            .netlink
-            .link(&self.who.host_device())
-            .map_err(kernel_failure)?;
+        let device = self.netlink.link(&self.who.host_device()).map_err(kernel_failure)?;
         if device.is_some() {
             return Ok(false);
         }
-        self.reservations
-            .release(held)
-            .map_err(|e| state_failure(&e))?;
+        self.reservations.release(held).map_err(|e| state_failure(&e))?;
         Ok(true)
     }
 
@@ -163,10 +145,7 @@ impl Adding<'_> {
         match (exists, ours) {
             (true, false) => Setback::Final(Failure::because(
                 Code::Attached,
-                format!(
-                    "the interface {} exists already; DEL comes first",
-                    self.who.ifname
-                ),
+                format!("the interface {} exists already; DEL comes first", self.who.ifname),
                 &error,
             )),
             (true, true) => Setback::AddressInUse(kernel_failure(error)),

@@ -12,10 +12,7 @@ use crate::{
 pub(super) fn check(config: &NetworkConfig, who: &Attachment, netns: &Path) -> Result<(), Failure> {
     config.version.at_least(Version::V0_4_0, "CHECK")?;
     let Some(prev) = &config.prev_result else {
-        return Err(Failure::new(
-            Code::InvalidConfig,
-            "CHECK needs the prevResult of ADD",
-        ));
+        return Err(Failure::new(Code::InvalidConfig, "CHECK needs the prevResult of ADD"));
     };
     let pod = open_netns(netns)?;
     let record = record_of(config, who)?;
@@ -30,18 +27,11 @@ pub(super) fn check(config: &NetworkConfig, who: &Attachment, netns: &Path) -> R
     // A later plugin of the chain may have taken our default routes away; then it told so.
     let routes = prev.routes.iter().any(|route| route.dst.prefix_len() == 0);
     let mut drift = strangers(prev, &record);
-    drift.extend(
-        pair.drift(&mut netlink, &pod, routes)
-            .map_err(kernel_failure)?,
-    );
+    drift.extend(pair.drift(&mut netlink, &pod, routes).map_err(kernel_failure)?);
     if !drift.is_empty() {
         return Err(Failure::new(Code::Drift, drift.join("; ")));
     }
-    guarded(
-        &mut netlink,
-        &node(&config.state)?,
-        Code::LimitedConnectivity,
-    )
+    guarded(&mut netlink, &node(&config.state)?, Code::LimitedConnectivity)
 }
 
 fn record_of(config: &NetworkConfig, who: &Attachment) -> Result<PodRecord, Failure> {
@@ -49,10 +39,7 @@ fn record_of(config: &NetworkConfig, who: &Attachment) -> Result<PodRecord, Fail
         .map_err(|error| Failure::because(Code::Io, "reading the reservations", &error))?;
     let is_it = |record: &PodRecord| record.attachment() == *who && record.network == config.name;
     records.into_iter().find(is_it).ok_or_else(|| {
-        let Attachment {
-            container_id,
-            ifname,
-        } = who;
+        let Attachment { container_id, ifname } = who;
         let msg = format!("no address is reserved for {ifname} of container {container_id}");
         Failure::new(Code::UnknownContainer, msg)
     })

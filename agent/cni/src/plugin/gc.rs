@@ -21,10 +21,7 @@ pub(super) fn gc(config: &NetworkConfig) -> Result<(), Failure> {
     let valid: HashSet<&Attachment> = valid.iter().collect();
 
     let mut outcome = Ok(());
-    for record in reservations
-        .records()
-        .map_err(|error| state_failure(&error))?
-    {
+    for record in reservations.records().map_err(|error| state_failure(&error))? {
         let who = record.attachment();
         if record.network == config.name && !valid.contains(&who) {
             outcome = outcome.and(collect(&reservations, &mut netlink, &who));
@@ -38,10 +35,7 @@ fn collect(
     netlink: &mut Netlink,
     who: &Attachment,
 ) -> Result<(), Failure> {
-    match reservations
-        .try_hold(who)
-        .map_err(|error| state_failure(&error))?
-    {
+    match reservations.try_hold(who).map_err(|error| state_failure(&error))? {
         Some(held) => remove::remove(reservations, netlink, who, held),
         None => Ok(()),
     }

@@ -14,10 +14,7 @@ pub(super) fn del(config: &NetworkConfig, who: &Attachment) -> Result<(), Failur
         return netlink.delete(&who.host_device()).map_err(kernel_failure);
     }
     let reservations = open_reservations(&config.state)?;
-    match reservations
-        .hold(who)
-        .map_err(|error| state_failure(&error))?
-    {
+    match reservations.hold(who).map_err(|error| state_failure(&error))? {
         Some(held) if is_of_another_network(&held, config) => Ok(()),
         Some(held) => remove(&reservations, &mut netlink, who, held),
         None => netlink.delete(&who.host_device()).map_err(kernel_failure),
@@ -32,13 +29,9 @@ pub(super) fn remove(
     held: Reservation,
 ) -> Result<(), Failure> {
     netlink.delete(&who.host_device()).map_err(kernel_failure)?;
-    reservations
-        .release(held)
-        .map_err(|error| state_failure(&error))
+    reservations.release(held).map_err(|error| state_failure(&error))
 }
 
 fn is_of_another_network(held: &Reservation, config: &NetworkConfig) -> bool {
-    held.record
-        .as_ref()
-        .is_some_and(|record| record.network != config.name)
+    held.record.as_ref().is_some_and(|record| record.network != config.name)
 }

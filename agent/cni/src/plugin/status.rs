@@ -11,10 +11,7 @@ pub(super) fn status(config: &NetworkConfig) -> Result<(), Failure> {
     config.version.at_least(Version::V1_1_0, "STATUS")?;
     let node = node(&config.state).map_err(|failure| as_status(failure, Code::NotAvailable))?;
     if node.subnets.is_empty() {
-        return Err(Failure::new(
-            Code::NotAvailable,
-            "this node has no subnet yet",
-        ));
+        return Err(Failure::new(Code::NotAvailable, "this node has no subnet yet"));
     }
     // Whoever flushed the guard has flushed the pods' routes too, or will soon.
     let mut netlink = open_netlink()?;
@@ -24,10 +21,7 @@ pub(super) fn status(config: &NetworkConfig) -> Result<(), Failure> {
     {
         return Ok(());
     }
-    Err(Failure::new(
-        Code::NotAvailable,
-        "every address of the node's subnets is taken",
-    ))
+    Err(Failure::new(Code::NotAvailable, "every address of the node's subnets is taken"))
 }
 
 /// Leftovers must not count: a runtime that is told "full" calls no ADD that would clear them.
@@ -37,11 +31,7 @@ fn has_room(
     netlink: &mut Netlink,
 ) -> Result<bool, Failure> {
     let reservations = open_reservations(&config.state)?;
-    let room = || {
-        reservations
-            .has_room(&node.subnets)
-            .map_err(|error| state_failure(&error))
-    };
+    let room = || reservations.has_room(&node.subnets).map_err(|error| state_failure(&error));
     Ok(room()? || (reclaim(&reservations, netlink)? > 0 && room()?))
 }
 

@@ -90,9 +90,7 @@ impl RuntimeConfig {
         let wanted = match self {
             Self { ips: Some(ips), .. } if !ips.is_empty() => format!("ips {ips:?}"),
             Self { mac: Some(mac), .. } => format!("mac {mac:?}"),
-            Self {
-                ip_ranges: Some(_), ..
-            } => "ipRanges".to_owned(),
+            Self { ip_ranges: Some(_), .. } => "ipRanges".to_owned(),
             Self { .. } => return Ok(()),
         };
         let msg = format!("runtimeConfig {wanted} is not supported; remove the capability");
@@ -118,35 +116,21 @@ impl NetworkConfig {
         }
         let state = wire.state.unwrap_or_else(|| DEFAULT_STATE.into());
         if !state.is_absolute() {
-            return Err(invalid(&format!(
-                "state {} is not an absolute path",
-                state.display()
-            )));
+            return Err(invalid(&format!("state {} is not an absolute path", state.display())));
         }
         wire.runtime_config.refuse()?;
         let valid = wire.valid.or(wire.valid_too).map(|list| {
-            list.into_iter()
-                .map(|one| Attachment::new(one.container_id, one.ifname))
-                .collect()
+            list.into_iter().map(|one| Attachment::new(one.container_id, one.ifname)).collect()
         });
         let (dns, prev_result) = (wire.dns, wire.prev_result);
-        Ok(Self {
-            version,
-            name,
-            state,
-            dns,
-            prev_result,
-            valid,
-        })
+        Ok(Self { version, name, state, dns, prev_result, valid })
     }
 }
 
 /// The version that the configuration is written in. It comes first: all else depends on it.
 pub(crate) fn version_of(input: &[u8]) -> Result<Version, Failure> {
     if input.len() > LARGEST {
-        return Err(invalid(&format!(
-            "the configuration is longer than {LARGEST} bytes"
-        )));
+        return Err(invalid(&format!("the configuration is longer than {LARGEST} bytes")));
     }
     let head: Head = serde_json::from_slice(input).map_err(|error| undecodable(&error))?;
     Version::parse(head.version.as_deref())

@@ -57,10 +57,7 @@ impl Call {
         let (Some(container_id), Some(ifname), Some(netns)) = (container_id, ifname, netns) else {
             return Err(invalid(&wrong));
         };
-        let who = Attachment {
-            container_id,
-            ifname,
-        };
+        let who = Attachment { container_id, ifname };
         Ok(match command {
             Command::Add => Self::Add { who, netns },
             Command::Check => Self::Check { who, netns },
@@ -81,9 +78,7 @@ fn one<T>(
         Some(None) => Err("is not UTF-8"),
         Some(Some(text)) => parse(text),
     };
-    outcome
-        .map_err(|why| wrong.push(format!("{name} {why}")))
-        .ok()
+    outcome.map_err(|why| wrong.push(format!("{name} {why}"))).ok()
 }
 
 fn invalid(wrong: &[String]) -> Failure {
@@ -116,9 +111,7 @@ fn container_id(text: &str) -> Result<String, &'static str> {
 /// The specification's form of container ids and network names.
 pub(super) fn is_identifier(text: &str) -> bool {
     let mut bytes = text.bytes();
-    bytes
-        .next()
-        .is_some_and(|first| first.is_ascii_alphanumeric())
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
 }
 
@@ -136,9 +129,5 @@ fn ifname(text: &str) -> Result<String, &'static str> {
 }
 
 fn netns(text: &str) -> Result<PathBuf, &'static str> {
-    if text.starts_with('/') {
-        Ok(text.into())
-    } else {
-        Err("is not an absolute path")
-    }
+    if text.starts_with('/') { Ok(text.into()) } else { Err("is not an absolute path") }
 }

@@ -41,11 +41,7 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, msg: impl Into<String>) -> Self {
-        Self {
-            code,
-            msg: msg.into(),
-            details: String::new(),
-        }
+        Self { code, msg: msg.into(), details: String::new() }
     }
 
     /// `msg` says what was done, the error and its sources say why it failed.
@@ -60,11 +56,7 @@ impl Failure {
             details = format!("{details}: {cause}");
             source = cause.source();
         }
-        Self {
-            code,
-            msg: msg.into(),
-            details,
-        }
+        Self { code, msg: msg.into(), details }
     }
 
     /// What goes to standard output.

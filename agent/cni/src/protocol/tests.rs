@@ -30,25 +30,10 @@ fn every_command_is_understood_with_what_it_needs() {
     let who = Attachment::new("c1", "eth0");
 
     let netns = "/run/netns/pod".into();
-    assert_eq!(
-        add(&[]).unwrap(),
-        Call::Add {
-            who: who.clone(),
-            netns
-        }
-    );
+    assert_eq!(add(&[]).unwrap(), Call::Add { who: who.clone(), netns });
     let netns = "/run/netns/pod".into();
-    assert_eq!(
-        add(&[("CNI_COMMAND", "CHECK")]).unwrap(),
-        Call::Check {
-            who: who.clone(),
-            netns
-        }
-    );
-    assert_eq!(
-        add(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "")]).unwrap(),
-        Call::Del { who }
-    );
+    assert_eq!(add(&[("CNI_COMMAND", "CHECK")]).unwrap(), Call::Check { who: who.clone(), netns });
+    assert_eq!(add(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "")]).unwrap(), Call::Del { who });
     assert_eq!(call(&[("CNI_COMMAND", "GC")]).unwrap(), Call::Gc);
     assert_eq!(call(&[("CNI_COMMAND", "STATUS")]).unwrap(), Call::Status);
     assert_eq!(call(&[("CNI_COMMAND", "VERSION")]).unwrap(), Call::Version);
@@ -131,10 +116,7 @@ fn what_we_do_not_know_is_passed_over() {
 
 #[test]
 fn a_bad_configuration_gets_the_specifications_code() {
-    let deep = format!(
-        r#"{{"cniVersion":"1.0.0","name":"n","x":{}"#,
-        "[".repeat(500_000)
-    );
+    let deep = format!(r#"{{"cniVersion":"1.0.0","name":"n","x":{}"#, "[".repeat(500_000));
     let table = [
         ("", Code::Decode),
         ("{", Code::Decode),
@@ -142,32 +124,14 @@ fn a_bad_configuration_gets_the_specifications_code() {
         (r#"{"cniVersion":1}"#, Code::Decode),
         (&deep, Code::Decode),
         ("{}", Code::IncompatibleVersion),
-        (
-            r#"{"cniVersion":"0.2.0","name":"n"}"#,
-            Code::IncompatibleVersion,
-        ),
-        (
-            r#"{"cniVersion":"2.0.0","name":7}"#,
-            Code::IncompatibleVersion,
-        ),
+        (r#"{"cniVersion":"0.2.0","name":"n"}"#, Code::IncompatibleVersion),
+        (r#"{"cniVersion":"2.0.0","name":7}"#, Code::IncompatibleVersion),
         (r#"{"cniVersion":"1.0.0"}"#, Code::InvalidConfig),
-        (
-            r#"{"cniVersion":"1.0.0","name":"a/b"}"#,
-            Code::InvalidConfig,
-        ),
+        (r#"{"cniVersion":"1.0.0","name":"a/b"}"#, Code::InvalidConfig),
         (r#"{"cniVersion":"1.0.0","name":""}"#, Code::InvalidConfig),
-        (
-            r#"{"cniVersion":"1.0.0","name":"n","state":"x"}"#,
-            Code::InvalidConfig,
-        ),
-        (
-            r#"{"cniVersion":"1.0.0","name":"n","state":7}"#,
-            Code::Decode,
-        ),
-        (
-            r#"{"cniVersion":"1.0.0","name":"n","prevResult":{"ips":[{}]}}"#,
-            Code::Decode,
-        ),
+        (r#"{"cniVersion":"1.0.0","name":"n","state":"x"}"#, Code::InvalidConfig),
+        (r#"{"cniVersion":"1.0.0","name":"n","state":7}"#, Code::Decode),
+        (r#"{"cniVersion":"1.0.0","name":"n","prevResult":{"ips":[{}]}}"#, Code::Decode),
         (
             r#"{"cniVersion":"1.0.0","name":"n","runtimeConfig":{"ips":["10.9.9.9"]}}"#,
             Code::UnsupportedField,
@@ -175,17 +139,9 @@ fn a_bad_configuration_gets_the_specifications_code() {
     ];
     for (text, code) in table {
         let failure = config(text).unwrap_err();
-        assert_eq!(
-            failure.code,
-            code,
-            "{}: {failure}",
-            &text[..text.len().min(60)]
-        );
+        assert_eq!(failure.code, code, "{}: {failure}", &text[..text.len().min(60)]);
     }
-    let long = format!(
-        r#"{{"cniVersion":"1.0.0","name":"n","x":"{}"}}"#,
-        "x".repeat(LARGEST)
-    );
+    let long = format!(r#"{{"cniVersion":"1.0.0","name":"n","x":"{}"}}"#, "x".repeat(LARGEST));
     assert_eq!(config(&long).unwrap_err().code, Code::InvalidConfig);
 }
 
@@ -221,10 +177,7 @@ fn sample() -> AddResult {
         netns: "/run/netns/pod".into(),
         mtu: 1400,
         addresses: vec![
-            (
-                "10.42.1.2/32".parse().unwrap(),
-                "169.254.1.1".parse().unwrap(),
-            ),
+            ("10.42.1.2/32".parse().unwrap(), "169.254.1.1".parse().unwrap()),
             ("fd42::2/128".parse().unwrap(), "fe80::1".parse().unwrap()),
         ],
         routes: vec![Route {
@@ -257,10 +210,7 @@ fn a_result_has_the_form_of_the_version_asked_for() {
         assert_eq!(result["ips"][1]["interface"], 1);
         let says_family = version < Version::V1_0_0;
         assert_eq!(result["ips"][0].get("version").is_some(), says_family);
-        assert_eq!(
-            result["routes"],
-            json!([{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}])
-        );
+        assert_eq!(result["routes"], json!([{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}]));
         assert_eq!(result["dns"], json!({}));
     }
     assert_eq!(result(Version::V0_3_1)["ips"][1]["version"], "6");
@@ -281,17 +231,11 @@ fn a_result_can_be_read_back_as_prev_result() {
 
 #[test]
 fn a_failure_is_the_specifications_object() {
-    let failure = Failure {
-        details: "why".into(),
-        ..Failure::new(Code::TryAgainLater, "what")
-    };
+    let failure = Failure { details: "why".into(), ..Failure::new(Code::TryAgainLater, "what") };
 
     let value: Value = serde_json::from_str(&failure.to_json(Version::V1_0_0)).unwrap();
 
-    assert_eq!(
-        value,
-        json!({"cniVersion": "1.0.0", "code": 11, "msg": "what", "details": "why"})
-    );
+    assert_eq!(value, json!({"cniVersion": "1.0.0", "code": 11, "msg": "what", "details": "why"}));
 }
 
 #[test]

@@ -26,14 +26,11 @@ impl Version {
     /// A configuration without a version is one of 0.1.0, as the first specification has it.
     pub(crate) fn parse(text: Option<&str>) -> Result<Self, Failure> {
         let text = text.unwrap_or("0.1.0");
-        Self::ALL
-            .into_iter()
-            .find(|version| version.as_str() == text)
-            .ok_or_else(|| {
-                let ours = Self::ALL.map(Self::as_str).join(", ");
-                let msg = format!("cniVersion {text:?} is not supported; supported are {ours}");
-                Failure::new(Code::IncompatibleVersion, msg)
-            })
+        Self::ALL.into_iter().find(|version| version.as_str() == text).ok_or_else(|| {
+            let ours = Self::ALL.map(Self::as_str).join(", ");
+            let msg = format!("cniVersion {text:?} is not supported; supported are {ours}");
+            Failure::new(Code::IncompatibleVersion, msg)
+        })
     }
 
     /// Refuses a command that this version of the specification does not have yet.

@@ -56,11 +56,7 @@ impl Directory {
 
     fn new_file(&self, name: &str, bytes: &[u8]) -> io::Result<File> {
         let path = self.0.join(name);
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.lock()?;
         file.write_all(bytes)?;
         Ok(file)
@@ -73,12 +69,8 @@ impl Disk for Directory {
 
     fn enter(&self) -> io::Result<File> {
         let path = self.0.join(LOCK);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path)?;
         file.lock()?;
         Ok(file)
     }
@@ -115,9 +107,7 @@ impl Disk for Directory {
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        File::open(self.0.join(name))?
-            .take(LARGEST)
-            .read_to_end(&mut bytes)?;
+        File::open(self.0.join(name))?.take(LARGEST).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 

@@ -77,11 +77,7 @@ impl FaultyDisk {
     }
 
     fn inode(&self, name: &str) -> io::Result<u64> {
-        self.names
-            .borrow()
-            .get(name)
-            .copied()
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.names.borrow().get(name).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 

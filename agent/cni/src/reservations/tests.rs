@@ -9,11 +9,7 @@ use super::{
 };
 
 /// Histories of the crash test; a debug build is ten times slower.
-const HISTORIES: u64 = if cfg!(debug_assertions) {
-    10_000
-} else {
-    100_000
-};
+const HISTORIES: u64 = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
 
 fn pod(number: u64) -> Attachment {
     Attachment::new(format!("c{number}"), "eth0")
@@ -28,20 +24,11 @@ fn dual() -> Vec<IpNet> {
 }
 
 fn shown(reservation: &Reservation<()>) -> Vec<String> {
-    reservation
-        .record
-        .as_ref()
-        .unwrap()
-        .addresses
-        .iter()
-        .map(IpAddr::to_string)
-        .collect()
+    reservation.record.as_ref().unwrap().addresses.iter().map(IpAddr::to_string).collect()
 }
 
 fn memory() -> Reservations<FaultyDisk> {
-    Reservations {
-        disk: FaultyDisk::default(),
-    }
+    Reservations { disk: FaultyDisk::default() }
 }
 
 impl Reservations<FaultyDisk> {
@@ -76,9 +63,7 @@ fn a_pod_gets_an_address_of_each_family() {
 #[test]
 fn a_node_of_one_family_gives_one_address() {
     for (subnet, address) in [("10.42.1.0/24", "10.42.1.2"), ("fd42::/64", "fd42::2")] {
-        let one = memory()
-            .reserve(&pod(1), "net", &subnets(&[subnet]), &HashSet::new())
-            .unwrap();
+        let one = memory().reserve(&pod(1), "net", &subnets(&[subnet]), &HashSet::new()).unwrap();
         assert_eq!(shown(&one), [address]);
     }
     let none = memory().reserve(&pod(1), "net", &[], &HashSet::new());
@@ -100,16 +85,10 @@ fn an_address_rests_while_others_are_free() {
     let first = all.take(1).unwrap();
     all.free(1);
 
-    let later: Vec<String> = (2..6)
-        .map(|n| shown(&all.take(n).unwrap())[0].clone())
-        .collect();
+    let later: Vec<String> = (2..6).map(|n| shown(&all.take(n).unwrap())[0].clone()).collect();
 
     assert!(!later.contains(&shown(&first)[0]), "{later:?}");
-    assert_eq!(
-        shown(&all.take(6).unwrap())[0],
-        "10.42.1.2",
-        "the last one left"
-    );
+    assert_eq!(shown(&all.take(6).unwrap())[0], "10.42.1.2", "the last one left");
 }
 
 #[test]
@@ -125,16 +104,10 @@ fn a_full_subnet_says_so_and_heals() {
 
     assert!(matches!(&error, ReserveError::Exhausted { subnets } if subnets == "10.42.1.0/29"));
     assert!(!all.has_room(&dual()).unwrap());
-    assert_eq!(
-        all.names_but_last(),
-        before,
-        "not one half of a reservation"
-    );
+    assert_eq!(all.names_but_last(), before, "not one half of a reservation");
     let grown = subnets(&["10.42.1.0/29", "10.42.2.0/29", "fd42:0:0:1::/64"]);
     assert!(all.has_room(&grown).unwrap());
-    let ninth = all
-        .reserve(&pod(9), "net", &grown, &HashSet::new())
-        .unwrap();
+    let ninth = all.reserve(&pod(9), "net", &grown, &HashSet::new()).unwrap();
     assert_eq!(shown(&ninth)[0], "10.42.2.2");
 }
 
@@ -171,10 +144,7 @@ fn a_damaged_record_keeps_its_addresses_until_it_is_deleted() {
         let all = memory();
         all.take(1).unwrap();
         all.disk.damage(&pod(1).host_device(), garbage);
-        let in_use = InUse {
-            addresses: HashSet::new(),
-            has_device: &|_| Ok(true),
-        };
+        let in_use = InUse { addresses: HashSet::new(), has_device: &|_| Ok(true) };
 
         all.reclaim(&in_use).unwrap();
         assert_eq!(all.names_but_last().len(), 3);
@@ -194,10 +164,7 @@ fn reclaim_frees_what_has_no_device_and_nothing_else() {
     all.take(2).unwrap();
 
     let has_device = |name: &str| Ok(name == living);
-    let in_use = InUse {
-        addresses: HashSet::new(),
-        has_device: &has_device,
-    };
+    let in_use = InUse { addresses: HashSet::new(), has_device: &has_device };
     assert_eq!(all.reclaim(&in_use).unwrap(), 1);
 
     assert_eq!(all.records().unwrap().len(), 1);
@@ -217,11 +184,7 @@ struct History {
 
 impl History {
     fn new(seed: u64) -> Self {
-        Self {
-            all: memory(),
-            living: Living::new(),
-            random: seed,
-        }
+        Self { all: memory(), living: Living::new(), random: seed }
     }
 
     /// splitmix64
@@ -235,11 +198,8 @@ impl History {
 
     fn step(&mut self) {
         let number = self.below(6);
-        let fault = if self.below(2) == 0 {
-            Fault::None
-        } else {
-            Fault::Crash(self.below(40) as u32)
-        };
+        let fault =
+            if self.below(2) == 0 { Fault::None } else { Fault::Crash(self.below(40) as u32) };
         match self.below(8) {
             0..=3 => self.add(number, fault),
             4..=5 => self.del(number, fault),
@@ -268,10 +228,7 @@ impl History {
         assert!(!self.living.contains_key(&number), "given twice");
         let addresses = reservation.record.unwrap().addresses;
         for (other, theirs) in &self.living {
-            assert!(
-                addresses.iter().all(|a| !theirs.contains(a)),
-                "{other} has it: {addresses:?}"
-            );
+            assert!(addresses.iter().all(|a| !theirs.contains(a)), "{other} has it: {addresses:?}");
         }
         // Or the plugin is killed before it makes the device.
         if self.below(8) != 0 {
@@ -292,10 +249,7 @@ impl History {
         let devices: HashSet<String> = self.living.keys().map(|n| pod(*n).host_device()).collect();
         let has_device = |name: &str| Ok(devices.contains(name));
         let addresses = self.living.values().flatten().copied().collect();
-        let _ = self.all.reclaim(&InUse {
-            addresses,
-            has_device: &has_device,
-        });
+        let _ = self.all.reclaim(&InUse { addresses, has_device: &has_device });
     }
 
     fn damage(&mut self) {
@@ -309,12 +263,8 @@ impl History {
     /// After all faults: what is reserved is what lives, and nothing is left in the end.
     fn settle(&mut self) {
         self.collect(Fault::None);
-        let living: HashSet<String> = self
-            .living
-            .values()
-            .flatten()
-            .map(IpAddr::to_string)
-            .collect();
+        let living: HashSet<String> =
+            self.living.values().flatten().map(IpAddr::to_string).collect();
         let reserved: HashSet<String> = self.all.addresses().unwrap().into_iter().collect();
         assert_eq!(reserved, living);
         for number in 0..6 {
@@ -357,10 +307,7 @@ fn many_at_once_on_a_real_disk_never_share() {
                     let one = all.reserve(&who, "net", subnet, &HashSet::new()).unwrap();
                     let addresses = one.record.as_ref().unwrap().addresses.clone();
                     for address in &addresses {
-                        assert!(
-                            held.lock().unwrap().insert(*address),
-                            "{address} given twice"
-                        );
+                        assert!(held.lock().unwrap().insert(*address), "{address} given twice");
                     }
                     for address in &addresses {
                         held.lock().unwrap().remove(address);
@@ -373,25 +320,16 @@ fn many_at_once_on_a_real_disk_never_share() {
 
     assert!(Reservations::list(state.path()).unwrap().is_empty());
     let left: Vec<String> = Directory::at(&state.path().join("pods")).names().unwrap();
-    assert!(
-        left.iter()
-            .all(|name| [LAST, "lock"].contains(&name.as_str())),
-        "{left:?}"
-    );
+    assert!(left.iter().all(|name| [LAST, "lock"].contains(&name.as_str())), "{left:?}");
 }
 
 #[test]
 fn a_record_whose_holder_lives_is_left_alone() {
     let state = tempfile::tempdir().unwrap();
     let all = Reservations::open(state.path()).unwrap();
-    let none = InUse {
-        addresses: HashSet::new(),
-        has_device: &|_| Ok(false),
-    };
+    let none = InUse { addresses: HashSet::new(), has_device: &|_| Ok(false) };
 
-    let adding = all
-        .reserve(&pod(1), "net", &dual(), &HashSet::new())
-        .unwrap();
+    let adding = all.reserve(&pod(1), "net", &dual(), &HashSet::new()).unwrap();
 
     assert_eq!(all.reclaim(&none).unwrap(), 0);
     let again = all.reserve(&pod(1), "net", &dual(), &HashSet::new());

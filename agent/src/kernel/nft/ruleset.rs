@@ -40,41 +40,13 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     for (name, packets) in [(OUT, blocked.out), (INTO, blocked.into)] {
         batch.add(counter(name, packets));
     }
-    batch.add(set(
-        "mesh4",
-        SetType::Ipv4Addr,
-        guard.ranges.iter().filter(|net| is_v4(net)),
-    ));
-    batch.add(set(
-        "mesh6",
-        SetType::Ipv6Addr,
-        guard.ranges.iter().filter(|net| !is_v4(net)),
-    ));
-    batch.add(set(
-        "pods4",
-        SetType::Ipv4Addr,
-        guard.masquerade.iter().filter(|net| is_v4(net)),
-    ));
-    batch.add(set(
-        "pods6",
-        SetType::Ipv6Addr,
-        guard.masquerade.iter().filter(|net| !is_v4(net)),
-    ));
-    filter(
-        &mut batch,
-        "ingress",
-        (NfHook::Prerouting, RAW),
-        MetaKey::Iifname,
-        (&guard.tun, INTO),
-    );
+    batch.add(set("mesh4", SetType::Ipv4Addr, guard.ranges.iter().filter(|net| is_v4(net))));
+    batch.add(set("mesh6", SetType::Ipv6Addr, guard.ranges.iter().filter(|net| !is_v4(net))));
+    batch.add(set("pods4", SetType::Ipv4Addr, guard.masquerade.iter().filter(|net| is_v4(net))));
+    batch.add(set("pods6", SetType::Ipv6Addr, guard.masquerade.iter().filter(|net| !is_v4(net))));
+    filter(&mut batch, "ingress", (NfHook::Prerouting, RAW), MetaKey::Iifname, (&guard.tun, INTO));
     masquerade(&mut batch, guard);
-    filter(
-        &mut batch,
-        "egress",
-        (NfHook::Postrouting, LAST),
-        MetaKey::Oifname,
-        (&guard.tun, OUT),
-    );
+    filter(&mut batch, "egress", (NfHook::Postrouting, LAST), MetaKey::Oifname, (&guard.tun, OUT));
     batch.to_nftables()
 }
 
@@ -101,10 +73,7 @@ fn filter(
         for field in ["daddr", "saddr"] {
             let count = Statement::Counter(Counter::Named(counter.into()));
             let drop = Statement::Drop(None);
-            batch.add(rule(
-                name,
-                vec![address(protocol, field, Operator::EQ, mesh), count, drop],
-            ));
+            batch.add(rule(name, vec![address(protocol, field, Operator::EQ, mesh), count, drop]));
         }
     }
 }
@@ -113,10 +82,7 @@ fn masquerade(batch: &mut Batch<'static>, guard: &Guard) {
     const NAME: &str = "masquerade";
     batch.add(chain(NAME, NfChainType::NAT, NfHook::Postrouting, SRCNAT));
     for ours in [&guard.tun, &pod_devices()] {
-        batch.add(rule(
-            NAME,
-            vec![on(MetaKey::Oifname, ours), Statement::Accept(None)],
-        ));
+        batch.add(rule(NAME, vec![on(MetaKey::Oifname, ours), Statement::Accept(None)]));
     }
     for (protocol, pods, mesh) in [("ip", "@pods4", "@mesh4"), ("ip6", "@pods6", "@mesh6")] {
         let from = address(protocol, "saddr", Operator::EQ, pods);
@@ -138,10 +104,7 @@ fn on(key: MetaKey, device: &str) -> Words {
 }
 
 fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'static str) -> Words {
-    let payload = PayloadField {
-        protocol: protocol.into(),
-        field: field.into(),
-    };
+    let payload = PayloadField { protocol: protocol.into(), field: field.into() };
     Statement::Match(Match {
         left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(payload))),
         right: Expression::String(set.into()),
@@ -150,11 +113,7 @@ fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'sta
 }
 
 fn table() -> NfListObject<'static> {
-    NfListObject::Table(Table {
-        family: NfFamily::INet,
-        name: TABLE.into(),
-        handle: None,
-    })
+    NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None })
 }
 
 fn chain(

@@ -20,10 +20,7 @@ fn the_table_is_replaced_as_a_whole_in_one_transaction() {
     assert!(all[0]["add"]["table"].is_object());
     assert!(all[1]["delete"]["table"].is_object());
     assert!(all[2]["add"]["table"].is_object());
-    let rules = all
-        .iter()
-        .filter(|command| command["add"]["rule"].is_object())
-        .count();
+    let rules = all.iter().filter(|command| command["add"]["rule"].is_object()).count();
     assert_eq!(rules, ruleset::RULES);
 }
 
@@ -54,10 +51,7 @@ fn counters_are_read_and_do_not_count_as_a_difference() {
     let (mut first, mut second) = (listing(1), listing(2));
 
     assert_eq!(take_counters(&mut first), Some(Blocked { out: 1, into: 3 }));
-    assert_eq!(
-        take_counters(&mut second),
-        Some(Blocked { out: 2, into: 3 })
-    );
+    assert_eq!(take_counters(&mut second), Some(Blocked { out: 2, into: 3 }));
 
     assert_eq!(first, second);
 }

@@ -11,16 +11,9 @@ fn step(actual: &mut Actual, change: Change) {
             if let Target::Device { name, source } = &route.target {
                 let device = actual.device.as_ref();
                 let tunnel = device.filter(|device| device.up && name == "hawser0");
-                assert!(
-                    tunnel.is_some() || name != "hawser0",
-                    "no tunnel for {route:?}"
-                );
+                assert!(tunnel.is_some() || name != "hawser0", "no tunnel for {route:?}");
                 if let Some(source) = source {
-                    let has = tunnel
-                        .unwrap()
-                        .addresses
-                        .iter()
-                        .any(|a| a.addr() == *source);
+                    let has = tunnel.unwrap().addresses.iter().any(|a| a.addr() == *source);
                     assert!(has, "no source address for {route:?}");
                 }
             }
@@ -45,10 +38,7 @@ fn step(actual: &mut Actual, change: Change) {
         Change::RemoveAddress(address) => {
             assert!(actual.device.as_mut().unwrap().addresses.remove(&address));
             actual.routes.retain(|route| match &route.target {
-                Target::Device {
-                    source: Some(source),
-                    ..
-                } => *source != address.addr(),
+                Target::Device { source: Some(source), .. } => *source != address.addr(),
                 Target::Device { source: None, .. } | Target::Unreachable => true,
             });
         }
@@ -57,10 +47,7 @@ fn step(actual: &mut Actual, change: Change) {
 }
 
 fn guarded(actual: &Actual, prefix: &IpNet) -> bool {
-    let table = actual
-        .table
-        .as_ref()
-        .is_some_and(|table| table.covers(prefix));
+    let table = actual.table.as_ref().is_some_and(|table| table.covers(prefix));
     let route = actual
         .routes
         .iter()
@@ -70,13 +57,8 @@ fn guarded(actual: &Actual, prefix: &IpNet) -> bool {
 
 /// Applies everything, looking at every state in between.
 fn reach(plan: &Plan, mut actual: Actual) -> Actual {
-    let guarded_before: Vec<IpNet> = plan
-        .guard
-        .ranges
-        .iter()
-        .filter(|range| guarded(&actual, range))
-        .copied()
-        .collect();
+    let guarded_before: Vec<IpNet> =
+        plan.guard.ranges.iter().filter(|range| guarded(&actual, range)).copied().collect();
     for change in plan.changes_from(&actual) {
         let carries = match &change {
             Change::AddRoute(route) if route.target != Target::Unreachable => Some(route.prefix),
@@ -84,10 +66,7 @@ fn reach(plan: &Plan, mut actual: Actual) -> Actual {
         };
         step(&mut actual, change);
         if let Some(prefix) = carries {
-            assert!(
-                guarded(&actual, &prefix),
-                "{prefix} is carried before it is guarded"
-            );
+            assert!(guarded(&actual, &prefix), "{prefix} is carried before it is guarded");
         }
         for range in &guarded_before {
             assert!(guarded(&actual, range), "{range} lost its guard on the way");
@@ -109,8 +88,7 @@ fn any_view() -> impl Strategy<Value = View> {
                 view.backend = Backend::Udp;
             }
             if router {
-                view.peers
-                    .insert("router".into(), peer(&["192.168.7.0/24", "10.42.200.7/32"]));
+                view.peers.insert("router".into(), peer(&["192.168.7.0/24", "10.42.200.7/32"]));
             }
             view
         },
@@ -120,20 +98,9 @@ fn any_view() -> impl Strategy<Value = View> {
 fn any_facts() -> impl Strategy<Value = Facts> {
     let pods = prop::collection::btree_set(2u8..12, 0..4);
     (pods, any::<bool>(), 1280u16..9000).prop_map(|(pods, ipv6, mtu)| {
-        let pod = |n: u8| PodRoute {
-            address: [10, 42, 1, n].into(),
-            device: format!("hwp{n}"),
-        };
-        let underlay = Underlay {
-            mtu,
-            ..facts().underlay
-        };
-        Facts {
-            pods: pods.into_iter().map(pod).collect(),
-            ipv6,
-            underlay,
-            ..facts()
-        }
+        let pod = |n: u8| PodRoute { address: [10, 42, 1, n].into(), device: format!("hwp{n}") };
+        let underlay = Underlay { mtu, ..facts().underlay };
+        Facts { pods: pods.into_iter().map(pod).collect(), ipv6, underlay, ..facts() }
     })
 }
 

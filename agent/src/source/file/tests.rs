@@ -21,9 +21,7 @@ const MESH: &str = "apiVersion: hawser.dev/v1alpha1\nkind: Mesh   # metadata.nam
 async fn until(views: &mut Views, holds: impl Fn(&View) -> bool) {
     let reached = views.wait_for(|view| view.as_deref().is_some_and(&holds));
     let reached = tokio::time::timeout(Duration::from_secs(5), reached).await;
-    reached
-        .expect("the view in time")
-        .expect("the follower lives");
+    reached.expect("the view in time").expect("the follower lives");
 }
 
 #[tokio::test]
@@ -55,17 +53,10 @@ fn overlapping_subnets_name_both_nodes_and_leave_the_last_view() {
     publisher.publish(load(&path, &mut publisher_of(&path)).unwrap());
 
     let other = document("b", "10.42.1.0/25", 2);
-    fs::write(
-        &path,
-        format!("{MESH}{}{other}", document("a", "10.42.1.0/24", 1)),
-    )
-    .unwrap();
+    fs::write(&path, format!("{MESH}{}{other}", document("a", "10.42.1.0/24", 1))).unwrap();
     let error = load(&path, &mut publisher).unwrap_err().to_string();
 
-    assert!(
-        error.contains("\"a\"") && error.contains("\"b\""),
-        "{error}"
-    );
+    assert!(error.contains("\"a\"") && error.contains("\"b\""), "{error}");
     assert_eq!(publisher.last().unwrap().nodes.len(), 1);
 }
 
@@ -77,12 +68,7 @@ fn publisher_of(_path: &Path) -> Publisher {
 fn text_that_is_no_yaml_and_a_file_without_a_mesh_are_errors() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("view.yaml");
-    for text in [
-        "kind: [",
-        "",
-        "---\n---\n",
-        &document("a", "10.42.1.0/24", 1),
-    ] {
+    for text in ["kind: [", "", "---\n---\n", &document("a", "10.42.1.0/24", 1)] {
         fs::write(&path, text).unwrap();
 
         assert!(load(&path, &mut publisher_of(&path)).is_err(), "{text:?}");

@@ -21,14 +21,8 @@ pub(super) fn hold(
     deleted: &BTreeSet<(Kind, String)>,
 ) -> (View, Vec<String>) {
     let gone = |kind, name: &String| !deleted.contains(&(kind, name.clone()));
-    let nodes = last
-        .nodes
-        .keys()
-        .filter(|n| !next.nodes.contains_key(*n) && gone(Kind::Node, n));
-    let peers = last
-        .peers
-        .keys()
-        .filter(|n| !next.peers.contains_key(*n) && gone(Kind::Peer, n));
+    let nodes = last.nodes.keys().filter(|n| !next.nodes.contains_key(*n) && gone(Kind::Node, n));
+    let peers = last.peers.keys().filter(|n| !next.peers.contains_key(*n) && gone(Kind::Peer, n));
     let (nodes, peers): (Vec<_>, Vec<_>) = (nodes.cloned().collect(), peers.cloned().collect());
     if nodes.len() + peers.len() <= allowed(last.nodes.len() + last.peers.len()) {
         return (next, Vec::new());
@@ -62,17 +56,7 @@ mod tests {
         let node = |n: u8| {
             let subnets = vec![format!("10.42.{n}.0/24").parse().unwrap()];
             let (keys, endpoints, site, revoked) = (vec![], vec![], None, false);
-            (
-                format!("n{n}"),
-                Node {
-                    subnets,
-                    epoch: KeyEpoch(1),
-                    keys,
-                    endpoints,
-                    site,
-                    revoked,
-                },
-            )
+            (format!("n{n}"), Node { subnets, epoch: KeyEpoch(1), keys, endpoints, site, revoked })
         };
         View {
             pools: vec!["10.42.0.0/16".parse().unwrap()],
@@ -85,10 +69,7 @@ mod tests {
     }
 
     fn seen_deleted(nodes: impl IntoIterator<Item = u8>) -> BTreeSet<(Kind, String)> {
-        nodes
-            .into_iter()
-            .map(|n| (Kind::Node, format!("n{n}")))
-            .collect()
+        nodes.into_iter().map(|n| (Kind::Node, format!("n{n}"))).collect()
     }
 
     #[test]
@@ -101,31 +82,16 @@ mod tests {
 
     #[test]
     fn a_tenth_or_two_may_vanish_unseen() {
-        assert_eq!(
-            hold(&view(0..100), view(10..100), &BTreeSet::new()).0,
-            view(10..100)
-        );
-        assert_eq!(
-            hold(&view(0..100), view(11..100), &BTreeSet::new()).0,
-            view(0..100)
-        );
-        assert_eq!(
-            hold(&view(0..3), view(2..3), &BTreeSet::new()).0,
-            view(2..3)
-        );
+        assert_eq!(hold(&view(0..100), view(10..100), &BTreeSet::new()).0, view(10..100));
+        assert_eq!(hold(&view(0..100), view(11..100), &BTreeSet::new()).0, view(0..100));
+        assert_eq!(hold(&view(0..3), view(2..3), &BTreeSet::new()).0, view(2..3));
         assert_eq!(hold(&view(0..3), view([]), &BTreeSet::new()).0, view(0..3));
     }
 
     #[test]
     fn seen_deletions_always_count() {
-        assert_eq!(
-            hold(&view(0..100), view([]), &seen_deleted(0..100)).0,
-            view([])
-        );
-        assert_eq!(
-            hold(&view(0..50), view([]), &seen_deleted(0..45)).0,
-            view([])
-        );
+        assert_eq!(hold(&view(0..100), view([]), &seen_deleted(0..100)).0, view([]));
+        assert_eq!(hold(&view(0..50), view([]), &seen_deleted(0..45)).0, view([]));
     }
 
     #[test]

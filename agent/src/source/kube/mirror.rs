@@ -107,7 +107,6 @@ impl Mirror {
         for gone in known.iter().filter(|name| !seen.contains(*name)) {
             self.remove(kind, gone);
         }
-        self.complaints
-            .retain(|(of, name), _| *of != kind || seen.contains(name));
+        self.complaints.retain(|(of, name), _| *of != kind || seen.contains(name));
     }
 }

@@ -63,10 +63,7 @@ impl Reporter {
     }
 
     async fn report(&self, node: MeshNode) -> Result<(), kube::Error> {
-        let live = Live {
-            peers: self.datapath.status(),
-            now: Timestamp::now(),
-        };
+        let live = Live { peers: self.datapath.status(), now: Timestamp::now() };
         let snapshot = self.snapshot.load();
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());
@@ -77,9 +74,7 @@ impl Reporter {
         });
         let api: Api<MeshNode> = Api::all(self.client.clone());
         let patch = Patch::Merge(&patch);
-        let written = api
-            .patch_status(&node.name_any(), &PatchParams::default(), &patch)
-            .await;
+        let written = api.patch_status(&node.name_any(), &PatchParams::default(), &patch).await;
         match written {
             Ok(_) => Ok(()),
             // Somebody was faster; the watch brings what he wrote.

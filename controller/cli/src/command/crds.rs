@@ -32,16 +32,9 @@ fn listed() -> Output {
             let definition = serde_json::to_value(crd).expect("a definition is plain data");
             Item::new(
                 format!("customresourcedefinition/{name}"),
-                &Definition {
-                    name: &name,
-                    definition: &definition,
-                },
+                &Definition { name: &name, definition: &definition },
             )
         })
         .collect();
-    Output::list(
-        "CustomResourceDefinition",
-        Table::new(&["NAME"], 1, ""),
-        items,
-    )
+    Output::list("CustomResourceDefinition", Table::new(&["NAME"], 1, ""), items)
 }

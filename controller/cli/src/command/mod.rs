@@ -28,10 +28,9 @@ pub async fn run(
         Command::Status(args) => status::run(args, settings, terminal).await,
         Command::Nodes { command } => nodes::run(command, settings, terminal).await,
         Command::Peers { command } => peers::run(command, settings, terminal).await,
-        Command::Path {
-            source,
-            destination,
-        } => path::run(&source, &destination, settings, terminal).await,
+        Command::Path { source, destination } => {
+            path::run(&source, &destination, settings, terminal).await
+        }
         Command::Verify { command } => verify::run(command, settings, terminal).await,
         Command::Keys { command } => keys::run(command, settings, terminal).await,
         Command::Crds => crds::run(terminal),

@@ -32,18 +32,8 @@ pub(super) async fn run(
             terminal.print(&nodes::list(&cluster.nodes().await?, Timestamp::now()))?;
         }
         Nodes::Show { name } => show(&name, &cluster, terminal).await?,
-        Nodes::Add {
-            name,
-            out,
-            site,
-            server,
-        } => {
-            let wanted = New {
-                name,
-                out,
-                site,
-                server,
-            };
+        Nodes::Add { name, out, site, server } => {
+            let wanted = New { name, out, site, server };
             wanted.add(&cluster, settings.dry_run, terminal).await?;
         }
     }
@@ -101,11 +91,7 @@ impl New {
             (how, None) => Some(self.create(cluster, how.is_some()).await?),
         };
         if let Some(how) = dry_run {
-            let how = if how == DryRun::Client {
-                "client"
-            } else {
-                "server"
-            };
+            let how = if how == DryRun::Client { "client" } else { "server" };
             return terminal.raw(&format!("meshnode/{name} created ({how} dry run)\n"));
         }
         terminal.now_half_done(Some(format!(
@@ -124,11 +110,7 @@ impl New {
         };
         kubeconfig::write_secret(&self.out, &access.to_yaml(), existing)?;
         terminal.now_half_done(None);
-        let verb = if created_now(created.as_ref()) {
-            "created"
-        } else {
-            "unchanged"
-        };
+        let verb = if created_now(created.as_ref()) { "created" } else { "unchanged" };
         terminal.raw(&format!("meshnode/{name} {verb}\n"))?;
         self.next_step(terminal);
         Ok(())
@@ -143,29 +125,16 @@ impl New {
         if dry_run.is_some() || std::fs::symlink_metadata(&self.out).is_err() {
             return Ok(Existing::Keep);
         }
-        terminal
-            .confirm(&format!(
-                "{} exists and would be replaced",
-                self.out.display()
-            ))
-            .await?;
+        terminal.confirm(&format!("{} exists and would be replaced", self.out.display())).await?;
         Ok(Existing::Replace)
     }
 
     async fn create(&self, cluster: &Cluster, dry_run: bool) -> Result<MeshNode, Failure> {
-        let spec = MeshNodeSpec {
-            site: self.site.clone(),
-            ..MeshNodeSpec::default()
-        };
+        let spec = MeshNodeSpec { site: self.site.clone(), ..MeshNodeSpec::default() };
         let node = MeshNode::new(&self.name, spec);
-        let parameters = PostParams {
-            dry_run,
-            field_manager: Some("hawser".into()),
-        };
+        let parameters = PostParams { dry_run, field_manager: Some("hawser".into()) };
         let nodes = Api::<MeshNode>::all(cluster.client.clone());
-        cluster
-            .ask("create meshnodes", nodes.create(&parameters, &node))
-            .await
+        cluster.ask("create meshnodes", nodes.create(&parameters, &node)).await
     }
 
     async fn token(&self, cluster: &Cluster) -> Result<String, Failure> {
@@ -182,11 +151,7 @@ impl New {
             Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 405) => {
                 Err(no_tokens(cluster))
             }
-            Ok(Err(error)) => Err(cluster::explain(
-                "create meshnodes/token",
-                &cluster.url,
-                &error,
-            )),
+            Ok(Err(error)) => Err(cluster::explain("create meshnodes/token", &cluster.url, &error)),
             Err(_) => Err(cluster.silent()),
         }
     }
@@ -194,26 +159,16 @@ impl New {
     /// Takes back the node that this very run created, and nobody else's.
     async fn undo(&self, created: Option<MeshNode>, cluster: &Cluster, why: Failure) -> Failure {
         let Some(node) = created else { return why };
-        let preconditions = Preconditions {
-            uid: node.metadata.uid,
-            resource_version: None,
-        };
-        let parameters = DeleteParams {
-            preconditions: Some(preconditions),
-            ..DeleteParams::default()
-        };
+        let preconditions = Preconditions { uid: node.metadata.uid, resource_version: None };
+        let parameters =
+            DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
         let nodes = Api::<MeshNode>::all(cluster.client.clone());
-        let deleted = cluster
-            .ask("delete meshnodes", nodes.delete(&self.name, &parameters))
-            .await;
+        let deleted = cluster.ask("delete meshnodes", nodes.delete(&self.name, &parameters)).await;
         let left = match deleted {
             Ok(_) => format!("meshnode/{} was deleted again", self.name),
             Err(_) => format!("meshnode/{} was created and is still there", self.name),
         };
-        Failure {
-            what: format!("{}; {left}", why.what),
-            ..why
-        }
+        Failure { what: format!("{}; {left}", why.what), ..why }
     }
 
     fn next_step(&self, terminal: &Terminal) {
@@ -230,10 +185,7 @@ fn created_now(created: Option<&MeshNode>) -> bool {
 }
 
 fn absolute(path: &Path) -> String {
-    std::path::absolute(path)
-        .unwrap_or_else(|_| path.to_owned())
-        .display()
-        .to_string()
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
 fn no_tokens(cluster: &Cluster) -> Failure {
@@ -248,14 +200,10 @@ fn refuse_clear_text(server: &str) -> Result<(), Failure> {
         return Ok(());
     };
     let host = rest.split(['/', '?']).next().unwrap_or_default();
-    let local = ["127.", "localhost", "[::1]"]
-        .iter()
-        .any(|name| host.starts_with(name));
+    let local = ["127.", "localhost", "[::1]"].iter().any(|name| host.starts_with(name));
     if local {
         return Ok(());
     }
-    Err(Failure::usage(format!(
-        "the node would send its token in clear to {server}"
-    ))
-    .check("use the server's https:// address"))
+    Err(Failure::usage(format!("the node would send its token in clear to {server}"))
+        .check("use the server's https:// address"))
 }

@@ -27,22 +27,14 @@ pub(super) async fn run(
             terminal.say(&format!("the agent alone answers: {}", failure.what));
             let file = NodeFile::beside(&settings.agent);
             let members = Members::from_agent(state, &file.subnets);
-            let known = Known {
-                members,
-                pools: file.pools,
-                state: Some(state),
-                ..Known::default()
-            };
+            let known =
+                Known { members, pools: file.pools, state: Some(state), ..Known::default() };
             Answer::find(source, destination, &known)?
         }
         (Err(failure), None) => return Err(failure),
     };
     terminal.print(&answer.print(Timestamp::now()))?;
-    Ok(if answer.is_whole() {
-        Exit::Ok
-    } else {
-        Exit::Failed
-    })
+    Ok(if answer.is_whole() { Exit::Ok } else { Exit::Failed })
 }
 
 struct Resources {
@@ -70,15 +62,7 @@ impl Resources {
 
 async fn resources(settings: &Settings) -> Result<Resources, Failure> {
     let cluster = Cluster::connect(settings).await?;
-    let (mesh, nodes, peers, claims) = tokio::try_join!(
-        cluster.mesh(),
-        cluster.nodes(),
-        cluster.peers(),
-        cluster.claims()
-    )?;
-    Ok(Resources {
-        members: Members::from_resources(&nodes, &peers),
-        mesh,
-        claims,
-    })
+    let (mesh, nodes, peers, claims) =
+        tokio::try_join!(cluster.mesh(), cluster.nodes(), cluster.peers(), cluster.claims())?;
+    Ok(Resources { members: Members::from_resources(&nodes, &peers), mesh, claims })
 }

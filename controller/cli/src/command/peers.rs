@@ -24,9 +24,7 @@ pub(super) async fn run(
         }
         Peers::Show { name } => {
             let state = agent::state(&settings.agent, settings.timeout).await?;
-            let peer = state
-                .peer(&name)
-                .ok_or_else(|| peers::not_found(&name, &state))?;
+            let peer = state.peer(&name).ok_or_else(|| peers::not_found(&name, &state))?;
             terminal.print(&peers::show(&state, peer, Timestamp::now()))?;
         }
         Peers::Config { name } => config(&name, settings, terminal).await?,
@@ -39,9 +37,5 @@ async fn config(name: &str, settings: &Settings, terminal: &Terminal) -> Result<
     let (nodes, plain) = tokio::try_join!(cluster.nodes(), cluster.peers())?;
     let state = super::state_if_any(settings).await?;
     let live = state.as_ref().and_then(|state| state.peer(name));
-    terminal.print(
-        &peers::configuration(name, &nodes, &plain)?
-            .learn(live)
-            .print(),
-    )
+    terminal.print(&peers::configuration(name, &nodes, &plain)?.learn(live).print())
 }

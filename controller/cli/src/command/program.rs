@@ -28,16 +28,8 @@ struct Version {
 
 /// Never fails: whoever is not there has no version.
 pub(super) async fn version(settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
-    let agent = super::state_if_any(settings)
-        .await
-        .ok()
-        .flatten()
-        .map(|state| state.version);
-    let version = Version {
-        client: OWN,
-        server: server(settings).await,
-        agent,
-    };
+    let agent = super::state_if_any(settings).await.ok().flatten().map(|state| state.version);
+    let version = Version { client: OWN, server: server(settings).await, agent };
     let screen = fields(&[
         ("hawser", version.client.to_owned()),
         ("server", or(version.server.as_ref(), NONE)),
@@ -63,10 +55,7 @@ pub(super) fn man(directory: &Path, terminal: &Terminal) -> Result<Exit, Failure
     std::fs::create_dir_all(directory)
         .and_then(|()| clap_mangen::generate_to(Args::command(), directory))
         .map_err(|error| {
-            Failure::failed(format!(
-                "writing manual pages into {}: {error}",
-                directory.display()
-            ))
+            Failure::failed(format!("writing manual pages into {}: {error}", directory.display()))
         })?;
     terminal.say(&format!(
         "manual pages written; read them with man -M or man {}/hawser.1",

@@ -20,47 +20,28 @@ pub(super) async fn run(
     settings: &Settings,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let args::Status {
-        wait,
-        watch,
-        fail_on,
-    } = args;
+    let args::Status { wait, watch, fail_on } = args;
     match (wait, watch) {
         (Some(limit), _) => until_ready(limit, fail_on, settings, terminal).await,
         (None, true) => at_every_change(settings, terminal).await,
         (None, false) => {
             let status = read(&Cluster::connect(settings).await?, settings).await?;
             terminal.print(&status.print())?;
-            Ok(if status.fails(fail_on) {
-                Exit::Failed
-            } else {
-                Exit::Ok
-            })
+            Ok(if status.fails(fail_on) { Exit::Failed } else { Exit::Ok })
         }
     }
 }
 
 async fn read(cluster: &Cluster, settings: &Settings) -> Result<Status, Failure> {
-    let (version, mesh, nodes, peers) = tokio::try_join!(
-        cluster.version(),
-        cluster.mesh(),
-        cluster.nodes(),
-        cluster.peers()
-    )?;
+    let (version, mesh, nodes, peers) =
+        tokio::try_join!(cluster.version(), cluster.mesh(), cluster.nodes(), cluster.peers())?;
     let agent = match super::state_if_any(settings).await {
         Ok(Some(state)) => Agent::Answered(Box::new(state)),
         Ok(None) => Agent::Absent,
         Err(error) => Agent::Failed(error.to_string()),
     };
     let server = cluster.url.clone();
-    let known = Known {
-        server,
-        server_version: version,
-        mesh,
-        nodes,
-        peers,
-        agent,
-    };
+    let known = Known { server, server_version: version, mesh, nodes, peers, agent };
     Ok(Status::new(&known, Timestamp::now()))
 }
 
@@ -83,9 +64,7 @@ async fn until_ready(
             Err(failure) if failure.exit != Exit::Unreachable => return Err(failure),
             not_yet => not_yet,
         };
-        let line = seen
-            .as_ref()
-            .map_or_else(|failure| failure.what.clone(), Status::line);
+        let line = seen.as_ref().map_or_else(|failure| failure.what.clone(), Status::line);
         if line != told {
             terminal.say(&format!("waiting: {line}"));
             told = line;

@@ -13,10 +13,7 @@ pub(super) fn choose(pools: &[IpNet], owned: &[IpNet]) -> Vec<IpAddr> {
         let mut pools = pools.iter().filter(move |pool| pool.addr().is_ipv4() == v4);
         pools.find_map(|pool| free(*pool, owned))
     };
-    [of_family(true), of_family(false)]
-        .into_iter()
-        .flatten()
-        .collect()
+    [of_family(true), of_family(false)].into_iter().flatten().collect()
 }
 
 /// Nodes are numbered from the bottom of a pool, so this goes down from the top.
@@ -60,23 +57,14 @@ mod tests {
     }
 
     fn chosen(pools: &[&str], owned: &[&str]) -> Vec<String> {
-        choose(&nets(pools), &nets(owned))
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        choose(&nets(pools), &nets(owned)).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn the_top_of_each_family_is_free_in_a_young_mesh() {
-        let canaries = chosen(
-            &["10.42.0.0/16", "fd42::/48"],
-            &["10.42.1.0/24", "fd42:0:0:1::/64"],
-        );
+        let canaries = chosen(&["10.42.0.0/16", "fd42::/48"], &["10.42.1.0/24", "fd42:0:0:1::/64"]);
 
-        assert_eq!(
-            canaries,
-            ["10.42.255.254", "fd42::ffff:ffff:ffff:ffff:fffe"]
-        );
+        assert_eq!(canaries, ["10.42.255.254", "fd42::ffff:ffff:ffff:ffff:fffe"]);
     }
 
     #[test]

@@ -61,28 +61,19 @@ impl Capture {
 
     pub(super) fn finish(self) -> Result<Tally, Failure> {
         self.stop.store(true, Ordering::Relaxed);
-        let ended = self
-            .thread
-            .join()
-            .map_err(|_| Failure::failed("the capture ended badly"))?;
+        let ended = self.thread.join().map_err(|_| Failure::failed("the capture ended badly"))?;
         ended.map_err(|error| Failure::failed(format!("capturing: {error}")))
     }
 }
 
 fn open() -> Result<OwnedFd, Failure> {
     let family = AddressFamily::Packet;
-    let opened = socket(
-        family,
-        SockType::Raw,
-        SockFlag::SOCK_CLOEXEC,
-        SockProtocol::EthAll,
-    );
+    let opened = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll);
     let socket = opened.map_err(|error| match error {
-        Errno::EPERM | Errno::EACCES => Failure::new(
-            Exit::Forbidden,
-            "not permitted: capturing packets needs CAP_NET_RAW",
-        )
-        .check("run it as root on the node, or give this program the capability"),
+        Errno::EPERM | Errno::EACCES => {
+            Failure::new(Exit::Forbidden, "not permitted: capturing packets needs CAP_NET_RAW")
+                .check("run it as root on the node, or give this program the capability")
+        }
         other => Failure::failed(format!("opening a packet socket: {other}")),
     })?;
     // Without CAP_NET_ADMIN the kernel's own limit must do; the control says if it did not.
@@ -101,11 +92,7 @@ fn watch(socket: &OwnedFd, mut tally: Tally, stop: &AtomicBool) -> io::Result<Ta
         match recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer) {
             Ok((length, Some(from))) => tally.observe(Frame {
                 device: u32::try_from(from.ifindex()).unwrap_or(0),
-                link: if from.hatype() == ARPHRD_ETHER {
-                    Link::Ethernet
-                } else {
-                    Link::Ip
-                },
+                link: if from.hatype() == ARPHRD_ETHER { Link::Ethernet } else { Link::Ip },
                 direction: match from.pkttype() {
                     PACKET_OUTGOING => Direction::Out,
                     _ => Direction::In,
@@ -125,8 +112,5 @@ fn watch(socket: &OwnedFd, mut tally: Tally, stop: &AtomicBool) -> io::Result<Ta
 pub(super) fn devices() -> Result<BTreeMap<u32, String>, Failure> {
     let list = if_nameindex()
         .map_err(|error| Failure::failed(format!("listing the network devices: {error}")))?;
-    Ok(list
-        .iter()
-        .map(|d| (d.index(), d.name().to_string_lossy().into_owned()))
-        .collect())
+    Ok(list.iter().map(|d| (d.index(), d.name().to_string_lossy().into_owned())).collect())
 }

@@ -84,16 +84,8 @@ mod tests {
     #[test]
     fn what_is_not_udp_has_no_ports() {
         assert_eq!(udp_ports(Link::Ip, &ipv4(6, 0)), None);
-        assert_eq!(
-            udp_ports(Link::Ip, &ipv4(UDP, 100)),
-            None,
-            "a later fragment"
-        );
-        assert_eq!(
-            udp_ports(Link::Ethernet, &ethernet([0x08, 0x06], &[0; 28])),
-            None,
-            "ARP"
-        );
+        assert_eq!(udp_ports(Link::Ip, &ipv4(UDP, 100)), None, "a later fragment");
+        assert_eq!(udp_ports(Link::Ethernet, &ethernet([0x08, 0x06], &[0; 28])), None, "ARP");
     }
 
     #[test]

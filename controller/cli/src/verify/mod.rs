@@ -39,20 +39,12 @@ pub async fn run(
         Verify::Quick { junit } => {
             let state = agent::state(&settings.agent, settings.timeout).await?;
             let checks = quick::checks(&state, Timestamp::now());
-            finish(
-                &Report::new("quick", checks, started.elapsed()),
-                junit.as_deref(),
-                terminal,
-            )
+            finish(&Report::new("quick", checks, started.elapsed()), junit.as_deref(), terminal)
         }
         Verify::Wire(args) => {
             let junit = args.junit.clone();
             let checks = wire::run(args, settings, terminal).await?;
-            finish(
-                &Report::new("wire", checks, started.elapsed()),
-                junit.as_deref(),
-                terminal,
-            )
+            finish(&Report::new("wire", checks, started.elapsed()), junit.as_deref(), terminal)
         }
     }
 }
@@ -63,9 +55,5 @@ fn finish(report: &Report, junit: Option<&Path>, terminal: &Terminal) -> Result<
             .map_err(|error| Failure::failed(format!("writing {}: {error}", path.display())))?;
     }
     terminal.print(&report.print())?;
-    Ok(if report.passes() {
-        Exit::Ok
-    } else {
-        Exit::Failed
-    })
+    Ok(if report.passes() { Exit::Ok } else { Exit::Failed })
 }

@@ -22,29 +22,19 @@ fn guard(state: &State) -> Check {
 
 /// Peers that can be called must have a live session; a sleeping laptop need not.
 fn tunnels(state: &State, now: Timestamp) -> Check {
-    let callable: Vec<_> = state
-        .peers
-        .iter()
-        .filter(|peer| peer.endpoint.is_some())
-        .collect();
+    let callable: Vec<_> = state.peers.iter().filter(|peer| peer.endpoint.is_some()).collect();
     if callable.is_empty() {
         return Check::skipped(
             "tunnels",
             format!("{} has no peers that it could call", state.node),
         );
     }
-    let down: Vec<&str> = callable
-        .iter()
-        .filter(|peer| !peer.is_up(now))
-        .map(|peer| peer.name.as_str())
-        .collect();
+    let down: Vec<&str> =
+        callable.iter().filter(|peer| !peer.is_up(now)).map(|peer| peer.name.as_str()).collect();
     let up = callable.len() - down.len();
     let mut detail = format!("tunnels: {up} of {} up", callable.len());
     if !down.is_empty() {
-        detail.push_str(&format!(
-            "; no live session with {}",
-            text::list(down.iter().take(10))
-        ));
+        detail.push_str(&format!("; no live session with {}", text::list(down.iter().take(10))));
     }
     Check::new("tunnels", down.is_empty(), detail)
 }
@@ -55,30 +45,18 @@ fn epochs(state: &State) -> Check {
     epochs.dedup();
     match epochs.as_slice() {
         [] => Check::skipped("keys", "keys: no peer has an epoch"),
-        [one] => Check::new(
-            "keys",
-            true,
-            format!("keys: every peer is sent to with epoch {one}"),
-        ),
+        [one] => Check::new("keys", true, format!("keys: every peer is sent to with epoch {one}")),
         many => Check::new(
             "keys",
             true,
-            format!(
-                "keys: epochs {} in use, a rotation is under way",
-                text::list(many)
-            ),
+            format!("keys: epochs {} in use, a rotation is under way", text::list(many)),
         ),
     }
 }
 
 fn mtu(state: &State) -> Check {
     const SMALLEST: u16 = 1280;
-    let smallest = state
-        .peers
-        .iter()
-        .filter_map(|peer| peer.mtu)
-        .chain(state.mtu)
-        .min();
+    let smallest = state.peers.iter().filter_map(|peer| peer.mtu).chain(state.mtu).min();
     match smallest {
         None => Check::skipped("mtu", "mtu: unknown"),
         Some(mtu) => Check::new(
@@ -96,9 +74,7 @@ mod tests {
 
     fn failed(state: &State) -> Vec<String> {
         let checks = checks(state, fixture::now());
-        let failed = checks
-            .into_iter()
-            .filter(|check| check.outcome == Outcome::Failed);
+        let failed = checks.into_iter().filter(|check| check.outcome == Outcome::Failed);
         failed.map(|check| check.name).collect()
     }
 

@@ -28,24 +28,12 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn new(name: impl Into<String>, passed: bool, detail: impl Into<String>) -> Self {
-        let outcome = if passed {
-            Outcome::Passed
-        } else {
-            Outcome::Failed
-        };
-        Self {
-            name: name.into(),
-            outcome,
-            detail: detail.into(),
-        }
+        let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
+        Self { name: name.into(), outcome, detail: detail.into() }
     }
 
     pub(super) fn skipped(name: impl Into<String>, why: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            outcome: Outcome::Skipped,
-            detail: why.into(),
-        }
+        Self { name: name.into(), outcome: Outcome::Skipped, detail: why.into() }
     }
 }
 
@@ -61,12 +49,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn new(suite: &'static str, checks: Vec<Check>, took: Duration) -> Self {
-        let count = |outcome| {
-            checks
-                .iter()
-                .filter(|check| check.outcome == outcome)
-                .count()
-        };
+        let count = |outcome| checks.iter().filter(|check| check.outcome == outcome).count();
         Self {
             suite,
             passed: count(Outcome::Passed),
@@ -108,9 +91,7 @@ impl Report {
     }
 
     fn failures(&self) -> impl Iterator<Item = &Check> {
-        self.checks
-            .iter()
-            .filter(|check| check.outcome == Outcome::Failed)
+        self.checks.iter().filter(|check| check.outcome == Outcome::Failed)
     }
 
     pub(super) fn junit(&self) -> String {

@@ -161,44 +161,23 @@ pub(super) fn judge(sent: &Sent, seen: &Tally) -> Vec<Check> {
     let mut checks = underlay(sent, seen);
     checks.push(control(sent, seen));
     if sent.canaries.is_empty() {
-        checks.push(Check::skipped(
-            "canary",
-            "canary: no free address in a pool is known",
-        ));
+        checks.push(Check::skipped("canary", "canary: no free address in a pool is known"));
     }
-    checks.extend(
-        sent.canaries
-            .iter()
-            .map(|canary| judge_canary(canary, seen)),
-    );
+    checks.extend(sent.canaries.iter().map(|canary| judge_canary(canary, seen)));
     checks
 }
 
 fn underlay(sent: &Sent, seen: &Tally) -> Vec<Check> {
     let is_peer = |probe: Probe| matches!(probe, Probe::Peer4 | Probe::Peer6);
     let mut names: Vec<&String> = seen.carried.keys().collect();
-    names.extend(
-        seen.clear
-            .keys()
-            .filter(|(_, probe)| is_peer(*probe))
-            .map(|(name, _)| name),
-    );
+    names.extend(seen.clear.keys().filter(|(_, probe)| is_peer(*probe)).map(|(name, _)| name));
     names.sort();
     names.dedup();
-    let ports = seen
-        .ports
-        .iter()
-        .map(|port| format!("udp/{port}"))
-        .collect::<Vec<_>>()
-        .join(",");
+    let ports = seen.ports.iter().map(|port| format!("udp/{port}")).collect::<Vec<_>>().join(",");
     let of_device = |name: &String| {
         let carried = seen.carried.get(name).copied().unwrap_or(0);
-        let clear: u64 = seen
-            .clear
-            .iter()
-            .filter(|((n, p), _)| n == name && is_peer(*p))
-            .map(|(_, c)| c)
-            .sum();
+        let clear: u64 =
+            seen.clear.iter().filter(|((n, p), _)| n == name && is_peer(*p)).map(|(_, c)| c).sum();
         let detail = format!(
             "{name} {}  {carried} packets {ports}, marker found in clear: {clear}",
             sent.node
@@ -245,18 +224,10 @@ fn control(sent: &Sent, seen: &Tally) -> Check {
 }
 
 fn judge_canary((probe, address, tried): &(Probe, String, u64), seen: &Tally) -> Check {
-    let left: u64 = seen
-        .clear
-        .iter()
-        .filter(|((_, p), _)| p == probe)
-        .map(|(_, count)| count)
-        .sum();
+    let left: u64 =
+        seen.clear.iter().filter(|((_, p), _)| p == probe).map(|(_, count)| count).sum();
     let blocked = tried.saturating_sub(left);
-    let family = if *probe == Probe::Canary4 {
-        "canary/ipv4"
-    } else {
-        "canary/ipv6"
-    };
+    let family = if *probe == Probe::Canary4 { "canary/ipv4" } else { "canary/ipv6" };
     let detail = format!(
         "canary address {address} without a tunnel: {blocked} of {tried} probes blocked, {left} left in clear"
     );

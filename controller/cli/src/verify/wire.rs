@@ -68,26 +68,13 @@ struct Plan {
 
 impl Plan {
     fn new(args: &Wire, state: &State, socket: &Path) -> Result<Self, Failure> {
-        let Wire {
-            junit: _,
-            tun,
-            underlay,
-            port,
-            to,
-            count,
-        } = args;
+        let Wire { junit: _, tun, underlay, port, to, count } = args;
         let tunnel = tun.clone().unwrap_or_else(|| node_file::tunnel_of(socket));
         let devices = roles(capture::devices()?, &tunnel, underlay)?;
-        let targets = if to.is_empty() {
-            peer_addresses(state)
-        } else {
-            to.clone()
-        };
+        let targets = if to.is_empty() { peer_addresses(state) } else { to.clone() };
         if targets.is_empty() {
-            return Err(
-                Failure::failed("there is nobody to send to: this agent has no peers")
-                    .check("hawser peers, or name addresses with --to"),
-            );
+            return Err(Failure::failed("there is nobody to send to: this agent has no peers")
+                .check("hawser peers, or name addresses with --to"));
         }
         let file = NodeFile::beside(socket);
         Ok(Self {
@@ -102,10 +89,7 @@ impl Plan {
     }
 
     fn watched(&self) -> String {
-        let underlay = self
-            .devices
-            .values()
-            .filter(|device| device.role == Role::Underlay);
+        let underlay = self.devices.values().filter(|device| device.role == Role::Underlay);
         let names: Vec<&str> = underlay.map(|device| device.name.as_str()).collect();
         format!("{} and {}", names.join(", "), self.tunnel)
     }
@@ -115,20 +99,12 @@ impl Plan {
         let tally = Tally::new(marker, self.ports.clone(), self.devices.clone());
         let capture = Capture::start(tally)?;
         let mut sockets = Sockets::open()?;
-        let mut sent = Sent {
-            node: self.node,
-            tunnel: self.tunnel,
-            ..Sent::default()
-        };
+        let mut sent = Sent { node: self.node, tunnel: self.tunnel, ..Sent::default() };
         let mut never_sent: BTreeMap<IpAddr, io::Error> = BTreeMap::new();
         let mut reached = BTreeSet::new();
         for _ in 0..self.count {
             for target in &self.targets {
-                let probe = if target.is_ipv4() {
-                    Probe::Peer4
-                } else {
-                    Probe::Peer6
-                };
+                let probe = if target.is_ipv4() { Probe::Peer4 } else { Probe::Peer6 };
                 match sockets.send(&marker.payload(probe), *target) {
                     Ok(()) => {
                         *sent.accepted.entry(probe).or_default() += 1;
@@ -141,22 +117,14 @@ impl Plan {
             sleep(GAP);
         }
         never_sent.retain(|target, _| !reached.contains(target));
-        sent.refused = never_sent
-            .iter()
-            .map(|(to, error)| format!("{to}: {error}"))
-            .collect();
+        sent.refused = never_sent.iter().map(|(to, error)| format!("{to}: {error}")).collect();
         for address in self.canaries {
-            let probe = if address.is_ipv4() {
-                Probe::Canary4
-            } else {
-                Probe::Canary6
-            };
+            let probe = if address.is_ipv4() { Probe::Canary4 } else { Probe::Canary6 };
             for _ in 0..CANARY_PROBES {
                 // Refused at once, or swallowed: both are blocked. The wire is what is judged.
                 let _ = sockets.send(&marker.payload(probe), address);
             }
-            sent.canaries
-                .push((probe, address.to_string(), CANARY_PROBES));
+            sent.canaries.push((probe, address.to_string(), CANARY_PROBES));
         }
         sleep(SETTLE);
         Ok(judge(&sent, &capture.finish()?))
@@ -169,12 +137,12 @@ fn roles(
     underlay: &[String],
 ) -> Result<BTreeMap<u32, Device>, Failure> {
     let names: Vec<&String> = devices.values().collect();
-    if let Some(missing) = std::iter::once(&tunnel.to_owned())
-        .chain(underlay)
-        .find(|wanted| !names.contains(wanted))
+    if let Some(missing) =
+        std::iter::once(&tunnel.to_owned()).chain(underlay).find(|wanted| !names.contains(wanted))
     {
-        return Err(Failure::failed(format!("there is no device {missing} here"))
-            .check("is hawser-agent running in this network namespace? --tun and --underlay name devices"));
+        return Err(Failure::failed(format!("there is no device {missing} here")).check(
+            "is hawser-agent running in this network namespace? --tun and --underlay name devices",
+        ));
     }
     let role = |name: &str| {
         if name == tunnel {
@@ -188,18 +156,7 @@ fn roles(
             Role::Inside
         }
     };
-    Ok(devices
-        .into_iter()
-        .map(|(i, name)| {
-            (
-                i,
-                Device {
-                    role: role(&name),
-                    name,
-                },
-            )
-        })
-        .collect())
+    Ok(devices.into_iter().map(|(i, name)| (i, Device { role: role(&name), name })).collect())
 }
 
 /// Each peer's own address, where it has one: plain peers own single addresses, nodes subnets.
@@ -210,13 +167,8 @@ fn peer_addresses(state: &State) -> Vec<IpAddr> {
 
 /// The port of this node's tunnels, and those of the peers, should they differ.
 fn ports(own: u16, state: &State) -> Vec<u16> {
-    let endpoints = state
-        .peers
-        .iter()
-        .filter_map(|peer| peer.endpoint.as_deref());
-    let theirs = endpoints
-        .filter_map(|at| at.parse::<SocketAddr>().ok())
-        .map(|at| at.port());
+    let endpoints = state.peers.iter().filter_map(|peer| peer.endpoint.as_deref());
+    let theirs = endpoints.filter_map(|at| at.parse::<SocketAddr>().ok()).map(|at| at.port());
     let mut ports: Vec<u16> = std::iter::once(own).chain(theirs).collect();
     ports.sort_unstable();
     ports.dedup();
@@ -225,10 +177,7 @@ fn ports(own: u16, state: &State) -> Vec<u16> {
 
 /// The mesh's range: what the guard's routes cover.
 fn pools(state: &State, file: &NodeFile) -> Vec<IpNet> {
-    let guard = state
-        .routes
-        .iter()
-        .filter(|route| route.kind.as_deref() == Some("unreachable"));
+    let guard = state.routes.iter().filter(|route| route.kind.as_deref() == Some("unreachable"));
     let mut pools: Vec<IpNet> = guard.map(|route| route.prefix).collect();
     pools.extend(&file.pools);
     pools
@@ -236,15 +185,8 @@ fn pools(state: &State, file: &NodeFile) -> Vec<IpNet> {
 
 fn owned(state: &State, file: &NodeFile) -> Vec<IpNet> {
     let peers = state.peers.iter().flat_map(|peer| &peer.subnets);
-    let routes = state
-        .routes
-        .iter()
-        .filter(|route| route.kind.as_deref() != Some("unreachable"));
-    peers
-        .chain(routes.map(|route| &route.prefix))
-        .chain(&file.subnets)
-        .copied()
-        .collect()
+    let routes = state.routes.iter().filter(|route| route.kind.as_deref() != Some("unreachable"));
+    peers.chain(routes.map(|route| &route.prefix)).chain(&file.subnets).copied().collect()
 }
 
 fn random<const N: usize>() -> Result<[u8; N], Failure> {
@@ -265,23 +207,17 @@ impl Sockets {
         let v4 = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))
             .map_err(|error| Failure::failed(format!("opening a UDP socket: {error}")))?;
         // A machine may have no IPv6; sending to such an address then says so.
-        Ok(Self {
-            v4,
-            v6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok(),
-        })
+        Ok(Self { v4, v6: UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok() })
     }
 
     fn send(&mut self, payload: &[u8], to: IpAddr) -> io::Result<()> {
         let socket = match to {
             IpAddr::V4(_) => &self.v4,
-            IpAddr::V6(_) => self
-                .v6
-                .as_ref()
-                .ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?,
+            IpAddr::V6(_) => {
+                self.v6.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))?
+            }
         };
-        socket
-            .send_to(payload, SocketAddr::new(to, DISCARD))
-            .map(drop)
+        socket.send_to(payload, SocketAddr::new(to, DISCARD)).map(drop)
     }
 }
 
@@ -296,11 +232,7 @@ mod tests {
     }
 
     fn role(roles: &BTreeMap<u32, Device>, name: &str) -> Role {
-        roles
-            .values()
-            .find(|device| device.name == name)
-            .unwrap()
-            .role
+        roles.values().find(|device| device.name == name).unwrap().role
     }
 
     #[test]
@@ -329,10 +261,8 @@ mod tests {
 
     #[test]
     fn every_peer_is_sent_to_in_both_families() {
-        let addresses: Vec<String> = peer_addresses(&fixture::state())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let addresses: Vec<String> =
+            peer_addresses(&fixture::state()).iter().map(ToString::to_string).collect();
 
         assert_eq!(addresses, ["10.42.2.1", "fd42:0:0:2::1", "10.42.1.200"]);
     }
@@ -344,9 +274,6 @@ mod tests {
         let canaries = canary::choose(&pools(&state, &file), &owned(&state, &file));
 
         let canaries: Vec<String> = canaries.iter().map(ToString::to_string).collect();
-        assert_eq!(
-            canaries,
-            ["10.42.255.254", "fd42::ffff:ffff:ffff:ffff:fffe"]
-        );
+        assert_eq!(canaries, ["10.42.255.254", "fd42::ffff:ffff:ffff:ffff:fffe"]);
     }
 }

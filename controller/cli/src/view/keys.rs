@@ -28,11 +28,8 @@ struct NodeKeys {
 /// One row a node.
 pub fn status(nodes: &[MeshNode], rotations: &[KeyRotation]) -> Output {
     let running = rotations.iter().find(|rotation| is_running(rotation));
-    let mut table = Table::new(
-        COLUMNS,
-        NARROW,
-        "no nodes; create one: hawser nodes add NAME --out FILE",
-    );
+    let mut table =
+        Table::new(COLUMNS, NARROW, "no nodes; create one: hawser nodes add NAME --out FILE");
     let mut items = Vec::new();
     for keys in nodes.iter().map(|node| of(node, running)) {
         table.push(row(&keys));
@@ -56,21 +53,12 @@ fn of(node: &MeshNode, running: Option<&KeyRotation>) -> NodeKeys {
 }
 
 fn row(keys: &NodeKeys) -> Vec<String> {
-    let others = keys
-        .published
-        .iter()
-        .filter(|key| key.epoch != keys.epoch)
-        .map(|key| key.epoch);
-    let all = keys
-        .published
-        .iter()
-        .map(|key| format!("{}={}", key.epoch, key.fingerprint));
+    let others = keys.published.iter().filter(|key| key.epoch != keys.epoch).map(|key| key.epoch);
+    let all = keys.published.iter().map(|key| format!("{}={}", key.epoch, key.fingerprint));
     vec![
         keys.name.clone(),
         keys.epoch.to_string(),
-        keys.fingerprint
-            .clone()
-            .unwrap_or_else(|| PENDING.to_owned()),
+        keys.fingerprint.clone().unwrap_or_else(|| PENDING.to_owned()),
         text::list(others),
         keys.rotation.clone().unwrap_or_else(|| NONE.to_owned()),
         text::list(all),
@@ -95,9 +83,7 @@ fn step(rotation: &KeyRotation, node: &MeshNode) -> String {
     let Some(status) = &rotation.status else {
         return PENDING.to_owned();
     };
-    let phase = status
-        .phase
-        .map_or_else(|| PENDING.to_owned(), |phase| format!("{phase:?}"));
+    let phase = status.phase.map_or_else(|| PENDING.to_owned(), |phase| format!("{phase:?}"));
     if status.waiting_for.iter().any(|name| name == name_of(node)) {
         format!("{phase},waiting")
     } else {

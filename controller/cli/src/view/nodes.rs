@@ -51,10 +51,7 @@ pub(super) fn keys_of(status: &MeshNodeStatus) -> Vec<Key> {
     let mut keys: Vec<Key> = status
         .public_keys
         .iter()
-        .map(|key| Key {
-            epoch: key.epoch,
-            fingerprint: member::fingerprint(&key.public_key),
-        })
+        .map(|key| Key { epoch: key.epoch, fingerprint: member::fingerprint(&key.public_key) })
         .collect();
     keys.sort_by_key(|key| key.epoch);
     keys
@@ -62,11 +59,8 @@ pub(super) fn keys_of(status: &MeshNodeStatus) -> Vec<Key> {
 
 /// One row a node.
 pub fn list(nodes: &[MeshNode], now: Timestamp) -> Output {
-    let mut table = Table::new(
-        COLUMNS,
-        NARROW,
-        "no nodes; create one: hawser nodes add NAME --out FILE",
-    );
+    let mut table =
+        Table::new(COLUMNS, NARROW, "no nodes; create one: hawser nodes add NAME --out FILE");
     let mut items = Vec::new();
     let empty = MeshNodeStatus::default();
     for node in nodes {
@@ -123,11 +117,7 @@ fn row(node: &MeshNode, status: &MeshNodeStatus, now: Timestamp) -> Vec<String> 
 }
 
 fn subnets(node: &MeshNode) -> String {
-    if node.spec.subnets.is_empty() {
-        PENDING.to_owned()
-    } else {
-        text::list(&node.spec.subnets)
-    }
+    if node.spec.subnets.is_empty() { PENDING.to_owned() } else { text::list(&node.spec.subnets) }
 }
 
 fn created(node: &MeshNode) -> Option<Timestamp> {
@@ -140,9 +130,7 @@ fn item(node: &MeshNode, status: &MeshNodeStatus) -> Item {
         name: name_of(node),
         ready: judged.map_or("Unknown", |c| &c.status),
         reason: judged.map(|c| c.reason.as_str()),
-        message: judged
-            .map(|c| c.message.as_str())
-            .filter(|text| !text.is_empty()),
+        message: judged.map(|c| c.message.as_str()).filter(|text| !text.is_empty()),
         revoked: node.spec.revoked,
         site: node.spec.site.as_deref(),
         subnets: &node.spec.subnets,
@@ -160,15 +148,9 @@ fn item(node: &MeshNode, status: &MeshNodeStatus) -> Item {
 }
 
 fn facts(node: &MeshNode, status: &MeshNodeStatus, now: Timestamp) -> String {
-    let addresses = member::prefixes(&node.spec.subnets)
-        .into_iter()
-        .map(api::first_host);
+    let addresses = member::prefixes(&node.spec.subnets).into_iter().map(api::first_host);
     let keys = keys_of(status).into_iter().map(|key| {
-        let used = if key.epoch == node.spec.key_epoch {
-            ""
-        } else {
-            "(not-in-use)"
-        };
+        let used = if key.epoch == node.spec.key_epoch { "" } else { "(not-in-use)" };
         format!("{}={}{used}", key.epoch, key.fingerprint)
     });
     fields(&[
@@ -198,23 +180,12 @@ fn claims_of(node: &MeshNode, claims: Option<&[SubnetClaim]>) -> String {
         .map(|claim| {
             vec![
                 format!("  {}", text::cell(&claim.spec.subnet)),
-                or(
-                    claim
-                        .status
-                        .as_ref()
-                        .and_then(|s| s.phase)
-                        .map(|p| format!("{p:?}")),
-                    UNKNOWN,
-                ),
+                or(claim.status.as_ref().and_then(|s| s.phase).map(|p| format!("{p:?}")), UNKNOWN),
                 format!("generation {}", claim.spec.generation),
             ]
         })
         .collect();
-    if rows.is_empty() {
-        String::new()
-    } else {
-        format!("\nClaims\n{}", aligned(&rows))
-    }
+    if rows.is_empty() { String::new() } else { format!("\nClaims\n{}", aligned(&rows)) }
 }
 
 fn conditions_of(status: &MeshNodeStatus, now: Timestamp) -> String {
@@ -231,11 +202,7 @@ fn conditions_of(status: &MeshNodeStatus, now: Timestamp) -> String {
             ]
         })
         .collect();
-    if rows.is_empty() {
-        String::new()
-    } else {
-        format!("\nConditions\n{}", aligned(&rows))
-    }
+    if rows.is_empty() { String::new() } else { format!("\nConditions\n{}", aligned(&rows)) }
 }
 
 #[cfg(test)]

@@ -97,11 +97,7 @@ impl Answer {
             ))
             .check("which subnets both have: hawser nodes"));
         }
-        Ok(Self {
-            source: source.into(),
-            destination: destination.into(),
-            paths,
-        })
+        Ok(Self { source: source.into(), destination: destination.into(), paths })
     }
 
     /// True if every family has a path.
@@ -130,11 +126,8 @@ fn resolve(word: &str, known: &Known<'_>) -> Result<Vec<IpAddr>, Failure> {
     };
     let addresses = member.addresses();
     if addresses.is_empty() {
-        return Err(
-            Failure::failed(format!("no path: {word} has no subnet yet")).check(format!(
-                "the conditions that `hawser nodes show {word}` prints"
-            )),
-        );
+        return Err(Failure::failed(format!("no path: {word} has no subnet yet"))
+            .check(format!("the conditions that `hawser nodes show {word}` prints")));
     }
     Ok(addresses)
 }
@@ -205,17 +198,12 @@ impl Leg {
         self.key_epoch = to.epoch;
         self.fingerprint.clone_from(&to.fingerprint);
         self.endpoint.clone_from(&to.endpoint);
-        self.mtu = [from.mtu, to.mtu, known.mesh.and_then(|m| m.spec.mtu)]
-            .into_iter()
-            .flatten()
-            .min();
+        self.mtu =
+            [from.mtu, to.mtu, known.mesh.and_then(|m| m.spec.mtu)].into_iter().flatten().min();
         let backend = known.mesh.map(|mesh| mesh.spec.backend).unwrap_or_default();
         // Without the Mesh nobody says how packets are carried, only that they are.
-        self.carrier = Some(
-            known
-                .mesh
-                .map_or_else(|| "tunnel".to_owned(), |_| backend.to_string()),
-        );
+        self.carrier =
+            Some(known.mesh.map_or_else(|| "tunnel".to_owned(), |_| backend.to_string()));
         let live = self.live(from, to, known);
         self.claimed_by_another(to, net, known)
             .or_else(|| keyless(from, to, known))
@@ -230,19 +218,12 @@ impl Leg {
         }
         let name = api::claim_name(&net);
         let claims = known.claims?;
-        let Some(claim) = claims
-            .iter()
-            .find(|c| c.metadata.name.as_deref() == Some(&name))
-        else {
+        let Some(claim) = claims.iter().find(|c| c.metadata.name.as_deref() == Some(&name)) else {
             self.notes.push(format!("no SubnetClaim named {name}"));
             return None;
         };
         let spec = &claim.spec;
-        self.claim = Some(Claim {
-            name,
-            generation: spec.generation,
-            owner: spec.node.clone(),
-        });
+        self.claim = Some(Claim { name, generation: spec.generation, owner: spec.node.clone() });
         match &spec.node {
             Some(owner) if *owner == to.name => None,
             Some(owner) => Some(format!("{net} is claimed by {owner}, not by {}", to.name)),
@@ -255,21 +236,16 @@ impl Leg {
             return None;
         }
         if from.endpoint.is_some() {
-            self.notes
-                .push(format!("{} has no endpoint: it must call first", to.name));
+            self.notes.push(format!("{} has no endpoint: it must call first", to.name));
             return None;
         }
-        Some(format!(
-            "neither {} nor {} has an endpoint",
-            from.name, to.name
-        ))
+        Some(format!("neither {} nor {} has an endpoint", from.name, to.name))
     }
 
     /// Adds what the agent at one of the ends knows, and says what stops packets there.
     fn live(&mut self, from: &Member, to: &Member, known: &Known<'_>) -> Option<String> {
         let Some(state) = known.state else {
-            self.notes
-                .push("no live figures: no agent was asked".into());
+            self.notes.push("no live figures: no agent was asked".into());
             return None;
         };
         let other = if state.node == from.name {
@@ -277,15 +253,11 @@ impl Leg {
         } else if state.node == to.name {
             &from.name
         } else {
-            self.notes.push(format!(
-                "no live figures: the agent asked is {}'s",
-                state.node
-            ));
+            self.notes.push(format!("no live figures: the agent asked is {}'s", state.node));
             return None;
         };
         if !state.guard.stands() {
-            self.notes
-                .push(format!("the guard of {} is not complete", state.node));
+            self.notes.push(format!("the guard of {} is not complete", state.node));
         }
         let Some(peer) = state.peer(other) else {
             return Some(format!("the agent of {} does not know {other}", state.node));
@@ -302,14 +274,10 @@ impl Leg {
         self.last_handshake = peer.last_handshake;
         self.last_discard = peer.last_discard.clone().or_else(|| most_discarded(state));
         if let Some(relay) = &peer.relay {
-            self.carrier = self
-                .carrier
-                .take()
-                .map(|carrier| format!("{carrier} relay:{relay}"));
+            self.carrier = self.carrier.take().map(|carrier| format!("{carrier} relay:{relay}"));
         }
         if peer.last_handshake.is_none() {
-            self.notes
-                .push(format!("no handshake with {} yet", peer.name));
+            self.notes.push(format!("no handshake with {} yet", peer.name));
         }
     }
 
@@ -327,10 +295,7 @@ impl Leg {
             .max_by_key(|route| (route.prefix.prefix_len(), route.peer.is_some()));
         match best.and_then(|route| route.peer.as_deref()) {
             Some(peer) if peer == to => None,
-            Some(peer) => Some(format!(
-                "{} routes {address} to {peer}, not to {to}",
-                state.node
-            )),
+            Some(peer) => Some(format!("{} routes {address} to {peer}, not to {to}", state.node)),
             None => Some(format!("{} has no route to {address}", state.node)),
         }
     }
@@ -345,18 +310,14 @@ impl Leg {
             .as_ref()
             .map(|claim| format!("{} generation {}", claim.name, claim.generation));
         let key = self.key_epoch.map(|epoch| {
-            format!(
-                "epoch {epoch} {}",
-                self.fingerprint.as_deref().unwrap_or(UNKNOWN)
-            )
+            format!("epoch {epoch} {}", self.fingerprint.as_deref().unwrap_or(UNKNOWN))
         });
         let carrier = self.carrier.as_ref().map(|carrier| match &self.endpoint {
             Some(endpoint) => format!("{carrier} {endpoint}"),
             None => carrier.clone(),
         });
-        let handshake = self
-            .last_handshake
-            .map(|then| text::duration(text::since(then, now)) + " ago");
+        let handshake =
+            self.last_handshake.map(|then| text::duration(text::since(then, now)) + " ago");
         let known = [
             ("Route", self.route.clone()),
             ("Claim", claim),
@@ -366,10 +327,7 @@ impl Leg {
             ("MTU", self.mtu.map(|mtu| mtu.to_string())),
             ("Last drop", self.last_discard.clone()),
         ];
-        let mut rows = vec![
-            ("From", self.source.print()),
-            ("To", self.destination.print()),
-        ];
+        let mut rows = vec![("From", self.source.print()), ("To", self.destination.print())];
         // Where the path ends early, what was never asked is left out.
         let whole = self.blocked.is_none() && self.carrier.as_deref() != Some(LOCAL);
         rows.extend(known.into_iter().filter_map(|(label, value)| match value {
@@ -399,10 +357,7 @@ fn keyless(from: &Member, to: &Member, known: &Known<'_>) -> Option<String> {
         }
         if member.fingerprint.is_none() && known.mesh.is_some() {
             let epoch = member.epoch.unwrap_or(1);
-            return Some(format!(
-                "{} has not published its key of epoch {epoch}",
-                member.name
-            ));
+            return Some(format!("{} has not published its key of epoch {epoch}", member.name));
         }
     }
     None

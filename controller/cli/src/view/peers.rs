@@ -55,10 +55,7 @@ pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
     let screen = fields(&[
         ("Name", peer.name.clone()),
         ("Seen by", state.node.clone()),
-        (
-            "Tunnel",
-            if peer.is_up(now) { "up" } else { "down" }.to_owned(),
-        ),
+        ("Tunnel", if peer.is_up(now) { "up" } else { "down" }.to_owned()),
         ("Site", or(peer.site.as_ref(), NONE)),
         ("Subnets", text::list(&peer.subnets)),
         ("Path", path(peer)),
@@ -76,11 +73,8 @@ pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
 
 pub fn not_found(name: &str, state: &State) -> Failure {
     let known = text::list(state.peers.iter().take(20).map(|peer| &peer.name));
-    Failure::failed(format!(
-        "the agent of {} has no peer named {name:?}",
-        state.node
-    ))
-    .check(format!("its peers are {known}"))
+    Failure::failed(format!("the agent of {} has no peer named {name:?}", state.node))
+        .check(format!("its peers are {known}"))
 }
 
 /// One peer as `wg showconf` would print it. The private key is not ours to know.
@@ -101,14 +95,10 @@ impl Configuration {
         let name = node.metadata.name.clone().unwrap_or_default();
         let status = node.status.clone().unwrap_or_default();
         let epoch = node.spec.key_epoch;
-        let key = status
-            .public_keys
-            .iter()
-            .find(|key| key.epoch == epoch)
-            .ok_or_else(|| {
-                Failure::failed(format!("{name} has not published its key of epoch {epoch}"))
-                    .check(format!("is hawser-agent running on {name}?"))
-            })?;
+        let key = status.public_keys.iter().find(|key| key.epoch == epoch).ok_or_else(|| {
+            Failure::failed(format!("{name} has not published its key of epoch {epoch}"))
+                .check(format!("is hawser-agent running on {name}?"))
+        })?;
         Ok(Self {
             name,
             public_key: key.public_key.clone(),
@@ -140,24 +130,14 @@ impl Configuration {
 
     pub fn print(self) -> Output {
         let clean = text::printable;
-        let mut lines = vec![
-            "[Interface]".to_owned(),
-            "# PrivateKey = (hidden)".to_owned(),
-        ];
+        let mut lines = vec!["[Interface]".to_owned(), "# PrivateKey = (hidden)".to_owned()];
         lines.push(format!("\n# {}\n[Peer]", clean(&self.name)));
         lines.push(format!("PublicKey = {}", clean(&self.public_key)));
         if self.preshared {
             lines.push("# PresharedKey = (hidden)".to_owned());
         }
-        lines.push(format!(
-            "AllowedIPs = {}",
-            clean(&self.allowed_ips.join(", "))
-        ));
-        lines.extend(
-            self.endpoint
-                .iter()
-                .map(|at| format!("Endpoint = {}", clean(at))),
-        );
+        lines.push(format!("AllowedIPs = {}", clean(&self.allowed_ips.join(", "))));
+        lines.extend(self.endpoint.iter().map(|at| format!("Endpoint = {}", clean(at))));
         let keepalive = self.persistent_keepalive.filter(|seconds| *seconds > 0);
         lines.extend(keepalive.map(|seconds| format!("PersistentKeepalive = {seconds}")));
         let item = Item::new(format!("peer/{}", self.name), &self);
@@ -199,11 +179,7 @@ pub(super) fn handshake(peer: &Peer, now: Timestamp) -> String {
 }
 
 fn item(state: &State, peer: &Peer, now: Timestamp) -> Item {
-    let object = PeerObject {
-        seen_by: &state.node,
-        up: peer.is_up(now),
-        peer,
-    };
+    let object = PeerObject { seen_by: &state.node, up: peer.is_up(now), peer };
     Item::new(format!("peer/{}", peer.name), &object)
 }
 
@@ -213,24 +189,16 @@ pub fn configuration(
     nodes: &[MeshNode],
     peers: &[MeshPeer],
 ) -> Result<Configuration, Failure> {
-    if let Some(node) = nodes
-        .iter()
-        .find(|node| node.metadata.name.as_deref() == Some(name))
-    {
+    if let Some(node) = nodes.iter().find(|node| node.metadata.name.as_deref() == Some(name)) {
         return Configuration::of_node(node);
     }
-    match peers
-        .iter()
-        .find(|peer| peer.metadata.name.as_deref() == Some(name))
-    {
+    match peers.iter().find(|peer| peer.metadata.name.as_deref() == Some(name)) {
         Some(peer) => Ok(Configuration::of_peer(peer)),
         None => {
             let members = member::Members::from_resources(nodes, peers);
             let known = text::list(members.0.iter().take(20).map(|member| &member.name));
-            Err(
-                Failure::failed(format!("no node or peer is named {name:?}"))
-                    .check(format!("there are {known}")),
-            )
+            Err(Failure::failed(format!("no node or peer is named {name:?}"))
+                .check(format!("there are {known}")))
         }
     }
 }
@@ -328,10 +296,6 @@ mod tests {
     fn a_node_without_a_key_has_no_configuration() {
         let failure = configuration("node-3", &fixture::nodes(), &[]).unwrap_err();
 
-        assert!(
-            failure
-                .to_string()
-                .contains("has not published its key of epoch 1")
-        );
+        assert!(failure.to_string().contains("has not published its key of epoch 1"));
     }
 }

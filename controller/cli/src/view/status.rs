@@ -119,10 +119,7 @@ impl Status {
         epochs.sort_unstable();
         epochs.dedup();
         let state = known.agent.state();
-        let published = live
-            .iter()
-            .filter_map(|node| node.status.as_ref()?.mtu)
-            .min();
+        let published = live.iter().filter_map(|node| node.status.as_ref()?.mtu).min();
         Self {
             mesh: summary(known.mesh.as_ref()),
             control: control(known),
@@ -144,13 +141,11 @@ impl Status {
 
     /// True if some problem is at least as bad as the operator set.
     pub fn fails(&self, limit: FailOn) -> bool {
-        self.problems
-            .iter()
-            .any(|problem| match (limit, problem.severity) {
-                (FailOn::Never, _) => false,
-                (FailOn::Warning, Severity::Warning | Severity::Error) => true,
-                (FailOn::Error, severity) => severity == Severity::Error,
-            })
+        self.problems.iter().any(|problem| match (limit, problem.severity) {
+            (FailOn::Never, _) => false,
+            (FailOn::Warning, Severity::Warning | Severity::Error) => true,
+            (FailOn::Error, severity) => severity == Severity::Error,
+        })
     }
 
     /// One line for a log, where there is no screen to draw again.
@@ -179,11 +174,7 @@ impl Status {
     fn rows(&self) -> Vec<Vec<String>> {
         let row = |label: &str, cells: [String; 2]| {
             let [first, rest] = cells;
-            vec![
-                label.to_owned(),
-                text::printable(&first),
-                text::printable(&rest),
-            ]
+            vec![label.to_owned(), text::printable(&first), text::printable(&rest)]
         };
         vec![
             row("Mesh", self.mesh.cells()),
@@ -196,30 +187,18 @@ impl Status {
             ),
             row(
                 "Nodes",
-                [
-                    format!("{}/{} ready", self.nodes.ready, self.nodes.total),
-                    String::new(),
-                ],
+                [format!("{}/{} ready", self.nodes.ready, self.nodes.total), String::new()],
             ),
-            row(
-                "Tunnels",
-                self.tunnels.as_ref().map_or_else(no_agent, Tunnels::cells),
-            ),
+            row("Tunnels", self.tunnels.as_ref().map_or_else(no_agent, Tunnels::cells)),
             row("Keys", self.keys.cells()),
             row("MTU", [or(self.mtu, UNKNOWN), String::new()]),
-            row(
-                "Clear",
-                self.clear.as_ref().map_or_else(no_agent, Clear::cells),
-            ),
+            row("Clear", self.clear.as_ref().map_or_else(no_agent, Clear::cells)),
         ]
     }
 }
 
 fn no_agent() -> [String; 2] {
-    [
-        UNKNOWN.to_owned(),
-        "no agent was asked; run this on a node".to_owned(),
-    ]
+    [UNKNOWN.to_owned(), "no agent was asked; run this on a node".to_owned()]
 }
 
 fn summary(mesh: Option<&Mesh>) -> MeshSummary {
@@ -236,16 +215,8 @@ fn summary(mesh: Option<&Mesh>) -> MeshSummary {
 }
 
 fn control(known: &Known) -> Control {
-    let kind = if known.server_version.contains("hawser") {
-        "embedded"
-    } else {
-        "cluster"
-    };
-    Control {
-        kind,
-        server: known.server.clone(),
-        version: known.server_version.clone(),
-    }
+    let kind = if known.server_version.contains("hawser") { "embedded" } else { "cluster" };
+    Control { kind, server: known.server.clone(), version: known.server_version.clone() }
 }
 
 fn tunnels(state: &State, now: Timestamp) -> Tunnels {
@@ -264,9 +235,7 @@ fn tunnels(state: &State, now: Timestamp) -> Tunnels {
 }
 
 pub(super) fn is_ready(node: &MeshNode) -> bool {
-    node.status
-        .as_ref()
-        .is_some_and(|status| conditions::holds(&status.conditions, "Ready"))
+    node.status.as_ref().is_some_and(|status| conditions::holds(&status.conditions, "Ready"))
 }
 
 impl MeshSummary {
@@ -286,10 +255,7 @@ impl MeshSummary {
             None => String::new(),
         };
         let backend = self.backend.clone().unwrap_or_default();
-        [
-            self.ready_word().to_owned(),
-            format!("{backend}  {encryption}").trim().to_owned(),
-        ]
+        [self.ready_word().to_owned(), format!("{backend}  {encryption}").trim().to_owned()]
     }
 }
 
@@ -298,18 +264,8 @@ impl Tunnels {
         const SHOWN: usize = 3;
         let mut rest = format!("seen by {}", self.seen_by);
         if !self.stale.is_empty() {
-            let shown = self
-                .stale
-                .iter()
-                .take(SHOWN)
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(", ");
-            let more = if self.stale.len() > SHOWN {
-                ", …"
-            } else {
-                ""
-            };
+            let shown = self.stale.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+            let more = if self.stale.len() > SHOWN { ", …" } else { "" };
             rest.push_str(&format!("; {} stale: {shown}{more}", self.stale.len()));
         }
         [format!("{}/{} up", self.up, self.total), rest]
@@ -321,10 +277,9 @@ impl Keys {
         match self.epochs.as_slice() {
             [] => [NONE.to_owned(), String::new()],
             [one] => [format!("epoch {one}"), String::new()],
-            [first, .., last] => [
-                format!("epochs {first} to {last}"),
-                "a rotation is under way".into(),
-            ],
+            [first, .., last] => {
+                [format!("epochs {first} to {last}"), "a rotation is under way".into()]
+            }
         }
     }
 }
@@ -332,18 +287,11 @@ impl Keys {
 impl Clear {
     fn cells(&self) -> [String; 2] {
         let part = |name: &str, stands: bool| {
-            if stands {
-                format!("{name} in place")
-            } else {
-                format!("{name} MISSING")
-            }
+            if stands { format!("{name} in place") } else { format!("{name} MISSING") }
         };
         let whole = self.guard_routes && self.guard_nft;
-        let mut rest = format!(
-            "{}, {}",
-            part("routes", self.guard_routes),
-            part("nft table", self.guard_nft)
-        );
+        let mut rest =
+            format!("{}, {}", part("routes", self.guard_routes), part("nft table", self.guard_nft));
         if let Some(count) = self.blocked {
             rest.push_str(&format!(", {count} packets blocked"));
         }

@@ -37,10 +37,7 @@ fn one_if_a_check_failed() {
 
     let path = world.run(&["path", "10.42.1.1", "10.42.2.1"]);
     assert_eq!(path.code, 1, "{path:?}");
-    assert!(
-        path.out.contains("none: nobody in the mesh owns 10.42.1.1"),
-        "{path:?}"
-    );
+    assert!(path.out.contains("none: nobody in the mesh owns 10.42.1.1"), "{path:?}");
 }
 
 #[test]
@@ -78,12 +75,7 @@ fn three_if_the_api_does_not_answer() {
 
     assert_eq!(ended.code, 3, "{ended:?}");
     assert!(ended.out.is_empty());
-    assert!(
-        ended
-            .err
-            .contains("cannot reach the API at http://127.0.0.1:9"),
-        "{ended:?}"
-    );
+    assert!(ended.err.contains("cannot reach the API at http://127.0.0.1:9"), "{ended:?}");
     assert!(ended.err.contains("\ncheck: "), "{ended:?}");
 }
 
@@ -123,11 +115,7 @@ fn five_if_nobody_is_there_to_say_yes() {
     assert_eq!(ended.code, 5, "{ended:?}");
     assert!(ended.err.contains("add --yes"), "{ended:?}");
     assert_eq!(fs::read_to_string(world.file("out")).unwrap(), "precious");
-    assert_eq!(
-        world.run(&["nodes", "-o", "name"]).out,
-        "",
-        "nothing was created either"
-    );
+    assert_eq!(world.run(&["nodes", "-o", "name"]).out, "", "nothing was created either");
 }
 
 #[test]
@@ -135,15 +123,8 @@ fn six_without_the_right_and_it_names_the_verb() {
     let world = World::with_mesh();
     world.run(&["nodes", "add", "node-1", "--out", "node-1.kubeconfig"]);
 
-    let ended = world.run(&[
-        "--kubeconfig",
-        "node-1.kubeconfig",
-        "nodes",
-        "add",
-        "node-2",
-        "--out",
-        "x",
-    ]);
+    let ended =
+        world.run(&["--kubeconfig", "node-1.kubeconfig", "nodes", "add", "node-2", "--out", "x"]);
 
     assert_eq!(ended.code, 6, "{ended:?}");
     assert!(ended.err.contains("create meshnodes"), "{ended:?}");
@@ -154,23 +135,12 @@ fn six_without_the_right_and_it_names_the_verb() {
 fn six_without_the_capability_and_it_names_it() {
     let world = World::offline();
     let socket = world.agent(&state());
-    let arguments = [
-        "verify",
-        "wire",
-        "--tun",
-        "lo",
-        "--agent",
-        socket.to_str().unwrap(),
-    ];
+    let arguments = ["verify", "wire", "--tun", "lo", "--agent", socket.to_str().unwrap()];
     // Root has every capability; somebody else, who must be able to reach the program, has none.
     let program = world.file("hawser");
     // Copied by another process: a file that this one writes while other tests fork stays busy.
     let mut copy = Command::new("cp");
-    let copied = copy
-        .arg(env!("CARGO_BIN_EXE_hawser"))
-        .arg(&program)
-        .status()
-        .unwrap();
+    let copied = copy.arg(env!("CARGO_BIN_EXE_hawser")).arg(&program).status().unwrap();
     assert!(copied.success());
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = world.command_of(&program, &arguments);
@@ -188,15 +158,9 @@ fn six_without_the_capability_and_it_names_it() {
 fn a_hundred_and_thirty_after_ctrl_c() {
     let world = World::with_mesh();
     let mut command = world.command(&["status", "--watch"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
-    BufReader::new(child.stdout.as_mut().unwrap())
-        .read_line(&mut first)
-        .unwrap();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
     assert!(first.starts_with("mesh "), "{first}");
 
     let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
@@ -211,16 +175,9 @@ fn a_hundred_and_thirty_after_ctrl_c() {
 fn the_help_lists_them_all() {
     let help = World::offline().run(&["--help"]).out;
 
-    for code in [
-        "  0  ok",
-        "  1  ",
-        "  2  usage",
-        "  3  ",
-        "  4  ",
-        "  5  ",
-        "  6  ",
-        "130  interrupted",
-    ] {
+    for code in
+        ["  0  ok", "  1  ", "  2  usage", "  3  ", "  4  ", "  5  ", "  6  ", "130  interrupted"]
+    {
         assert!(help.contains(code), "{code} is missing in\n{help}");
     }
     assert!(Path::new(env!("CARGO_BIN_EXE_hawser")).exists());

@@ -8,23 +8,13 @@ use crate::world::World;
 fn a_new_node_gets_a_kubeconfig_with_its_own_rights() {
     let world = World::with_mesh();
 
-    let ended = world.run(&[
-        "nodes",
-        "add",
-        "edge-1",
-        "--site",
-        "onprem",
-        "--out",
-        "edge-1.kubeconfig",
-    ]);
+    let ended =
+        world.run(&["nodes", "add", "edge-1", "--site", "onprem", "--out", "edge-1.kubeconfig"]);
 
     assert_eq!(ended.code, 0, "{ended:?}");
     assert_eq!(ended.out, "meshnode/edge-1 created\n");
     let file = world.file("edge-1.kubeconfig");
-    assert_eq!(
-        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let text = fs::read_to_string(&file).unwrap();
     assert!(text.contains("certificate-authority-data"));
     let token = token_of(&text);
@@ -46,14 +36,8 @@ fn yes_replaces_the_file_and_the_token() {
 
     let again = world.run(&["nodes", "add", "n", "--out", "f", "--yes"]);
 
-    assert_eq!(
-        (again.code, again.out.as_str()),
-        (0, "meshnode/n unchanged\n")
-    );
-    assert_ne!(
-        token_of(&fs::read_to_string(world.file("f")).unwrap()),
-        first
-    );
+    assert_eq!((again.code, again.out.as_str()), (0, "meshnode/n unchanged\n"));
+    assert_ne!(token_of(&fs::read_to_string(world.file("f")).unwrap()), first);
 }
 
 #[test]
@@ -95,15 +79,8 @@ fn the_api_judges_the_name() {
 fn a_token_never_goes_to_a_server_in_clear() {
     let world = World::with_mesh();
 
-    let ended = world.run(&[
-        "nodes",
-        "add",
-        "n",
-        "--out",
-        "f",
-        "--server",
-        "http://192.0.2.1:7443",
-    ]);
+    let ended =
+        world.run(&["nodes", "add", "n", "--out", "f", "--server", "http://192.0.2.1:7443"]);
 
     assert_eq!(ended.code, 2, "{ended:?}");
     assert_eq!(world.run(&["nodes", "-o", "name"]).out, "");
@@ -131,14 +108,6 @@ fn an_unknown_node_says_which_there_are() {
 }
 
 fn token_of(kubeconfig: &str) -> String {
-    let line = kubeconfig
-        .lines()
-        .find(|line| line.trim_start().starts_with("token:"))
-        .unwrap();
-    line.split_once(':')
-        .unwrap()
-        .1
-        .trim()
-        .trim_matches('"')
-        .to_owned()
+    let line = kubeconfig.lines().find(|line| line.trim_start().starts_with("token:")).unwrap();
+    line.split_once(':').unwrap().1.trim().trim_matches('"').to_owned()
 }

@@ -26,24 +26,11 @@ fn every_format_of_every_list_can_be_read_back() {
     let socket = world.agent(&state());
     let agent = ["--agent", socket.to_str().unwrap()];
 
-    for command in [
-        &["nodes"][..],
-        &["keys", "status"],
-        &["peers"],
-        &["status", "--fail-on=never"],
-    ] {
+    for command in [&["nodes"][..], &["keys", "status"], &["peers"], &["status", "--fail-on=never"]]
+    {
         let run = |format: &str| world.run(&[command, &agent, &["-o", format]].concat());
-        assert_eq!(
-            run("json").json()["apiVersion"],
-            "cli.hawser.dev/v1alpha1",
-            "{command:?}"
-        );
-        assert!(
-            run("yaml")
-                .out
-                .contains("apiVersion: cli.hawser.dev/v1alpha1"),
-            "{command:?}"
-        );
+        assert_eq!(run("json").json()["apiVersion"], "cli.hawser.dev/v1alpha1", "{command:?}");
+        assert!(run("yaml").out.contains("apiVersion: cli.hawser.dev/v1alpha1"), "{command:?}");
         let lines = run("jsonl").out;
         for line in lines.lines() {
             let object: Value = serde_json::from_str(line).unwrap();
@@ -60,12 +47,7 @@ fn status_shows_the_api_and_the_agent_together() {
     let world = World::with_mesh();
     let socket = world.agent(&state());
 
-    let ended = world.run(&[
-        "status",
-        "--fail-on=never",
-        "--agent",
-        socket.to_str().unwrap(),
-    ]);
+    let ended = world.run(&["status", "--fail-on=never", "--agent", socket.to_str().unwrap()]);
 
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.out.contains("Control  embedded"), "{ended:?}");
@@ -79,11 +61,7 @@ fn pipes_and_no_color_get_no_colour_and_always_does() {
 
     assert!(!world.run(&["status"]).out.contains('\u{1b}'));
     let mut forced = world.command(&["status", "--color=always"]);
-    assert!(
-        String::from_utf8(forced.output().unwrap().stdout)
-            .unwrap()
-            .contains('\u{1b}')
-    );
+    assert!(String::from_utf8(forced.output().unwrap().stdout).unwrap().contains('\u{1b}'));
     let json = world.run(&["status", "--color=always", "-o", "json"]);
     assert!(!json.out.contains('\u{1b}'), "JSON is never coloured");
 }
@@ -91,11 +69,7 @@ fn pipes_and_no_color_get_no_colour_and_always_does() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let world = World::offline();
-    let mut child = world
-        .command(&["crds"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = world.command(&["crds"]).stdout(Stdio::piped()).spawn().unwrap();
 
     drop(child.stdout.take());
 
@@ -105,19 +79,12 @@ fn a_reader_that_goes_away_is_no_error() {
 #[test]
 fn a_full_disk_is_an_error() {
     let world = World::offline();
-    let full = fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
 
     let output = world.command(&["crds"]).stdout(full).output().unwrap();
 
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        String::from_utf8(output.stderr)
-            .unwrap()
-            .contains("writing the result")
-    );
+    assert!(String::from_utf8(output.stderr).unwrap().contains("writing the result"));
 }
 
 #[test]
@@ -131,10 +98,7 @@ fn the_same_program_is_a_plugin_of_kubectl() {
     let plugin = world.file("kubectl-hawser");
     symlink(env!("CARGO_BIN_EXE_hawser"), &plugin).unwrap();
 
-    let output = world
-        .command_of(&plugin, &["nodes", "--help"])
-        .output()
-        .unwrap();
+    let output = world.command_of(&plugin, &["nodes", "--help"]).output().unwrap();
 
     let help = String::from_utf8(output.stdout).unwrap();
     assert!(help.contains("Usage: kubectl hawser nodes"), "{help}");
@@ -173,10 +137,8 @@ fn a_flag_beats_the_environment_and_the_environment_beats_the_file() {
     assert!(out(&mut world.command(&["version"])).starts_with('{'));
     assert!(out(world.command(&["version"]).env("HAWSER_OUTPUT", "name")).starts_with("version/"));
     assert!(
-        out(world
-            .command(&["version", "-o", "yaml"])
-            .env("HAWSER_OUTPUT", "name"))
-        .contains("apiVersion: cli.hawser.dev/v1alpha1")
+        out(world.command(&["version", "-o", "yaml"]).env("HAWSER_OUTPUT", "name"))
+            .contains("apiVersion: cli.hawser.dev/v1alpha1")
     );
 }
 
@@ -185,13 +147,7 @@ fn peers_are_shown_from_the_agents_socket() {
     let world = World::offline();
     let socket = world.agent(&state());
 
-    let ended = world.run(&[
-        "peers",
-        "show",
-        "node-2",
-        "--agent",
-        socket.to_str().unwrap(),
-    ]);
+    let ended = world.run(&["peers", "show", "node-2", "--agent", socket.to_str().unwrap()]);
 
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.out.contains("Round trip  0.4ms"), "{ended:?}");
@@ -202,13 +158,7 @@ fn a_node_in_file_mode_answers_by_its_agent_alone() {
     let world = World::offline();
     let socket = world.agent(&state());
 
-    let ended = world.run(&[
-        "path",
-        "node-2",
-        "10.42.2.9",
-        "--agent",
-        socket.to_str().unwrap(),
-    ]);
+    let ended = world.run(&["path", "node-2", "10.42.2.9", "--agent", socket.to_str().unwrap()]);
 
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.err.contains("the agent alone answers"), "{ended:?}");

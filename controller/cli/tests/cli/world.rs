@@ -50,19 +50,13 @@ impl World {
         let directory = tempfile::tempdir().unwrap();
         // Other users run the program in some tests.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        Self {
-            directory,
-            server: None,
-        }
+        Self { directory, server: None }
     }
 
     pub(crate) fn new() -> Self {
         let mut world = Self::offline();
         let runtime = Runtime::new().unwrap();
-        let options = embedded::Options {
-            crds: api::crds(),
-            ..embedded::Options::default()
-        };
+        let options = embedded::Options { crds: api::crds(), ..embedded::Options::default() };
         let server = embedded::Server::open(&world.file("store"), options).unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         runtime.spawn(server.serve(listener, std::future::pending()));
@@ -101,9 +95,7 @@ impl World {
             + std::fmt::Debug,
     {
         self.ask(async |client| {
-            kube::Api::<K>::all(client)
-                .create(&kube::api::PostParams::default(), object)
-                .await
+            kube::Api::<K>::all(client).create(&kube::api::PostParams::default(), object).await
         });
     }
 
@@ -112,9 +104,7 @@ impl World {
         let config = kube::config::Kubeconfig::read_from(self.kubeconfig()).unwrap();
         self.server.as_ref().unwrap().block_on(async {
             let config = kube::Config::from_custom_kubeconfig(config, &Default::default()).await;
-            question(kube::Client::try_from(config.unwrap()).unwrap())
-                .await
-                .unwrap()
+            question(kube::Client::try_from(config.unwrap()).unwrap()).await.unwrap()
         })
     }
 
@@ -140,11 +130,7 @@ impl World {
                     line.clear();
                 }
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n";
-                let _ = write!(
-                    &stream,
-                    "{head}content-length: {}\r\n\r\n{body}",
-                    body.len()
-                );
+                let _ = write!(&stream, "{head}content-length: {}\r\n\r\n{body}", body.len());
             }
         });
         socket

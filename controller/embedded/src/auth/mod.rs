@@ -54,40 +54,22 @@ pub fn allow(identity: &Identity, request: Request<'_>) -> Verdict {
     let Identity::Node { name, .. } = identity else {
         return Verdict::Allowed;
     };
-    let Request {
-        verb,
-        group,
-        resource,
-        subresource,
-        name: object,
-    } = request;
+    let Request { verb, group, resource, subresource, name: object } = request;
     let allowed = match (verb, group, resource, subresource) {
         ("get" | "list" | "watch", GROUP, resource, "") => READABLE.contains(&resource),
         ("get" | "update" | "patch", GROUP, "meshnodes", "status") => object == name,
         ("create" | "patch", "events.k8s.io", "events", "") => true,
         _ => false,
     };
-    if allowed {
-        Verdict::Allowed
-    } else {
-        Verdict::Denied
-    }
+    if allowed { Verdict::Allowed } else { Verdict::Denied }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const VERBS: [&str; 8] = [
-        "get",
-        "list",
-        "watch",
-        "create",
-        "update",
-        "patch",
-        "delete",
-        "deletecollection",
-    ];
+    const VERBS: [&str; 8] =
+        ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"];
     const RESOURCES: [(&str, &str); 9] = [
         (GROUP, "meshes"),
         (GROUP, "meshnodes"),
@@ -105,13 +87,7 @@ mod tests {
         for (group, resource) in RESOURCES {
             for subresource in ["", "status", "token"] {
                 for verb in VERBS {
-                    let request = Request {
-                        verb,
-                        group,
-                        resource,
-                        subresource,
-                        name: object,
-                    };
+                    let request = Request { verb, group, resource, subresource, name: object };
                     if allow(identity, request) == Verdict::Allowed {
                         rights.push(format!("{verb} {resource}.{group}/{subresource}"));
                     }
@@ -123,20 +99,14 @@ mod tests {
 
     #[test]
     fn a_node_reads_the_mesh_writes_its_own_status_and_nothing_else() {
-        let node = Identity::Node {
-            name: "a".to_owned(),
-            uid: "1".to_owned(),
-        };
+        let node = Identity::Node { name: "a".to_owned(), uid: "1".to_owned() };
         let mut reads = Vec::new();
         for resource in READABLE {
             for verb in ["get", "list", "watch"] {
                 reads.push(format!("{verb} {resource}.hawser.dev/"));
             }
         }
-        let events = [
-            "create events.events.k8s.io/",
-            "patch events.events.k8s.io/",
-        ];
+        let events = ["create events.events.k8s.io/", "patch events.events.k8s.io/"];
         let status = ["get", "update", "patch"].map(|v| format!("{v} meshnodes.hawser.dev/status"));
 
         let mut expected = [reads, events.map(str::to_owned).to_vec()].concat();
@@ -154,9 +124,6 @@ mod tests {
 
     #[test]
     fn an_admin_may_do_everything() {
-        assert_eq!(
-            rights(&Identity::Admin, "a").len(),
-            VERBS.len() * RESOURCES.len() * 3
-        );
+        assert_eq!(rights(&Identity::Admin, "a").len(), VERBS.len() * RESOURCES.len() * 3);
     }
 }

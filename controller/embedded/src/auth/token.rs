@@ -40,9 +40,7 @@ impl Tokens<'_> {
         if let Some(expires) = expires {
             value["expires"] = expires.to_string().into();
         }
-        self.0
-            .submit(key, move |_, _| Ok(Decision::Put(value)))
-            .await?;
+        self.0.submit(key, move |_, _| Ok(Decision::Put(value))).await?;
         Ok(token)
     }
 
@@ -102,9 +100,7 @@ fn expired(stored: &Value, now: Timestamp) -> bool {
     let Some(expires) = stored["expires"].as_str() else {
         return false;
     };
-    expires
-        .parse::<Timestamp>()
-        .map_or(true, |expires| expires <= now)
+    expires.parse::<Timestamp>().map_or(true, |expires| expires <= now)
 }
 
 fn bearer(header: &str) -> Option<&str> {
@@ -114,14 +110,7 @@ fn bearer(header: &str) -> Option<&str> {
 
 fn key_of(token: &str) -> Key {
     let hash = Sha256::digest(token.as_bytes());
-    Key::new(
-        KIND,
-        "",
-        &hash
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>(),
-    )
+    Key::new(KIND, "", &hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
 fn random() -> Result<String, getrandom::Error> {

@@ -29,10 +29,7 @@ pub(super) async fn read(body: Incoming) -> Result<Bytes, Status> {
 }
 
 pub(super) fn text(text: &'static str) -> Answer {
-    full(
-        "text/plain; charset=utf-8",
-        Bytes::from_static(text.as_bytes()),
-    )
+    full("text/plain; charset=utf-8", Bytes::from_static(text.as_bytes()))
 }
 
 pub(super) fn json(value: &Value) -> Answer {
@@ -51,9 +48,7 @@ pub(super) fn refusal(status: &Status) -> Answer {
     let mut answer = json(&status.body());
     *answer.status_mut() = code(status.code);
     if let Some(seconds) = status.retry_after_seconds {
-        answer
-            .headers_mut()
-            .insert(header::RETRY_AFTER, seconds.into());
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
     }
     answer
 }
@@ -72,10 +67,7 @@ pub(super) fn file(file: tokio::fs::File) -> Answer {
         chunk.truncate(length);
         Ok((length > 0).then(|| (Frame::data(Bytes::from(chunk)), file)))
     });
-    answer(
-        "application/octet-stream",
-        StreamBody::new(chunks).boxed_unsync(),
-    )
+    answer("application/octet-stream", StreamBody::new(chunks).boxed_unsync())
 }
 
 /// `Warning: 299 - "unknown field \"spec.x\""`, one a warning.
@@ -93,12 +85,7 @@ pub(super) fn code(code: u16) -> StatusCode {
 }
 
 fn full(content_type: &'static str, bytes: Bytes) -> Answer {
-    answer(
-        content_type,
-        Full::new(bytes)
-            .map_err(|never| match never {})
-            .boxed_unsync(),
-    )
+    answer(content_type, Full::new(bytes).map_err(|never| match never {}).boxed_unsync())
 }
 
 fn answer(content_type: &'static str, body: Body) -> Answer {

@@ -66,26 +66,16 @@ impl Call<'_> {
         let mut options = DeleteOptions::parse(bytes)?;
         options.dry_run |= self.query.dry_run;
         let dry_run = options.dry_run;
-        let Target {
-            kind,
-            namespace,
-            name,
-            ..
-        } = &self.target;
+        let Target { kind, namespace, name, .. } = &self.target;
         let key = kind.key(namespace, name);
         let written = verbs::delete(&self.app.store, kind.clone(), key, options, self.now).await?;
         let object = written.object();
         let held = object.value["metadata"].get("finalizers").is_some();
         let removed = matches!(written, Written::Removed(_)) || (dry_run && !held);
         if removed {
-            return Ok(body::json(&status::deleted(
-                &kind.about(name),
-                object.uid(),
-            )));
+            return Ok(body::json(&status::deleted(&kind.about(name), object.uid())));
         }
-        Ok(body::json_text(
-            self.encoding.object(kind, object, self.now),
-        ))
+        Ok(body::json_text(self.encoding.object(kind, object, self.now)))
     }
 
     pub(super) async fn delete_collection(&self, bytes: &[u8]) -> Result<Answer, Status> {
@@ -114,11 +104,7 @@ impl Call<'_> {
                 }
             }
         }
-        let page = Page {
-            version: listing.version,
-            objects,
-            rest: None,
-        };
+        let page = Page { version: listing.version, objects, rest: None };
         Ok(body::json_text(self.encoding.list(kind, &page, self.now)))
     }
 
@@ -142,13 +128,8 @@ impl Call<'_> {
             },
         };
         let expires = self.now.saturating_add(life).unwrap_or(Timestamp::MAX);
-        let identity = Identity::Node {
-            name: name.clone(),
-            uid: node.uid().to_owned(),
-        };
-        let token = Tokens(&self.app.store)
-            .issue(&identity, Some(expires))
-            .await?;
+        let identity = Identity::Node { name: name.clone(), uid: node.uid().to_owned() };
+        let token = Tokens(&self.app.store).issue(&identity, Some(expires)).await?;
         let mut answer = body::json(&json!({
             "kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
             "metadata": {"name": name}, "spec": {"expirationSeconds": life.as_secs()},
@@ -171,9 +152,7 @@ impl Call<'_> {
     }
 
     fn outcome(&self, outcome: &Outcome, warnings: &[String], code: u16) -> Answer {
-        let object = self
-            .encoding
-            .object(&self.target.kind, &outcome.object, self.now);
+        let object = self.encoding.object(&self.target.kind, &outcome.object, self.now);
         let mut answer = body::json_text(object);
         *answer.status_mut() = body::code(code);
         body::warn(&mut answer, warnings);

@@ -3,25 +3,13 @@
 use crate::kind::{Kind, Kinds};
 use serde_json::{Value, json};
 
-const VERBS: [&str; 8] = [
-    "create",
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "update",
-    "watch",
-];
+const VERBS: [&str; 8] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const VIEW_VERBS: [&str; 3] = ["get", "list", "watch"];
 const STATUS_VERBS: [&str; 3] = ["get", "patch", "update"];
 
 fn verbs(kind: &Kind) -> &'static [&'static str] {
-    if kind.view.is_some() {
-        &VIEW_VERBS
-    } else {
-        &VERBS
-    }
+    if kind.view.is_some() { &VIEW_VERBS } else { &VERBS }
 }
 
 pub(crate) fn version() -> Value {
@@ -39,22 +27,14 @@ pub(crate) fn core_versions() -> Value {
 
 /// `/apis`.
 pub(crate) fn groups(kinds: &Kinds) -> Value {
-    let named = kinds
-        .group_versions()
-        .into_iter()
-        .filter(|(group, _)| !group.is_empty());
-    let groups: Vec<Value> = named
-        .map(|(group, version)| entry(group, version))
-        .collect();
+    let named = kinds.group_versions().into_iter().filter(|(group, _)| !group.is_empty());
+    let groups: Vec<Value> = named.map(|(group, version)| entry(group, version)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
 /// `/apis/G`.
 pub(crate) fn group(kinds: &Kinds, name: &str) -> Option<Value> {
-    let (group, version) = kinds
-        .group_versions()
-        .into_iter()
-        .find(|(group, _)| *group == name)?;
+    let (group, version) = kinds.group_versions().into_iter().find(|(group, _)| *group == name)?;
     let mut answer = entry(group, version);
     answer["kind"] = "APIGroup".into();
     answer["apiVersion"] = "v1".into();
@@ -82,11 +62,8 @@ pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Value {
             }));
         }
     }
-    let group_version = if group.is_empty() {
-        version.to_owned()
-    } else {
-        format!("{group}/{version}")
-    };
+    let group_version =
+        if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
         "resources": resources,
@@ -95,21 +72,12 @@ pub(crate) fn resources(kinds: &Kinds, group: &str, version: &str) -> Value {
 
 /// `/api` or `/apis` for those who take it all at once.
 pub(crate) fn aggregated(kinds: &Kinds, core: bool) -> Value {
-    let pairs = kinds
-        .group_versions()
-        .into_iter()
-        .filter(|(group, _)| group.is_empty() == core);
+    let pairs = kinds.group_versions().into_iter().filter(|(group, _)| group.is_empty() == core);
     let items: Vec<Value> = pairs
         .map(|(group, version)| {
-            let resources: Vec<Value> = kinds
-                .of(group, version)
-                .map(|kind| aggregated_resource(kind))
-                .collect();
-            let metadata = if core {
-                json!({})
-            } else {
-                json!({"name": group})
-            };
+            let resources: Vec<Value> =
+                kinds.of(group, version).map(|kind| aggregated_resource(kind)).collect();
+            let metadata = if core { json!({}) } else { json!({"name": group}) };
             json!({"metadata": metadata, "versions": [
                 {"version": version, "freshness": "Current", "resources": resources},
             ]})

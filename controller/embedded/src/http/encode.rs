@@ -19,10 +19,7 @@ impl Encoding {
     pub(crate) fn object(self, kind: &Kind, object: &Object, now: Timestamp) -> Bytes {
         match self.shape {
             Shape::Object | Shape::Discovery if kind.view.is_none() => object.json.clone(),
-            _ => self
-                .value(kind, &object.value, true, now)
-                .to_string()
-                .into(),
+            _ => self.value(kind, &object.value, true, now).to_string().into(),
         }
     }
 
@@ -38,19 +35,13 @@ impl Encoding {
         match self.shape {
             Shape::Object | Shape::Discovery => shown.into_owned(),
             Shape::Partial => partial_metadata(&shown),
-            Shape::Table => kind
-                .columns
-                .one(&shown, self.include, with_definitions, now),
+            Shape::Table => kind.columns.one(&shown, self.include, with_definitions, now),
         }
     }
 
     pub(crate) fn list(self, kind: &Kind, page: &Page, now: Timestamp) -> Bytes {
         let metadata = list_metadata(page);
-        let shown = || {
-            page.objects
-                .iter()
-                .map(|object| kind.present(&object.value))
-        };
+        let shown = || page.objects.iter().map(|object| kind.present(&object.value));
         match self.shape {
             Shape::Object | Shape::Discovery => {
                 let head = json!({
@@ -68,18 +59,12 @@ impl Encoding {
                     "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
                     "metadata": metadata,
                 });
-                joined(
-                    &head,
-                    shown().map(|value| partial_metadata(&value).to_string().into()),
-                )
+                joined(&head, shown().map(|value| partial_metadata(&value).to_string().into()))
             }
             Shape::Table => {
                 let values: Vec<_> = shown().collect();
                 let values = values.iter().map(AsRef::as_ref);
-                kind.columns
-                    .list(values, metadata, self.include, now)
-                    .to_string()
-                    .into()
+                kind.columns.list(values, metadata, self.include, now).to_string().into()
             }
         }
     }

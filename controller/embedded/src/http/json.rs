@@ -15,19 +15,15 @@ pub(super) fn parse(
 ) -> Result<(Value, Vec<String>), Status> {
     let mut duplicates = Vec::new();
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let seed = Seed {
-        path: String::new(),
-        duplicates: &mut duplicates,
-    };
+    let seed = Seed { path: String::new(), duplicates: &mut duplicates };
     let value = seed
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| Status::bad_request(format!("the body is not JSON: {error}")))?;
     match validation {
-        FieldValidation::Strict if !duplicates.is_empty() => Err(Status::bad_request(format!(
-            "strict decoding error: {}",
-            duplicates.join(", ")
-        ))),
+        FieldValidation::Strict if !duplicates.is_empty() => {
+            Err(Status::bad_request(format!("strict decoding error: {}", duplicates.join(", "))))
+        }
         FieldValidation::Strict | FieldValidation::Warn => Ok((value, duplicates)),
         FieldValidation::Ignore => Ok((value, Vec::new())),
     }
@@ -99,10 +95,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             if values.contains_key(&name) {
                 self.duplicates.push(format!("duplicate field {path:?}"));
             }
-            let seed = Seed {
-                path,
-                duplicates: self.duplicates,
-            };
+            let seed = Seed { path, duplicates: self.duplicates };
             let value = members.next_value_seed(seed)?;
             values.insert(name, value);
         }
@@ -121,18 +114,11 @@ mod tests {
         let (value, warnings) = parse(text, FieldValidation::Warn).unwrap();
 
         assert_eq!(value, serde_json::from_slice::<Value>(text).unwrap());
-        let expected = [
-            r#"duplicate field "spec.b[0].c""#,
-            r#"duplicate field "spec.a""#,
-        ];
+        let expected = [r#"duplicate field "spec.b[0].c""#, r#"duplicate field "spec.a""#];
         assert_eq!(warnings, expected);
         let refused = parse(text, FieldValidation::Strict).unwrap_err();
         assert_eq!(refused.code, 400);
-        assert!(
-            refused
-                .message
-                .starts_with("strict decoding error: duplicate field")
-        );
+        assert!(refused.message.starts_with("strict decoding error: duplicate field"));
     }
 
     #[test]

@@ -73,10 +73,9 @@ fn described(app: &App, route: &Route, headers: &HeaderMap) -> Result<Answer, St
             let core = matches!(route, Route::CoreVersions);
             let accept = text(headers, &header::ACCEPT);
             match negotiate::accept(accept, &[Shape::Discovery])? {
-                Shape::Discovery => Ok(body::of_type(
-                    negotiate::DISCOVERY,
-                    &discovery::aggregated(kinds, core),
-                )),
+                Shape::Discovery => {
+                    Ok(body::of_type(negotiate::DISCOVERY, &discovery::aggregated(kinds, core)))
+                }
                 Shape::Object | Shape::Table | Shape::Partial if core => {
                     Ok(body::json(&discovery::core_versions()))
                 }
@@ -94,10 +93,7 @@ fn described(app: &App, route: &Route, headers: &HeaderMap) -> Result<Answer, St
         }
         Route::OpenApi => Ok(body::json(app.openapi.index())),
         Route::OpenApiDocument(path) => {
-            let document = app
-                .openapi
-                .document(path)
-                .ok_or_else(Status::no_such_path)?;
+            let document = app.openapi.document(path).ok_or_else(Status::no_such_path)?;
             Ok(body::json_text(document))
         }
         Route::Health | Route::Backup | Route::Resource(_) => Err(Status::no_such_path()),

@@ -89,9 +89,7 @@ pub(crate) fn require_json(header: Option<&str>) -> Result<(), Status> {
 }
 
 fn media_type(header: Option<&str>) -> &str {
-    header
-        .and_then(|h| h.split(';').next())
-        .map_or("", str::trim)
+    header.and_then(|h| h.split(';').next()).map_or("", str::trim)
 }
 
 #[cfg(test)]
@@ -122,10 +120,6 @@ mod tests {
     fn server_side_apply_says_what_to_do_instead() {
         let refused = patch_type(Some("application/apply-patch+yaml")).unwrap_err();
         assert_eq!(refused.code, 415);
-        assert!(
-            refused
-                .message
-                .contains("kubectl apply without --server-side")
-        );
+        assert!(refused.message.contains("kubectl apply without --server-side"));
     }
 }

@@ -34,12 +34,7 @@ pub(crate) struct Query {
 impl Query {
     pub(crate) fn parse(text: &str) -> Result<Query, Status> {
         let parameters = parameters(text);
-        let get = |name: &str| {
-            parameters
-                .get(name)
-                .map(String::as_str)
-                .filter(|v| !v.is_empty())
-        };
+        let get = |name: &str| parameters.get(name).map(String::as_str).filter(|v| !v.is_empty());
         let version_match = match get("resourceVersionMatch") {
             None => None,
             Some("NotOlderThan") => Some(Match::NotOlderThan),
@@ -57,9 +52,7 @@ impl Query {
             Some(word) => IncludeObject::parse(word).ok_or_else(|| bad("includeObject", word))?,
         };
         if get("fieldManager").is_some_and(|manager| manager.chars().count() > 128) {
-            return Err(Status::invalid(
-                "fieldManager: Too long: may not be more than 128 bytes",
-            ));
+            return Err(Status::invalid("fieldManager: Too long: may not be more than 128 bytes"));
         }
         Ok(Query {
             limit: number(&parameters, "limit")?.unwrap_or(0) as usize,
@@ -102,10 +95,7 @@ pub(crate) fn dry_run(word: Option<&str>) -> Result<bool, Status> {
 fn parameters(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (
-            decode(&name.replace('+', " ")),
-            decode(&value.replace('+', " ")),
-        )
+        (decode(&name.replace('+', " ")), decode(&value.replace('+', " ")))
     });
     pairs.collect()
 }

@@ -12,28 +12,17 @@ use std::time::{Duration, Instant};
 
 impl Call<'_> {
     pub(super) fn get(&self) -> Result<Answer, Status> {
-        let Target {
-            kind,
-            namespace,
-            name,
-            ..
-        } = &self.target;
+        let Target { kind, namespace, name, .. } = &self.target;
         let found = self.app.store.get(&kind.key(namespace, name));
         let object = found.ok_or_else(|| kind.not_found(name))?;
         self.check_not_from_the_future()?;
-        Ok(body::json_text(
-            self.encoding.object(kind, &object, self.now),
-        ))
+        Ok(body::json_text(self.encoding.object(kind, &object, self.now)))
     }
 
     pub(super) fn list(&self) -> Result<Answer, Status> {
         let selection = Selection::new(&self.target, &self.query)?;
         let page = self.page(&selection)?;
-        Ok(body::json_text(self.encoding.list(
-            &self.target.kind,
-            &page,
-            self.now,
-        )))
+        Ok(body::json_text(self.encoding.list(&self.target.kind, &page, self.now)))
     }
 
     fn page(&self, selection: &Selection) -> Result<Page, Status> {
@@ -50,18 +39,13 @@ impl Call<'_> {
             return self.app.pages.next(&what, token, query.limit, now);
         }
         self.check_not_from_the_future()?;
-        let Listing {
-            version,
-            mut objects,
-        } = self.app.store.list(&kind.stored_as, &selection.namespace);
+        let Listing { version, mut objects } =
+            self.app.store.list(&kind.stored_as, &selection.namespace);
         self.check_exact(version)?;
         if !selection.is_everything() {
             objects.retain(|object| selection.matches(&object.value));
         }
-        Ok(self
-            .app
-            .pages
-            .first(&what, Listing { version, objects }, query.limit, now))
+        Ok(self.app.pages.first(&what, Listing { version, objects }, query.limit, now))
     }
 
     /// A version that was never given out belongs to another history.
@@ -86,9 +70,9 @@ impl Call<'_> {
                 "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
             )),
             (Some(Match::Exact), Some(_)) if query.version()? == Some(current) => Ok(()),
-            (Some(Match::Exact), Some(version)) => Err(Status::expired(format!(
-                "the exact resource version {version} is not kept"
-            ))),
+            (Some(Match::Exact), Some(version)) => {
+                Err(Status::expired(format!("the exact resource version {version} is not kept")))
+            }
         }
     }
 
@@ -124,11 +108,7 @@ impl Call<'_> {
             mark_initial_end: initial == Some(true),
             timeout: query.timeout.unwrap_or_else(half_an_hour_or_more),
         };
-        Ok(body::stream(watch::stream(
-            self.app.clone(),
-            self.session,
-            ask,
-        )))
+        Ok(body::stream(watch::stream(self.app.clone(), self.session, ask)))
     }
 }
 

@@ -35,18 +35,8 @@ pub(super) async fn answer(
     authorise(&session.identity, verb, &target)?;
     let accept = text(request.headers(), &header::ACCEPT);
     let shape = negotiate::accept(accept, &[Shape::Table, Shape::Partial])?;
-    let encoding = Encoding {
-        shape,
-        include: query.include,
-    };
-    let call = Call {
-        app,
-        session,
-        target,
-        query,
-        encoding,
-        now: Timestamp::now(),
-    };
+    let encoding = Encoding { shape, include: query.include };
+    let call = Call { app, session, target, query, encoding, now: Timestamp::now() };
     let content_type = text(request.headers(), &header::CONTENT_TYPE).map(str::to_owned);
     let content_type = content_type.as_deref();
     match verb {
@@ -103,11 +93,7 @@ fn authorise(identity: &Identity, verb: &str, target: &Target) -> Result<(), Sta
     match auth::allow(identity, request) {
         Verdict::Allowed => Ok(()),
         Verdict::Denied => {
-            let slash = if target.subresource.is_empty() {
-                ""
-            } else {
-                "/"
-            };
+            let slash = if target.subresource.is_empty() { "" } else { "/" };
             let message = format!(
                 "{}.{} {:?} is forbidden: {identity} cannot {verb} resource \"{}{slash}{}\" in \
                  API group {:?}",

@@ -52,10 +52,9 @@ pub(crate) fn route(kinds: &Kinds, path: &str) -> Option<Route> {
         ["openapi", "v3"] => Some(Route::OpenApi),
         ["openapi", "v3", rest @ ..] => Some(Route::OpenApiDocument(rest.join("/"))),
         ["api", version, rest @ ..] => resource(kinds, "", version, rest),
-        ["apis", group] => kinds
-            .iter()
-            .any(|k| k.group == *group)
-            .then(|| Route::Group((*group).to_owned())),
+        ["apis", group] => {
+            kinds.iter().any(|k| k.group == *group).then(|| Route::Group((*group).to_owned()))
+        }
         ["apis", group, version, rest @ ..] => resource(kinds, group, version, rest),
         _ => None,
     }
@@ -90,12 +89,7 @@ fn resource(kinds: &Kinds, group: &str, version: &str, rest: &[&str]) -> Option<
         _ => false,
     };
     let (namespace, name) = (namespace.to_owned(), name.to_owned());
-    let target = Target {
-        kind,
-        namespace,
-        name,
-        subresource: subresource.to_owned(),
-    };
+    let target = Target { kind, namespace, name, subresource: subresource.to_owned() };
     served.then_some(Route::Resource(target))
 }
 
@@ -150,26 +144,11 @@ mod tests {
                 "/openapi/v3/apis/hawser.dev/v1alpha1",
                 "OpenApiDocument(\"apis/hawser.dev/v1alpha1\")",
             ),
-            (
-                "/apis/hawser.dev/v1alpha1/meshnodes",
-                r#"meshnodes "" "" """#,
-            ),
-            (
-                "/apis/hawser.dev/v1alpha1/meshnodes/a%2Eb",
-                r#"meshnodes "" "a.b" """#,
-            ),
-            (
-                "/apis/hawser.dev/v1alpha1/meshnodes/a/status",
-                r#"meshnodes "" "a" "status""#,
-            ),
-            (
-                "/apis/hawser.dev/v1alpha1/meshnodes/a/token",
-                r#"meshnodes "" "a" "token""#,
-            ),
-            (
-                "/apis/coordination.k8s.io/v1/namespaces/x/leases/l",
-                r#"leases "x" "l" """#,
-            ),
+            ("/apis/hawser.dev/v1alpha1/meshnodes", r#"meshnodes "" "" """#),
+            ("/apis/hawser.dev/v1alpha1/meshnodes/a%2Eb", r#"meshnodes "" "a.b" """#),
+            ("/apis/hawser.dev/v1alpha1/meshnodes/a/status", r#"meshnodes "" "a" "status""#),
+            ("/apis/hawser.dev/v1alpha1/meshnodes/a/token", r#"meshnodes "" "a" "token""#),
+            ("/apis/coordination.k8s.io/v1/namespaces/x/leases/l", r#"leases "x" "l" """#),
             ("/api/v1/events", r#"events "" "" """#),
         ] {
             assert_eq!(shown(path), meaning, "{path}");

@@ -51,10 +51,7 @@ impl Selection {
         if !event.key.starts_with(&self.prefix) {
             return None;
         }
-        let before = event
-            .old_subject
-            .as_ref()
-            .is_some_and(|old| self.matches(old));
+        let before = event.old_subject.as_ref().is_some_and(|old| self.matches(old));
         let after = event.change != Change::Deleted && self.matches(&event.subject);
         match (before, after) {
             (false, false) => None,

@@ -156,10 +156,7 @@ impl Watcher {
 
     fn send_everything(&mut self) {
         let selection = &self.ask.selection;
-        let listing = self
-            .app
-            .store
-            .list(&selection.kind.stored_as, &selection.namespace);
+        let listing = self.app.store.list(&selection.kind.stored_as, &selection.namespace);
         self.cursor = listing.version;
         for object in listing.objects {
             if self.ask.selection.matches(&object.value) {
@@ -221,12 +218,8 @@ impl Watcher {
     fn send_shaped(&mut self, change: Change, value: &Value) {
         let with_definitions = !std::mem::replace(&mut self.defined, true);
         let kind = &self.ask.selection.kind;
-        let shown = self
-            .ask
-            .encoding
-            .value(kind, value, with_definitions, Timestamp::now());
-        self.out
-            .extend_from_slice(&change.line(shown.to_string().as_bytes()));
+        let shown = self.ask.encoding.value(kind, value, with_definitions, Timestamp::now());
+        self.out.extend_from_slice(&change.line(shown.to_string().as_bytes()));
     }
 
     /// Only when everything up to the cursor has been sent.

@@ -25,10 +25,8 @@ pub enum Rejection {
 
 /// The message of a 422: `MeshNode.hawser.dev "a" is invalid: spec.x: Invalid value: …`.
 pub fn invalid_message(kind_and_group: &str, name: &str, causes: &[Cause]) -> String {
-    let mut texts: Vec<String> = causes
-        .iter()
-        .map(|cause| format!("{}: {}", cause.field, cause.message))
-        .collect();
+    let mut texts: Vec<String> =
+        causes.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
     texts.dedup();
     let list = match texts.as_slice() {
         [one] => one.clone(),
@@ -41,20 +39,12 @@ impl Cause {
     /// `detail` is the whole sentence, path included, as the schema checks of Kubernetes write it.
     pub fn invalid(field: &str, value: &Value, detail: &str) -> Cause {
         let shown = shown(value);
-        Cause::new(
-            "FieldValueInvalid",
-            field,
-            format!("Invalid value: {shown}: {detail}"),
-        )
+        Cause::new("FieldValueInvalid", field, format!("Invalid value: {shown}: {detail}"))
     }
 
     pub fn required(field: &str, detail: &str) -> Cause {
         let colon = if detail.is_empty() { "" } else { ": " };
-        Cause::new(
-            "FieldValueRequired",
-            field,
-            format!("Required value{colon}{detail}"),
-        )
+        Cause::new("FieldValueRequired", field, format!("Required value{colon}{detail}"))
     }
 
     pub fn not_supported(field: &str, value: &Value, supported: &[String]) -> Cause {
@@ -73,11 +63,7 @@ impl Cause {
     }
 
     pub fn duplicate(field: &str, value: &Value) -> Cause {
-        Cause::new(
-            "FieldValueDuplicate",
-            field,
-            format!("Duplicate value: {value}"),
-        )
+        Cause::new("FieldValueDuplicate", field, format!("Duplicate value: {value}"))
     }
 
     pub fn too_long(field: &str, max: u64) -> Cause {
@@ -126,21 +112,13 @@ impl Cause {
     }
 
     pub(super) fn new(reason: &'static str, field: &str, message: String) -> Cause {
-        Cause {
-            reason,
-            message,
-            field: field.to_owned(),
-        }
+        Cause { reason, message, field: field.to_owned() }
     }
 
     /// Schema checks name the place with dots alone, and the object itself `<nil>`.
     fn at(mut self, path: Path<'_>) -> Cause {
         let dotted = path.dotted();
-        self.field = if dotted.is_empty() {
-            "<nil>".to_owned()
-        } else {
-            dotted
-        };
+        self.field = if dotted.is_empty() { "<nil>".to_owned() } else { dotted };
         self
     }
 }

@@ -68,9 +68,7 @@ pub(super) struct Rule {
 
 impl std::fmt::Debug for Rule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Rule")
-            .field("transition", &self.transition)
-            .finish_non_exhaustive()
+        f.debug_struct("Rule").field("transition", &self.transition).finish_non_exhaustive()
     }
 }
 
@@ -96,11 +94,7 @@ pub(super) fn compile(schema: &Value, rule: &Value) -> Result<Rule, String> {
     };
     for program in std::iter::once(&result.program).chain(&result.message_program) {
         let references = program.references();
-        if let Some(name) = references
-            .functions()
-            .iter()
-            .find(|name| !FUNCTIONS.contains(name))
-        {
+        if let Some(name) = references.functions().iter().find(|name| !FUNCTIONS.contains(name)) {
             return Err(format!(
                 "the rule {:?} calls {name}, which is not in the dialect",
                 result.rule.rule
@@ -108,19 +102,14 @@ pub(super) fn compile(schema: &Value, rule: &Value) -> Result<Rule, String> {
         }
     }
     let transition = result.is_transition_rule;
-    Ok(Rule {
-        compiled,
-        transition,
-    })
+    Ok(Rule { compiled, transition })
 }
 
 /// The same schema, so that dates and durations become what rules expect, but with no rule in it.
 fn without_rules(schema: &Value) -> Value {
     match schema {
         Value::Object(words) => {
-            let kept = words
-                .iter()
-                .filter(|(word, _)| *word != "x-kubernetes-validations");
+            let kept = words.iter().filter(|(word, _)| *word != "x-kubernetes-validations");
             kept.map(|(word, value)| (word.clone(), without_rules(value)))
                 .collect::<Map<_, _>>()
                 .into()
@@ -142,11 +131,7 @@ pub(super) fn check(
         return;
     }
     let unchanged = old == Some(value);
-    for rule in node
-        .rules
-        .iter()
-        .filter(|rule| !unchanged || rule.transition)
-    {
+    for rule in node.rules.iter().filter(|rule| !unchanged || rule.transition) {
         let Err(errors) = kube_cel::validate_compiled(&rule.compiled, value, old) else {
             continue;
         };
@@ -192,11 +177,9 @@ fn cause(error: &ValidationError, value: &Value, path: Path<'_>) -> Cause {
         Some("FieldValueForbidden") => Cause::forbidden(&field, message),
         Some("FieldValueRequired") => Cause::required(&field, message),
         Some("FieldValueDuplicate") => Cause::duplicate(&field, value),
-        _ if value.is_object() || value.is_array() => Cause::new(
-            "FieldValueInvalid",
-            &field,
-            format!("Invalid value: {message}"),
-        ),
+        _ if value.is_object() || value.is_array() => {
+            Cause::new("FieldValueInvalid", &field, format!("Invalid value: {message}"))
+        }
         _ => Cause::invalid(&field, value, message),
     }
 }

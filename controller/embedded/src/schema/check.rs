@@ -107,11 +107,7 @@ fn supported(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec<Cause>
     let words: Vec<String> = node
         .allowed
         .iter()
-        .map(|allowed| {
-            allowed
-                .as_str()
-                .map_or_else(|| allowed.to_string(), str::to_owned)
-        })
+        .map(|allowed| allowed.as_str().map_or_else(|| allowed.to_string(), str::to_owned))
         .collect();
     causes.push(Cause::not_supported(&path.dotted(), value, &words));
 }
@@ -150,11 +146,7 @@ fn numeric(node: &Node, number: &Number, path: Path<'_>, causes: &mut Vec<Cause>
     if let Some(factor) = &bounds.multiple_of
         && !is_multiple(number, factor)
     {
-        causes.push(invalid(
-            path,
-            &value,
-            &format!("should be a multiple of {factor}"),
-        ));
+        causes.push(invalid(path, &value, &format!("should be a multiple of {factor}")));
     }
     if let Some(limit) = &bounds.maximum
         && !within(number, limit, std::cmp::Ordering::Less)
@@ -241,11 +233,7 @@ fn object(
     if let Some(max) = bounds.max_properties.filter(|max| count as u64 > *max) {
         causes.push(Cause::too_many(&path.dotted(), count, max));
     }
-    for name in node
-        .required
-        .iter()
-        .filter(|name| !members.contains_key(*name))
-    {
+    for name in node.required.iter().filter(|name| !members.contains_key(*name)) {
         causes.push(Cause::required(&Path::Member(&path, name).dotted(), ""));
     }
     for (name, value) in members {
@@ -265,11 +253,7 @@ fn branches(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec<Cause>)
     let place = path.dotted();
     let mut wrong = |what: &str| {
         let nothing = Value::String(String::new());
-        causes.push(Cause::invalid(
-            "<nil>",
-            &nothing,
-            &format!("\"{place}\" {what}"),
-        ));
+        causes.push(Cause::invalid("<nil>", &nothing, &format!("\"{place}\" {what}")));
     };
     if !node.any_of.is_empty() && !node.any_of.iter().any(|branch| fits(&branch)) {
         wrong("must validate at least one schema (anyOf)");

@@ -19,10 +19,7 @@ pub struct SchemaError {
 
 impl SchemaError {
     pub(super) fn new(path: Path<'_>, problem: impl Into<String>) -> SchemaError {
-        SchemaError {
-            path: path.bracketed(),
-            problem: problem.into(),
-        }
+        SchemaError { path: path.bracketed(), problem: problem.into() }
     }
 }
 
@@ -67,13 +64,7 @@ const KNOWN: &[&str] = &[
 ];
 
 pub(super) fn root(schema: &Value) -> Result<Node, SchemaError> {
-    node(
-        schema,
-        Place {
-            path: Path::Root,
-            in_list: false,
-        },
-    )
+    node(schema, Place { path: Path::Root, in_list: false })
 }
 
 #[derive(Clone, Copy)]
@@ -85,17 +76,11 @@ struct Place<'a> {
 
 impl<'a> Place<'a> {
     fn member(&'a self, name: &'a str) -> Place<'a> {
-        Place {
-            path: Path::Member(&self.path, name),
-            in_list: self.in_list,
-        }
+        Place { path: Path::Member(&self.path, name), in_list: self.in_list }
     }
 
     fn item(&'a self) -> Place<'a> {
-        Place {
-            path: Path::Member(&self.path, "items"),
-            in_list: true,
-        }
+        Place { path: Path::Member(&self.path, "items"), in_list: true }
     }
 
     fn wrong(&self, problem: impl Into<String>) -> SchemaError {
@@ -119,28 +104,16 @@ fn node(schema: &Value, place: Place<'_>) -> Result<Node, SchemaError> {
         properties: properties(words, place)?,
         required: strings(words, "required"),
         additional: additional(words, place)?,
-        items: words
-            .get("items")
-            .map(|items| node(items, place.item()))
-            .transpose()?
-            .map(Box::new),
+        items: words.get("items").map(|items| node(items, place.item())).transpose()?.map(Box::new),
         list: list(words, place)?,
         format: format(words, place)?,
-        allowed: words
-            .get("enum")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default(),
+        allowed: words.get("enum").and_then(Value::as_array).cloned().unwrap_or_default(),
         bounds: bounds(words, place)?,
         rules: rules(schema, place)?,
         all_of: branch("allOf")?,
         any_of: branch("anyOf")?,
         one_of: branch("oneOf")?,
-        not: words
-            .get("not")
-            .map(|not| node(not, place))
-            .transpose()?
-            .map(Box::new),
+        not: words.get("not").map(|not| node(not, place)).transpose()?.map(Box::new),
     })
 }
 
@@ -164,14 +137,8 @@ fn properties(
     words: &Map<String, Value>,
     place: Place<'_>,
 ) -> Result<std::collections::BTreeMap<String, Node>, SchemaError> {
-    let members = words
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
-    members
-        .map(|(name, schema)| Ok((name.clone(), node(schema, place.member(name))?)))
-        .collect()
+    let members = words.get("properties").and_then(Value::as_object).into_iter().flatten();
+    members.map(|(name, schema)| Ok((name.clone(), node(schema, place.member(name))?))).collect()
 }
 
 fn additional(
@@ -190,11 +157,7 @@ fn branches(
     word: &str,
     place: Place<'_>,
 ) -> Result<Vec<Node>, SchemaError> {
-    let schemas = words
-        .get(word)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let schemas = words.get(word).and_then(Value::as_array).into_iter().flatten();
     schemas.map(|schema| node(schema, place)).collect()
 }
 
@@ -222,16 +185,9 @@ fn bounds(words: &Map<String, Value>, place: Place<'_>) -> Result<Bounds, Schema
     let count = |word: &str| words.get(word).and_then(Value::as_u64);
     let limit = |word: &str, exclusive: &str| {
         let value = number(words, word)?;
-        Some(Limit {
-            value,
-            exclusive: flag(words, exclusive),
-        })
+        Some(Limit { value, exclusive: flag(words, exclusive) })
     };
-    let pattern = words
-        .get("pattern")
-        .and_then(Value::as_str)
-        .map(Regex::new)
-        .transpose();
+    let pattern = words.get("pattern").and_then(Value::as_str).map(Regex::new).transpose();
     Ok(Bounds {
         minimum: limit("minimum", "exclusiveMinimum"),
         maximum: limit("maximum", "exclusiveMaximum"),
@@ -248,9 +204,7 @@ fn bounds(words: &Map<String, Value>, place: Place<'_>) -> Result<Bounds, Schema
 }
 
 fn rules(schema: &Value, place: Place<'_>) -> Result<Vec<Rule>, SchemaError> {
-    let rules = schema
-        .get("x-kubernetes-validations")
-        .and_then(Value::as_array);
+    let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array);
     let compiled = rules.into_iter().flatten().map(|rule| {
         let rule = cel::compile(schema, rule).map_err(|problem| place.wrong(problem))?;
         if rule.is_transition() && place.in_list {
@@ -272,10 +226,6 @@ fn flag(words: &Map<String, Value>, word: &str) -> bool {
 }
 
 fn strings(words: &Map<String, Value>, word: &str) -> Vec<String> {
-    let list = words
-        .get(word)
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let list = words.get(word).and_then(Value::as_array).into_iter().flatten();
     list.filter_map(Value::as_str).map(str::to_owned).collect()
 }

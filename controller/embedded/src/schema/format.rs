@@ -47,9 +47,8 @@ const ALL: [(&str, Format); 15] = [
 
 /// What Rust's types are called in a schema, and no API server looks at (measured: `uint32` takes
 /// -1): the bounds beside them are what counts.
-pub(super) const UNCHECKED: &[&str] = &[
-    "uint8", "uint16", "uint32", "uint64", "uint", "int8", "int16", "int",
-];
+pub(super) const UNCHECKED: &[&str] =
+    &["uint8", "uint16", "uint32", "uint64", "uint", "int8", "int16", "int"];
 
 /// jiff takes more than RFC 3339 does: a space for the T, a zone's name in brackets.
 static RFC_3339: LazyLock<Regex> = LazyLock::new(|| {
@@ -59,15 +58,11 @@ static RFC_3339: LazyLock<Regex> = LazyLock::new(|| {
 
 impl Format {
     pub(super) fn named(name: &str) -> Option<Format> {
-        ALL.iter()
-            .find(|(known, _)| *known == name)
-            .map(|(_, format)| *format)
+        ALL.iter().find(|(known, _)| *known == name).map(|(_, format)| *format)
     }
 
     pub(super) fn name(self) -> &'static str {
-        ALL.iter()
-            .find(|(_, format)| *format == self)
-            .map_or("", |(name, _)| name)
+        ALL.iter().find(|(_, format)| *format == self).map_or("", |(name, _)| name)
     }
 
     /// Whether text has this format; formats of numbers say nothing about text.
@@ -92,9 +87,7 @@ impl Format {
     /// Whether a whole number fits; formats of text say nothing about numbers.
     pub(super) fn fits(self, number: &Number) -> bool {
         match self {
-            Format::Int32 => number
-                .as_i64()
-                .is_none_or(|value| i32::try_from(value).is_ok()),
+            Format::Int32 => number.as_i64().is_none_or(|value| i32::try_from(value).is_ok()),
             _ => true,
         }
     }
@@ -131,13 +124,9 @@ fn is_duration(text: &str) -> bool {
     }
     let mut rest = text;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
         let after = rest[digits..].trim_start();
-        let unit = after
-            .find(|c: char| c.is_ascii_digit() || c == ' ')
-            .unwrap_or(after.len());
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == ' ').unwrap_or(after.len());
         if rest[..digits].parse::<f64>().is_err() || !is_unit(&after[..unit]) {
             return false;
         }

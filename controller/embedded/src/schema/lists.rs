@@ -40,9 +40,7 @@ pub(super) fn check(node: &Node, value: &Value, path: Path<'_>, causes: &mut Vec
 /// The elements that stood there before.
 pub(super) fn repeated(items: &[Value]) -> Vec<usize> {
     let mut seen = HashSet::with_capacity(items.len());
-    (0..items.len())
-        .filter(|index| !seen.insert(items[*index].to_string()))
-        .collect()
+    (0..items.len()).filter(|index| !seen.insert(items[*index].to_string())).collect()
 }
 
 /// What `item` was before: only a map's items can be told apart.
@@ -51,14 +49,10 @@ pub(super) fn same_item<'a>(list: &List, item: &Value, old: &'a Value) -> Option
         return None;
     };
     let wanted = keys_of(keys, item);
-    old.as_array()?
-        .iter()
-        .find(|before| keys_of(keys, before) == wanted)
+    old.as_array()?.iter().find(|before| keys_of(keys, before) == wanted)
 }
 
 fn keys_of(keys: &[String], item: &Value) -> Value {
-    let present = keys
-        .iter()
-        .filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
+    let present = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
     Value::Object(present.collect::<Map<_, _>>())
 }

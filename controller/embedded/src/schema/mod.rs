@@ -54,9 +54,7 @@ impl FieldValidation {
 impl Structural {
     /// Compiles an `openAPIV3Schema`.
     pub fn compile(schema: &Value) -> Result<Structural, SchemaError> {
-        Ok(Structural {
-            root: compile::root(schema)?,
-        })
+        Ok(Structural { root: compile::root(schema)? })
     }
 
     /// Prunes, defaults and judges `object`; `Ok` holds the unknown fields to warn about, as
@@ -78,11 +76,7 @@ impl Structural {
         if !causes.is_empty() {
             return Err(Rejection::Invalid(causes));
         }
-        Ok(if mode == FieldValidation::Ignore {
-            Vec::new()
-        } else {
-            unknown
-        })
+        Ok(if mode == FieldValidation::Ignore { Vec::new() } else { unknown })
     }
 
     /// The first half of [`admit`](Self::admit), for the object as the client sent it: drops what the schema does not know and returns

@@ -22,17 +22,12 @@ impl Path<'_> {
     /// `spec.labels[a]`, and `<nil>` for the root.
     pub(super) fn bracketed(&self) -> String {
         let text = self.write(true);
-        if text.is_empty() {
-            "<nil>".to_owned()
-        } else {
-            text
-        }
+        if text.is_empty() { "<nil>".to_owned() } else { text }
     }
 
     fn write(&self, bracketed: bool) -> String {
         let mut text = String::new();
-        self.append(&mut text, bracketed)
-            .expect("writing to a String does not fail");
+        self.append(&mut text, bracketed).expect("writing to a String does not fail");
         text
     }
 

@@ -29,10 +29,7 @@ pub(super) fn root(node: &Node, object: &mut Value) -> Vec<String> {
         return Vec::new();
     };
     let mut unknown = prune_metadata(members);
-    let mut walk = Walk {
-        unknown: Vec::new(),
-        is_root: true,
-    };
+    let mut walk = Walk { unknown: Vec::new(), is_root: true };
     walk.object(node, members, Path::Root);
     walk.unknown.sort();
     unknown.append(&mut walk.unknown);
@@ -96,8 +93,7 @@ impl Walk {
                 let known = node.of_key(name).is_some()
                     || (is_root && matches!(name.as_str(), "apiVersion" | "kind" | "metadata"));
                 if !known {
-                    self.unknown
-                        .push(named(&Path::Member(&path, name).dotted()));
+                    self.unknown.push(named(&Path::Member(&path, name).dotted()));
                 }
                 known
             });

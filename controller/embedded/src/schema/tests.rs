@@ -25,9 +25,7 @@ fn sized(spec: Value) -> Value {
 }
 
 fn admitted(mut object: Value) -> Value {
-    things()
-        .admit(&mut object, None, FieldValidation::Ignore)
-        .unwrap();
+    things().admit(&mut object, None, FieldValidation::Ignore).unwrap();
     object["spec"].take()
 }
 
@@ -57,16 +55,9 @@ fn defaults_fill_what_is_absent_or_null() {
 
     assert_eq!(admitted(thing(json!({"size": 1}))), filled);
     let nulls = json!({"size": 1, "on": null, "nonnull": null, "nest": null, "low": null});
-    assert_eq!(
-        admitted(thing(nulls)),
-        filled,
-        "a null is dropped where none may be"
-    );
+    assert_eq!(admitted(thing(nulls)), filled, "a null is dropped where none may be");
     let kept = admitted(thing(json!({"size": 1, "maybe": null, "maybedef": null})));
-    assert_eq!(
-        (&kept["maybe"], &kept["maybedef"]),
-        (&json!(null), &json!(null))
-    );
+    assert_eq!((&kept["maybe"], &kept["maybedef"]), (&json!(null), &json!(null)));
     assert!(kept.as_object().unwrap().contains_key("maybe"));
     let pools = admitted(thing(json!({"size": 1, "pools": [{"name": "a"}]})));
     assert_eq!(pools["pools"], json!([{"name": "a", "width": 24}]));
@@ -91,33 +82,19 @@ fn unknown_fields_are_dropped_and_named() {
         "spec.pools[0].inner.y",
         "spec.pools[0].zz",
     ];
-    let expected: Vec<String> = names
-        .iter()
-        .map(|name| format!("unknown field \"{name}\""))
-        .collect();
+    let expected: Vec<String> =
+        names.iter().map(|name| format!("unknown field \"{name}\"")).collect();
 
     let mut object = odd();
     let warnings = things().admit(&mut object, None, FieldValidation::Warn);
     assert_eq!(warnings, Ok(expected.clone()));
-    assert_eq!(
-        object["spec"]["open"],
-        json!({"anything": {"goes": 1}, "a": 3})
-    );
-    assert_eq!(
-        object["spec"]["pools"],
-        json!([{"name": "a", "width": 24, "inner": {}}])
-    );
-    assert_eq!(
-        (&object["foo"], &object["metadata"]["zork"]),
-        (&Value::Null, &Value::Null)
-    );
+    assert_eq!(object["spec"]["open"], json!({"anything": {"goes": 1}, "a": 3}));
+    assert_eq!(object["spec"]["pools"], json!([{"name": "a", "width": 24, "inner": {}}]));
+    assert_eq!((&object["foo"], &object["metadata"]["zork"]), (&Value::Null, &Value::Null));
 
     let strict = things().admit(&mut odd(), None, FieldValidation::Strict);
     assert_eq!(strict, Err(Rejection::Strict(expected)));
-    assert_eq!(
-        things().admit(&mut odd(), None, FieldValidation::Ignore),
-        Ok(Vec::new())
-    );
+    assert_eq!(things().admit(&mut odd(), None, FieldValidation::Ignore), Ok(Vec::new()));
 }
 
 /// Field, value as JSON, reason, message.
@@ -170,72 +147,32 @@ const MESSAGES: &[[&str; 4]] = &[
         "TypeInvalid",
         r#"Invalid value: "1.2.3": spec.ip in body must be of type ipv4: "1.2.3""#,
     ],
-    [
-        "ratio",
-        "0",
-        "Invalid",
-        "Invalid value: 0: spec.ratio in body should be greater than 0",
-    ],
-    [
-        "ratio",
-        "1",
-        "Invalid",
-        "Invalid value: 1: spec.ratio in body should be less than 1",
-    ],
-    [
-        "step",
-        "7",
-        "Invalid",
-        "Invalid value: 7: spec.step in body should be a multiple of 5",
-    ],
+    ["ratio", "0", "Invalid", "Invalid value: 0: spec.ratio in body should be greater than 0"],
+    ["ratio", "1", "Invalid", "Invalid value: 1: spec.ratio in body should be less than 1"],
+    ["step", "7", "Invalid", "Invalid value: 7: spec.step in body should be a multiple of 5"],
     [
         "color",
         r#""blue""#,
         "NotSupported",
         r#"Unsupported value: "blue": supported values: "red", "green""#,
     ],
-    [
-        "level",
-        "3",
-        "NotSupported",
-        r#"Unsupported value: 3: supported values: "1", "2""#,
-    ],
+    ["level", "3", "NotSupported", r#"Unsupported value: 3: supported values: "1", "2""#],
     [
         "word",
         r#""a""#,
         "Invalid",
         r#"Invalid value: "a": spec.word in body should be at least 2 chars long"#,
     ],
-    [
-        "word",
-        r#""aaaaaa""#,
-        "TooLong",
-        "Too long: may not be more than 5 bytes",
-    ],
+    ["word", r#""aaaaaa""#, "TooLong", "Too long: may not be more than 5 bytes"],
     [
         "word",
         r#""AB""#,
         "Invalid",
         r#"Invalid value: "AB": spec.word in body should match '^[a-zé]+$'"#,
     ],
-    [
-        "tags",
-        r#"["a", "b", "c", "d"]"#,
-        "TooMany",
-        "Too many: 4: must have at most 3 items",
-    ],
-    [
-        "single",
-        r#"["a", "b"]"#,
-        "TooMany",
-        "Too many: 2: must have at most 1 item",
-    ],
-    [
-        "few",
-        "[1]",
-        "Invalid",
-        "Invalid value: 1: spec.few in body should have at least 2 items",
-    ],
+    ["tags", r#"["a", "b", "c", "d"]"#, "TooMany", "Too many: 4: must have at most 3 items"],
+    ["single", r#"["a", "b"]"#, "TooMany", "Too many: 2: must have at most 1 item"],
+    ["few", "[1]", "Invalid", "Invalid value: 1: spec.few in body should have at least 2 items"],
     [
         "labels",
         "{}",
@@ -258,15 +195,8 @@ fn each_check_says_what_a_cluster_says() {
 
         assert_eq!(found.len(), 1, "{name}: {found:?}");
         let (found_reason, field, text) = &found[0];
-        assert_eq!(
-            (field.as_str(), text.as_str()),
-            (format!("spec.{name}").as_str(), *message)
-        );
-        assert_eq!(
-            found_reason.strip_prefix("FieldValue"),
-            Some(*reason),
-            "{name}"
-        );
+        assert_eq!((field.as_str(), text.as_str()), (format!("spec.{name}").as_str(), *message));
+        assert_eq!(found_reason.strip_prefix("FieldValue"), Some(*reason), "{name}");
     }
 }
 
@@ -291,45 +221,28 @@ fn a_number_outside_its_format_says_so() {
 
 #[test]
 fn what_is_required_must_be_there() {
-    let required = |field: &str| {
-        (
-            "FieldValueRequired",
-            field.to_owned(),
-            "Required value".to_owned(),
-        )
-    };
+    let required =
+        |field: &str| ("FieldValueRequired", field.to_owned(), "Required value".to_owned());
 
     assert_eq!(wrong(thing(json!({}))), [required("spec.size")]);
     assert_eq!(wrong(thing(json!({"size": null}))), [required("spec.size")]);
     assert_eq!(wrong(thing(Value::Null)), [required("spec")]);
-    assert_eq!(
-        wrong(sized(json!({"pools": [{}]}))),
-        [required("spec.pools[0].name")]
-    );
+    assert_eq!(wrong(sized(json!({"pools": [{}]}))), [required("spec.pools[0].name")]);
 }
 
 #[test]
 fn a_set_has_no_value_twice_and_a_map_no_key() {
     let duplicate = |field: &str, value: &str| {
-        (
-            "FieldValueDuplicate",
-            field.to_owned(),
-            format!("Duplicate value: {value}"),
-        )
+        ("FieldValueDuplicate", field.to_owned(), format!("Duplicate value: {value}"))
     };
 
-    assert_eq!(
-        wrong(sized(json!({"tags": ["a", "a"]}))),
-        [duplicate("spec.tags[1]", "\"a\"")]
-    );
+    assert_eq!(wrong(sized(json!({"tags": ["a", "a"]}))), [duplicate("spec.tags[1]", "\"a\"")]);
     let pools = json!([{"name": "a"}, {"name": "a", "width": 3}]);
     let found = wrong(sized(json!({ "pools": pools })));
     assert_eq!(found, [duplicate("spec.pools[1]", "{\"name\":\"a\"}")]);
     let found = wrong(sized(json!({"sets": {"a.b": ["x", "y", "x", "y"]}})));
-    let expected = [
-        duplicate("spec.sets[a.b][2]", "\"x\""),
-        duplicate("spec.sets[a.b][3]", "\"y\""),
-    ];
+    let expected =
+        [duplicate("spec.sets[a.b][2]", "\"x\""), duplicate("spec.sets[a.b][3]", "\"y\"")];
     assert_eq!(found, expected);
 }
 
@@ -341,9 +254,7 @@ fn branches_are_judged_together() {
     assert!(first(json!({"oneof": {}})).contains("(oneOf). Found none valid"));
     assert!(first(json!({"oneof": {"a": 1, "b": 2}})).contains("Found 2 valid alternatives"));
     assert!(first(json!({"not": "no"})).contains("must not validate the schema (not)"));
-    admitted(sized(
-        json!({"anyof": {"b": 1}, "oneof": {"a": 1}, "not": "yes"}),
-    ));
+    admitted(sized(json!({"anyof": {"b": 1}, "oneof": {"a": 1}, "not": "yes"})));
 }
 
 #[test]
@@ -351,33 +262,15 @@ fn each_format_takes_its_own_and_nothing_else() {
     for (name, good, bad) in [
         (
             "when",
-            vec![
-                "2020-01-01T00:00:00Z",
-                "2020-01-01t00:00:00z",
-                "2020-01-01T00:00:00.123+05:00",
-            ],
-            vec![
-                "yesterday",
-                "2020-01-01",
-                "2020-01-01T00:00:00",
-                "2020-01-01 00:00:00Z",
-                "",
-            ],
+            vec!["2020-01-01T00:00:00Z", "2020-01-01t00:00:00z", "2020-01-01T00:00:00.123+05:00"],
+            vec!["yesterday", "2020-01-01", "2020-01-01T00:00:00", "2020-01-01 00:00:00Z", ""],
         ),
         ("ip", vec!["1.2.3.4"], vec!["1.2.3", "fd00::1", "01.2.3.4"]),
         ("ip6", vec!["fd00::1", "::"], vec!["zz", "1.2.3.4"]),
-        (
-            "net",
-            vec!["10.0.0.0/8", "fd00::/8"],
-            vec!["10.0.0.0/99", "10.0.0.0"],
-        ),
+        ("net", vec!["10.0.0.0/8", "fd00::/8"], vec!["10.0.0.0/99", "10.0.0.0"]),
         ("bytes", vec!["aGk="], vec!["***"]),
         ("dur", vec!["3s", "1h30m"], vec!["3 parsecs", ""]),
-        (
-            "uuid",
-            vec!["123e4567-e89b-12d3-a456-426614174000"],
-            vec!["x"],
-        ),
+        ("uuid", vec!["123e4567-e89b-12d3-a456-426614174000"], vec!["x"]),
         ("date", vec!["2020-12-01"], vec!["2020-13-01"]),
         ("mac", vec!["aa:bb:cc:dd:ee:ff"], vec!["zz"]),
         ("host", vec!["a.example.com"], vec!["-a", ""]),
@@ -397,10 +290,7 @@ fn each_format_takes_its_own_and_nothing_else() {
 
 #[test]
 fn whole_numbers_lose_their_point_and_lengths_count_letters() {
-    assert_eq!(
-        admitted(thing(json!({"size": 1.0})))["size"].to_string(),
-        "1"
-    );
+    assert_eq!(admitted(thing(json!({"size": 1.0})))["size"].to_string(), "1");
     assert_eq!(admitted(sized(json!({"word": "ééééé"})))["word"], "ééééé");
 }
 
@@ -408,11 +298,7 @@ fn whole_numbers_lose_their_point_and_lengths_count_letters() {
 fn an_update_is_not_judged_by_what_it_leaves_alone() {
     let mut old = sized(json!({"word": "FAR TOO LONG", "few": [1], "tags": ["a", "a"]}));
     things().shape(&mut old);
-    assert_eq!(
-        things().judge(&old, None).len(),
-        4,
-        "three wrongs, and rules were not run"
-    );
+    assert_eq!(things().judge(&old, None).len(), 4, "three wrongs, and rules were not run");
 
     let mut new = old.clone();
     new["spec"]["low"] = json!(3);
@@ -428,11 +314,7 @@ fn an_update_is_not_judged_by_what_it_leaves_alone() {
 fn several_causes_make_one_message() {
     let causes = [
         Cause::required("spec.size", ""),
-        Cause::invalid(
-            "spec.low",
-            &json!(0),
-            "spec.low in body should be greater than 1",
-        ),
+        Cause::invalid("spec.low", &json!(0), "spec.low in body should be greater than 1"),
     ];
 
     assert_eq!(
@@ -449,21 +331,12 @@ fn several_causes_make_one_message() {
 #[test]
 fn a_schema_that_promises_what_is_not_checked_does_not_compile() {
     for (schema, path) in [
-        (
-            json!({"properties": {"a": {"type": "string", "format": "isbn"}}}),
-            "a",
-        ),
+        (json!({"properties": {"a": {"type": "string", "format": "isbn"}}}), "a"),
         (json!({"properties": {"a": {"type": "text"}}}), "a"),
-        (
-            json!({"properties": {"a": {"type": "string", "pattern": "("}}}),
-            "a",
-        ),
+        (json!({"properties": {"a": {"type": "string", "pattern": "("}}}), "a"),
         (json!({"properties": {"a": {"$ref": "#/x"}}}), "a"),
         (json!({"x-kubernetes-embedded-resource": true}), "<nil>"),
-        (
-            json!({"properties": {"a": {"items": {"x-kubernetes-list-type": "bag"}}}}),
-            "a.items",
-        ),
+        (json!({"properties": {"a": {"items": {"x-kubernetes-list-type": "bag"}}}}), "a.items"),
     ] {
         let error = Structural::compile(&schema).unwrap_err();
 

@@ -26,10 +26,7 @@ enum Wants {
 
 impl LabelSelector {
     pub fn parse(text: &str) -> Result<LabelSelector, SelectorError> {
-        let mut parser = Parser {
-            tokens: tokens(text),
-            at: 0,
-        };
+        let mut parser = Parser { tokens: tokens(text), at: 0 };
         let requirements = parser.requirements().map_err(SelectorError::Label)?;
         Ok(LabelSelector { requirements })
     }
@@ -65,9 +62,7 @@ fn tokens(text: &str) -> Vec<&str> {
             '=' if rest.starts_with("==") => 2,
             '!' if rest.starts_with("!=") => 2,
             special if is_special(special) => 1,
-            _ => rest
-                .find(|c| is_special(c) || c.is_whitespace())
-                .unwrap_or(rest.len()),
+            _ => rest.find(|c| is_special(c) || c.is_whitespace()).unwrap_or(rest.len()),
         };
         tokens.push(&rest[..length]);
         rest = rest[length..].trim_start();
@@ -102,9 +97,7 @@ impl<'a> Parser<'a> {
         while !self.peek().is_empty() {
             if !is_word(self.peek()) && self.peek() != "!" {
                 let got = self.peek();
-                return Err(format!(
-                    "found '{got}', expected: !, identifier, or 'end of string'"
-                ));
+                return Err(format!("found '{got}', expected: !, identifier, or 'end of string'"));
             }
             found.push(self.requirement()?);
             match self.next() {
@@ -142,10 +135,7 @@ impl<'a> Parser<'a> {
                 return Err(format!("{UNREADABLE}found '{got}', expected: {known}"));
             }
         };
-        Ok(Requirement {
-            key: key.to_owned(),
-            wants,
-        })
+        Ok(Requirement { key: key.to_owned(), wants })
     }
 
     /// The one value after `=`; nothing there is the empty value.
@@ -207,9 +197,7 @@ fn check_value(value: &str) -> Result<(), String> {
     }
     let rule = "a valid label is empty or at most 63 letters, digits, '-', '_' and '.', and starts \
                 and ends with a letter or digit";
-    Err(format!(
-        "{UNREADABLE}values[0]: Invalid value: {value:?}: {rule}"
-    ))
+    Err(format!("{UNREADABLE}values[0]: Invalid value: {value:?}: {rule}"))
 }
 
 fn is_name(text: &str) -> bool {
@@ -218,7 +206,5 @@ fn is_name(text: &str) -> bool {
     bytes.len() <= 63
         && edge(bytes.first())
         && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }

@@ -6,9 +6,7 @@ fn object(labels: Value) -> Value {
 }
 
 fn matches(selector: &str, labels: Value) -> bool {
-    LabelSelector::parse(selector)
-        .unwrap()
-        .matches(&object(labels))
+    LabelSelector::parse(selector).unwrap().matches(&object(labels))
 }
 
 #[test]
@@ -31,50 +29,27 @@ fn a_label_selector_selects_what_it_says() {
         ("a=", json!({"a": ""}), true),
         ("a in ()", json!({"a": ""}), true),
         ("a=b,!c,d in (e)", json!({"a": "b", "d": "e"}), true),
-        (
-            "a=b,!c,d in (e)",
-            json!({"a": "b", "c": "", "d": "e"}),
-            false,
-        ),
+        ("a=b,!c,d in (e)", json!({"a": "b", "c": "", "d": "e"}), false),
         ("example.com/a=b", json!({"example.com/a": "b"}), true),
     ] {
-        assert_eq!(
-            matches(selector, labels.clone()),
-            expected,
-            "{selector:?} on {labels}"
-        );
+        assert_eq!(matches(selector, labels.clone()), expected, "{selector:?} on {labels}");
     }
 }
 
 #[test]
 fn an_unreadable_label_selector_is_refused_in_the_servers_words() {
     for (selector, message) in [
-        (
-            "a in (b",
-            "unable to parse requirement: found '', expected: ',' or ')'",
-        ),
-        (
-            "=b",
-            "found '=', expected: !, identifier, or 'end of string'",
-        ),
+        ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
+        ("=b", "found '=', expected: !, identifier, or 'end of string'"),
         ("a=b=c", "found '=', expected: ',' or 'end of string'"),
-        (
-            "a in b",
-            "unable to parse requirement: found 'b' expected: '('",
-        ),
-        (
-            "a b",
-            "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
-        ),
+        ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+        ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
         ("a,", "found '', expected: identifier after ','"),
         (
             "in (a)",
             "unable to parse requirement: found '(', expected: in, notin, =, ==, !=, gt, lt",
         ),
-        (
-            ",",
-            "found ',', expected: !, identifier, or 'end of string'",
-        ),
+        (",", "found ',', expected: !, identifier, or 'end of string'"),
         ("a=b c", "found 'c', expected: ',' or 'end of string'"),
         ("!a=b", "found '=', expected: ',' or 'end of string'"),
     ] {
@@ -91,16 +66,8 @@ fn a_field_selector_knows_the_name_and_what_the_kind_allows() {
     let selector = FieldSelector::parse("metadata.name=a", &[]).unwrap();
     assert_eq!(selector.name(), Some("a"));
     assert!(selector.matches(&object(json!({}))));
-    assert!(
-        !FieldSelector::parse("metadata.name!=a", &[])
-            .unwrap()
-            .matches(&object(json!({})))
-    );
-    assert!(
-        !FieldSelector::parse("metadata.name==b", &[])
-            .unwrap()
-            .matches(&object(json!({})))
-    );
+    assert!(!FieldSelector::parse("metadata.name!=a", &[]).unwrap().matches(&object(json!({}))));
+    assert!(!FieldSelector::parse("metadata.name==b", &[]).unwrap().matches(&object(json!({}))));
     assert!(FieldSelector::parse(",", &[]).unwrap().is_empty());
 
     let error = FieldSelector::parse("spec.size=1", &[]).unwrap_err();
@@ -121,18 +88,10 @@ fn an_escaped_comma_belongs_to_the_value() {
 fn events_answer_to_both_vocabularies() {
     let event = json!({"metadata": {"name": "e"}, "type": "Warning",
         "regarding": {"kind": "MeshNode", "name": "a", "uid": "u"}});
-    let matches = |text: &str| {
-        FieldSelector::parse(text, EVENT_FIELDS)
-            .unwrap()
-            .matches(&event)
-    };
+    let matches = |text: &str| FieldSelector::parse(text, EVENT_FIELDS).unwrap().matches(&event);
 
-    assert!(matches(
-        "involvedObject.name=a,involvedObject.kind=MeshNode,involvedObject.uid=u"
-    ));
-    assert!(matches(
-        "regarding.name=a,involvedObject.namespace=,type=Warning"
-    ));
+    assert!(matches("involvedObject.name=a,involvedObject.kind=MeshNode,involvedObject.uid=u"));
+    assert!(matches("regarding.name=a,involvedObject.namespace=,type=Warning"));
     assert!(!matches("involvedObject.name=b"));
     assert!(!matches("type=Normal"));
 }

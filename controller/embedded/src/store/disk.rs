@@ -31,10 +31,7 @@ pub enum DiskError {
     #[error("{0} is in use by another process; is another hawser-controller running on it?")]
     InUse(PathBuf),
     #[error("{path}: {source}")]
-    Io {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, source: std::io::Error },
     #[error("the database: {0}")]
     Database(#[from] Box<redb::Error>),
     #[error("the database holds {0}, which is not JSON; restore a backup")]
@@ -61,15 +58,8 @@ pub(crate) struct Lock(#[allow(dead_code, reason = "held, never read")] File);
 impl Lock {
     /// Makes the directory (0700) if it is not there.
     pub(crate) fn take(dir: &Path) -> Result<Lock, DiskError> {
-        let io = |source| DiskError::Io {
-            path: dir.to_owned(),
-            source,
-        };
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(io)?;
+        let io = |source| DiskError::Io { path: dir.to_owned(), source };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io)?;
         Lock::take_existing(dir)
     }
 
@@ -77,10 +67,7 @@ impl Lock {
     pub(crate) fn take_existing(dir: &Path) -> Result<Lock, DiskError> {
         let path = dir.join(LOCK);
         let opened = open_private(&path);
-        let file = opened.map_err(|source| DiskError::Io {
-            path: path.clone(),
-            source,
-        })?;
+        let file = opened.map_err(|source| DiskError::Io { path: path.clone(), source })?;
         match file.try_lock() {
             Ok(()) => Ok(Lock(file)),
             Err(TryLockError::WouldBlock) => Err(DiskError::InUse(dir.to_owned())),
@@ -92,13 +79,7 @@ impl Lock {
 /// A file for the owner alone, made if it is not there.
 fn open_private(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 /// What a start finds.
@@ -113,10 +94,7 @@ pub(crate) struct Loaded {
 impl Disk {
     /// Opens or makes the database in `dir`. A new one counts its versions from `first_version`.
     pub(crate) fn open(dir: &Path, lock: Lock, first_version: u64) -> Result<Disk, DiskError> {
-        let disk = Disk {
-            database: open_database(&dir.join(FILE))?,
-            _lock: Some(lock),
-        };
+        let disk = Disk { database: open_database(&dir.join(FILE))?, _lock: Some(lock) };
         if disk.meta("version")?.is_none() {
             disk.restart_history(first_version)?;
             sync_directory(dir)?;
@@ -126,32 +104,19 @@ impl Disk {
 
     /// Opens a database that no server uses: a backup.
     pub(crate) fn open_file(path: &Path) -> Result<Disk, DiskError> {
-        Ok(Disk {
-            database: open_database(path)?,
-            _lock: None,
-        })
+        Ok(Disk { database: open_database(path)?, _lock: None })
     }
 
     pub(crate) fn load(&self) -> Result<Loaded, DiskError> {
         let read = self.database.begin_read().map_err(database)?;
         let mut objects = Vec::new();
-        for entry in read
-            .open_table(OBJECTS)
-            .map_err(database)?
-            .iter()
-            .map_err(database)?
-        {
+        for entry in read.open_table(OBJECTS).map_err(database)?.iter().map_err(database)? {
             let (key, json) = entry.map_err(database)?;
             let value = parse(key.value(), json.value())?;
             objects.push((Key::parse(key.value()), Arc::new(Object::new(value))));
         }
         let mut events = Vec::new();
-        for entry in read
-            .open_table(LOG)
-            .map_err(database)?
-            .iter()
-            .map_err(database)?
-        {
+        for entry in read.open_table(LOG).map_err(database)?.iter().map_err(database)? {
             let (version, entry) = entry.map_err(database)?;
             let (key, change, object, old) = entry.value();
             let change = Change::from_code(change);
@@ -165,12 +130,7 @@ impl Disk {
             });
         }
         let version = self.counter("version")?;
-        Ok(Loaded {
-            version,
-            oldest: self.counter("oldest")?,
-            objects,
-            events,
-        })
+        Ok(Loaded { version, oldest: self.counter("oldest")?, objects, events })
     }
 
     /// Writes a batch; when this returns, it survives a power cut.
@@ -191,11 +151,7 @@ impl Disk {
                     Change::Added | Change::Modified => objects.insert(key, &*json)?,
                     Change::Deleted => objects.remove(key)?,
                 };
-                let old = event
-                    .old_subject
-                    .as_ref()
-                    .map(Value::to_string)
-                    .unwrap_or_default();
+                let old = event.old_subject.as_ref().map(Value::to_string).unwrap_or_default();
                 let entry = (key, event.change.code(), &*json, old.as_bytes());
                 log.insert(event.version, entry)?;
             }
@@ -228,10 +184,7 @@ impl Disk {
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
             Err(error) => return Err(database(error)),
         };
-        Ok(table
-            .get(name)
-            .map_err(database)?
-            .map(|value| value.value().to_vec()))
+        Ok(table.get(name).map_err(database)?.map(|value| value.value().to_vec()))
     }
 
     pub(crate) fn set_meta(&self, name: &str, value: &[u8]) -> Result<(), DiskError> {
@@ -281,9 +234,7 @@ impl Disk {
 
     fn counter(&self, name: &str) -> Result<u64, DiskError> {
         let bytes = self.meta(name)?.and_then(|bytes| bytes.try_into().ok());
-        bytes
-            .map(u64::from_be_bytes)
-            .ok_or_else(|| DiskError::Malformed(format!("no {name}")))
+        bytes.map(u64::from_be_bytes).ok_or_else(|| DiskError::Malformed(format!("no {name}")))
     }
 
     fn write(
@@ -299,34 +250,24 @@ fn write(
     body: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
 ) -> Result<(), DiskError> {
     let mut transaction = target.begin_write().map_err(database)?;
-    transaction
-        .set_durability(Durability::Immediate)
-        .map_err(database)?;
+    transaction.set_durability(Durability::Immediate).map_err(database)?;
     body(&transaction).map_err(database)?;
     transaction.commit().map_err(database)
 }
 
 fn open_database(path: &Path) -> Result<Database, DiskError> {
-    let io = |source| DiskError::Io {
-        path: path.to_owned(),
-        source,
-    };
+    let io = |source| DiskError::Io { path: path.to_owned(), source };
     let file = open_private(path).map_err(io)?;
     let backend = redb::backends::FileBackend::new(file).map_err(database)?;
-    Database::builder()
-        .create_with_backend(backend)
-        .map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => DiskError::InUse(path.to_owned()),
-            other => database(other),
-        })
+    Database::builder().create_with_backend(backend).map_err(|error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => DiskError::InUse(path.to_owned()),
+        other => database(other),
+    })
 }
 
 /// Makes the names in a directory survive a power cut.
 pub(crate) fn sync_directory(dir: &Path) -> Result<(), DiskError> {
-    let io = |source| DiskError::Io {
-        path: dir.to_owned(),
-        source,
-    };
+    let io = |source| DiskError::Io { path: dir.to_owned(), source };
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(io)
 }
 

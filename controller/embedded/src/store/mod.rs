@@ -49,15 +49,11 @@ struct Shared {
 
 impl Shared {
     fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.state
-            .read()
-            .expect("nothing panics while it holds the state")
+        self.state.read().expect("nothing panics while it holds the state")
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.state
-            .write()
-            .expect("nothing panics while it holds the state")
+        self.state.write().expect("nothing panics while it holds the state")
     }
 }
 
@@ -81,20 +77,14 @@ impl Store {
     /// Loads what the disk holds and starts the writer.
     pub(crate) fn open(disk: Disk) -> Result<Store, DiskError> {
         let loaded = disk.load()?;
-        let mut state = State {
-            version: loaded.version,
-            ..State::default()
-        };
+        let mut state = State { version: loaded.version, ..State::default() };
         state.objects.extend(loaded.objects);
         state.ring = Ring::new(loaded.oldest);
         for event in loaded.events {
             state.ring.push(Arc::new(event));
         }
         let head = watch::Sender::new(state.version);
-        let shared = Arc::new(Shared {
-            state: RwLock::new(state),
-            head,
-        });
+        let shared = Arc::new(Shared { state: RwLock::new(state), head });
         let disk = Arc::new(disk);
         let (queue, jobs) = mpsc::channel(QUEUE);
         let writer = {
@@ -104,12 +94,7 @@ impl Store {
                 .spawn(move || writer::run(&shared, &disk, jobs))
                 .map_err(DiskError::Thread)?
         };
-        Ok(Store {
-            shared,
-            disk,
-            queue: Some(queue),
-            writer: Some(writer),
-        })
+        Ok(Store { shared, disk, queue: Some(queue), writer: Some(writer) })
     }
 
     /// Asks the writer to decide over one object, and waits until the outcome is on disk.
@@ -121,15 +106,8 @@ impl Store {
         decide: impl FnOnce(Option<&Object>, u64) -> Result<Decision, Status> + Send + 'static,
     ) -> Result<Written, Status> {
         let (reply, answer) = oneshot::channel();
-        let job = Job {
-            key,
-            decide: Box::new(decide),
-            reply,
-        };
-        let queue = self
-            .queue
-            .as_ref()
-            .expect("the queue is there until the store is dropped");
+        let job = Job { key, decide: Box::new(decide), reply };
+        let queue = self.queue.as_ref().expect("the queue is there until the store is dropped");
         queue.try_send(job).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Status::busy(),
             mpsc::error::TrySendError::Closed(_) => stopped(),
@@ -155,10 +133,7 @@ impl Store {
             .take_while(|(key, _)| key.starts_with(&prefix))
             .map(|(_, object)| object.clone())
             .collect();
-        Listing {
-            version: state.version,
-            objects,
-        }
+        Listing { version: state.version, objects }
     }
 
     /// Up to `limit` events after `version`, and the version that they lead to.

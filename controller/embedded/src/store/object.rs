@@ -53,9 +53,6 @@ impl Object {
     }
 
     pub(crate) fn uid(&self) -> &str {
-        self.value
-            .pointer("/metadata/uid")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.value.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default()
     }
 }

@@ -45,25 +45,14 @@ pub(crate) struct Page {
 impl Pages {
     /// The first `limit` of a list (0: all of it).
     pub(crate) fn first(&self, query: &str, listing: Listing, limit: usize, now: Instant) -> Page {
-        let Listing {
-            version,
-            mut objects,
-        } = listing;
+        let Listing { version, mut objects } = listing;
         if limit == 0 || objects.len() <= limit {
-            return Page {
-                version,
-                objects,
-                rest: None,
-            };
+            return Page { version, objects, rest: None };
         }
         let left = objects.len() - limit;
         let id = self.keep(query, version, &objects, now);
         objects.truncate(limit);
-        Page {
-            version,
-            objects,
-            rest: Some((token(id, version, limit), left)),
-        }
+        Page { version, objects, rest: Some((token(id, version, limit), left)) }
     }
 
     /// The part after a token.
@@ -79,10 +68,7 @@ impl Pages {
         };
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.kept.retain(|kept| kept.until > now);
-        let found = inner
-            .kept
-            .iter_mut()
-            .find(|kept| kept.id == id && kept.version == version);
+        let found = inner.kept.iter_mut().find(|kept| kept.id == id && kept.version == version);
         let Some(kept) = found else {
             let why = "The provided continue parameter is too old to display a consistent list \
                        result. You must start a new list without the continue parameter.";
@@ -92,28 +78,17 @@ impl Pages {
             return Err(Status::bad_request("continue key belongs to another list"));
         }
         kept.until = now + KEPT_FOR;
-        let end = if limit == 0 {
-            usize::MAX
-        } else {
-            start.saturating_add(limit)
-        };
+        let end = if limit == 0 { usize::MAX } else { start.saturating_add(limit) };
         let end = end.min(kept.objects.len());
         let objects = kept.objects.get(start..end).unwrap_or_default().to_vec();
         let left = kept.objects.len() - end;
-        Ok(Page {
-            version,
-            objects,
-            rest: (left > 0).then(|| (token(id, version, end), left)),
-        })
+        Ok(Page { version, objects, rest: (left > 0).then(|| (token(id, version, end), left)) })
     }
 
     fn keep(&self, query: &str, version: u64, objects: &[Arc<Object>], now: Instant) -> u64 {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.kept.retain(|kept| kept.until > now);
-        let same = inner
-            .kept
-            .iter_mut()
-            .find(|k| k.version == version && k.query == query);
+        let same = inner.kept.iter_mut().find(|k| k.version == version && k.query == query);
         if let Some(kept) = same {
             kept.until = now + KEPT_FOR;
             return kept.id;
@@ -124,13 +99,7 @@ impl Pages {
         inner.last_id += 1;
         let id = inner.last_id;
         let (query, objects, until) = (query.to_owned(), objects.into(), now + KEPT_FOR);
-        inner.kept.push(Kept {
-            id,
-            version,
-            query,
-            objects,
-            until,
-        });
+        inner.kept.push(Kept { id, version, query, objects, until });
         id
     }
 }

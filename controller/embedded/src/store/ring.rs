@@ -85,20 +85,12 @@ impl Event {
     ) -> Event {
         let line = change.line(object.to_string().as_bytes());
         let subject = subject_of(object);
-        Event {
-            version,
-            key,
-            change,
-            line,
-            subject,
-            old_subject: old.map(subject_of),
-        }
+        Event { version, key, change, line, subject, old_subject: old.map(subject_of) }
     }
 
     /// The object alone, without a copy.
     pub(crate) fn json(&self) -> Bytes {
-        self.line
-            .slice(self.change.opening().len()..self.line.len() - CLOSING.len())
+        self.line.slice(self.change.opening().len()..self.line.len() - CLOSING.len())
     }
 }
 
@@ -128,10 +120,7 @@ pub(crate) struct Ring {
 impl Ring {
     /// `oldest`: every change after this version is (or will be) here.
     pub(super) fn new(oldest: u64) -> Ring {
-        Ring {
-            oldest,
-            ..Ring::default()
-        }
+        Ring { oldest, ..Ring::default() }
     }
 
     pub(super) fn push(&mut self, event: Arc<Event>) {
@@ -170,9 +159,7 @@ impl Ring {
         if version < self.oldest {
             return Err(TooOld);
         }
-        let start = self
-            .events
-            .partition_point(|event| event.version <= version);
+        let start = self.events.partition_point(|event| event.version <= version);
         Ok(self.events.range(start..).take(limit).cloned().collect())
     }
 }

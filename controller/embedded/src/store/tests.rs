@@ -17,16 +17,13 @@ fn open(dir: &std::path::Path) -> Store {
 
 async fn put(store: &Store, name: &str, size: u64) -> Arc<Object> {
     let value = object(name, size);
-    let written = store
-        .submit(key(name), move |_, _| Ok(Decision::Put(value)))
-        .await;
+    let written = store.submit(key(name), move |_, _| Ok(Decision::Put(value))).await;
     written.unwrap().object().clone()
 }
 
 async fn remove(store: &Store, name: &str) {
-    let written = store.submit(key(name), |current, _| {
-        Ok(Decision::Remove(current.unwrap().value.clone()))
-    });
+    let written =
+        store.submit(key(name), |current, _| Ok(Decision::Remove(current.unwrap().value.clone())));
     written.await.unwrap();
 }
 
@@ -48,10 +45,7 @@ async fn a_restart_finds_objects_versions_and_events() {
     assert_eq!(store.list("things", "").objects, listing.objects);
     assert_eq!(store.events_after(1000, 100).unwrap().0, events);
     assert_eq!(first.value["metadata"]["resourceVersion"], "1001");
-    assert_eq!(
-        put(&store, "c", 1).await.value["metadata"]["resourceVersion"],
-        "1005"
-    );
+    assert_eq!(put(&store, "c", 1).await.value["metadata"]["resourceVersion"], "1005");
 }
 
 #[tokio::test]
@@ -160,9 +154,7 @@ fn an_event_sends_the_object_as_it_is() {
 fn pages_are_kept_a_minute_and_for_their_own_query() {
     let listing = || Listing {
         version: 5,
-        objects: (0..5)
-            .map(|n| Arc::new(Object::new(object("a", n))))
-            .collect(),
+        objects: (0..5).map(|n| Arc::new(Object::new(object("a", n)))).collect(),
     };
     let (pages, start) = (Pages::default(), Instant::now());
     let first = pages.first("q", listing(), 2, start);

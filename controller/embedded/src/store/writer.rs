@@ -80,13 +80,7 @@ impl<'a> Batch<'a> {
     fn new(shared: &'a Shared) -> Batch<'a> {
         let version = shared.read().version;
         let (changed, events, answers) = Default::default();
-        Batch {
-            shared,
-            version,
-            changed,
-            events,
-            answers,
-        }
+        Batch { shared, version, changed, events, answers }
     }
 
     fn decide(&mut self, job: Job) {
@@ -107,29 +101,15 @@ impl<'a> Batch<'a> {
         decision: Decision,
     ) -> Result<Written, Status> {
         match decision {
-            Decision::Same => current
-                .map(Written::Stored)
-                .ok_or_else(Status::no_such_path),
+            Decision::Same => current.map(Written::Stored).ok_or_else(Status::no_such_path),
             Decision::Answer(value) => Ok(Written::Stored(Arc::new(Object::new(value)))),
             Decision::Put(value) => {
-                let change = if current.is_some() {
-                    Change::Modified
-                } else {
-                    Change::Added
-                };
-                Ok(Written::Stored(self.change(
-                    key,
-                    change,
-                    value,
-                    current.as_deref(),
-                )))
+                let change = if current.is_some() { Change::Modified } else { Change::Added };
+                Ok(Written::Stored(self.change(key, change, value, current.as_deref())))
             }
-            Decision::Remove(value) => Ok(Written::Removed(self.change(
-                key,
-                Change::Deleted,
-                value,
-                current.as_deref(),
-            ))),
+            Decision::Remove(value) => {
+                Ok(Written::Removed(self.change(key, Change::Deleted, value, current.as_deref())))
+            }
         }
     }
 
@@ -144,10 +124,7 @@ impl<'a> Batch<'a> {
         value["metadata"]["resourceVersion"] = self.version.to_string().into();
         let old = old.map(|object| &object.value);
         let event = Arc::new(Event::new(self.version, key.clone(), change, &value, old));
-        let object = Arc::new(Object {
-            json: event.json(),
-            value,
-        });
+        let object = Arc::new(Object { json: event.json(), value });
         let left = (change != Change::Deleted).then(|| object.clone());
         self.changed.insert(key, left);
         self.events.push(event);

@@ -30,37 +30,20 @@ fn now() -> Timestamp {
 
 #[test]
 fn a_row_holds_what_the_columns_name() {
-    let table = columns().list(
-        [&object()],
-        json!({"resourceVersion": "9"}),
-        IncludeObject::None,
-        now(),
-    );
+    let table =
+        columns().list([&object()], json!({"resourceVersion": "9"}), IncludeObject::None, now());
 
     assert_eq!(table["kind"], "Table");
     assert_eq!(table["metadata"]["resourceVersion"], "9");
     let row = &table["rows"][0];
-    let cells = json!([
-        "default",
-        "True",
-        "10.0.0.0/8,fd00::/8",
-        2,
-        false,
-        1.0,
-        "3d4h"
-    ]);
+    let cells = json!(["default", "True", "10.0.0.0/8,fd00::/8", 2, false, 1.0, "3d4h"]);
     assert_eq!(row["cells"], cells);
     assert_eq!(row["object"], Value::Null);
     let names: Vec<_> = table["columnDefinitions"]
         .as_array()
         .unwrap()
         .iter()
-        .map(|column| {
-            (
-                column["name"].as_str().unwrap(),
-                column["priority"].as_i64().unwrap(),
-            )
-        })
+        .map(|column| (column["name"].as_str().unwrap(), column["priority"].as_i64().unwrap()))
         .collect();
     assert_eq!(names[..3], [("Name", 0), ("Ready", 0), ("Pools", 1)]);
     assert_eq!(table["columnDefinitions"][0]["format"], "name");
@@ -73,10 +56,7 @@ fn what_is_missing_or_of_the_wrong_kind_is_an_empty_cell() {
 
     let table = columns().one(&odd, IncludeObject::None, true, now());
 
-    assert_eq!(
-        table["rows"][0]["cells"],
-        json!(["a", null, null, null, null, null, "<invalid>"])
-    );
+    assert_eq!(table["rows"][0]["cells"], json!(["a", null, null, null, null, null, "<invalid>"]));
 }
 
 #[test]
@@ -85,14 +65,8 @@ fn a_row_carries_as_much_of_the_object_as_was_asked_for() {
 
     assert_eq!(row(IncludeObject::None), Value::Null);
     assert_eq!(row(IncludeObject::Object), object());
-    assert_eq!(
-        row(IncludeObject::Metadata)["kind"],
-        "PartialObjectMetadata"
-    );
-    assert_eq!(
-        row(IncludeObject::Metadata)["metadata"],
-        object()["metadata"]
-    );
+    assert_eq!(row(IncludeObject::Metadata)["kind"], "PartialObjectMetadata");
+    assert_eq!(row(IncludeObject::Metadata)["metadata"], object()["metadata"]);
     assert_eq!(row(IncludeObject::Metadata)["spec"], Value::Null);
 }
 
@@ -111,9 +85,7 @@ fn a_watch_says_the_columns_once_and_bookmarks_have_no_rows() {
 fn a_kind_without_columns_shows_name_and_age() {
     for declared in [Value::Null, json!([])] {
         let table =
-            Columns::compile(&declared)
-                .unwrap()
-                .one(&object(), IncludeObject::None, true, now());
+            Columns::compile(&declared).unwrap().one(&object(), IncludeObject::None, true, now());
 
         assert_eq!(table["rows"][0]["cells"], json!(["default", "3d4h"]));
     }

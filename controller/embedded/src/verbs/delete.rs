@@ -50,24 +50,15 @@ pub(crate) async fn delete(
         };
         strategy::check_preconditions(&kind, &current.value, &options.preconditions)?;
         let metadata = &current.value["metadata"];
-        Ok(
-            match (
-                metadata.get("finalizers"),
-                metadata.get("deletionTimestamp"),
-            ) {
-                (None, _) if dry_run => Decision::Same,
-                (None, _) => Decision::Remove(current.value.clone()),
-                (Some(_), Some(_)) => Decision::Same,
-                (Some(_), None) => {
-                    let marked = strategy::marked_deleted(&kind, &current.value, now);
-                    if dry_run {
-                        Decision::Answer(marked)
-                    } else {
-                        Decision::Put(marked)
-                    }
-                }
-            },
-        )
+        Ok(match (metadata.get("finalizers"), metadata.get("deletionTimestamp")) {
+            (None, _) if dry_run => Decision::Same,
+            (None, _) => Decision::Remove(current.value.clone()),
+            (Some(_), Some(_)) => Decision::Same,
+            (Some(_), None) => {
+                let marked = strategy::marked_deleted(&kind, &current.value, now);
+                if dry_run { Decision::Answer(marked) } else { Decision::Put(marked) }
+            }
+        })
     };
     store.submit(key, decide).await
 }

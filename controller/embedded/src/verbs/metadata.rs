@@ -4,24 +4,12 @@ use crate::schema::Cause;
 use serde_json::{Map, Value};
 
 /// What is kept of what a client sends; the rest belongs to the server or to nobody.
-const SETTABLE: [&str; 7] = [
-    "name",
-    "generateName",
-    "namespace",
-    "labels",
-    "annotations",
-    "ownerReferences",
-    "finalizers",
-];
+const SETTABLE: [&str; 7] =
+    ["name", "generateName", "namespace", "labels", "annotations", "ownerReferences", "finalizers"];
 
 /// What only the server sets.
-pub(super) const SERVERS: [&str; 5] = [
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "generation",
-];
+pub(super) const SERVERS: [&str; 5] =
+    ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
 /// The same limits as Kubernetes.
 const ANNOTATION_BYTES: usize = 256 << 10;
@@ -75,11 +63,7 @@ fn owners(owners: &Value, causes: &mut Vec<Cause>) {
             ("uid", "must not be empty"),
         ] {
             if owner[name].as_str().is_none_or(str::is_empty) {
-                causes.push(invalid(
-                    &format!("metadata.ownerReferences.{name}"),
-                    "",
-                    why,
-                ));
+                causes.push(invalid(&format!("metadata.ownerReferences.{name}"), "", why));
             }
         }
     }
@@ -108,11 +92,7 @@ fn annotations(annotations: &Value, causes: &mut Vec<Cause>) {
     for (name, value) in members {
         bytes += name.len() + value.as_str().map_or(0, str::len);
         if !is_qualified_name(&name.to_lowercase()) {
-            causes.push(invalid(
-                "metadata.annotations",
-                name,
-                "not a valid annotation name",
-            ));
+            causes.push(invalid("metadata.annotations", name, "not a valid annotation name"));
         }
     }
     if bytes > ANNOTATION_BYTES {
@@ -176,17 +156,13 @@ fn is_qualified_name(text: &str) -> bool {
 fn is_word(text: &str) -> bool {
     text.len() <= 63
         && begins_and_ends_alphanumeric(text)
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 pub(super) fn is_subdomain(text: &str) -> bool {
     let label = |label: &str| {
         begins_and_ends_alphanumeric(label)
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
     text.len() <= 253 && text.split('.').all(label)
 }

@@ -6,19 +6,11 @@ use std::sync::Arc;
 
 fn kind() -> Arc<Kind> {
     let kinds = Kinds::new(&api::crds()).unwrap();
-    kinds
-        .find("hawser.dev", "v1alpha1", "meshnodes")
-        .unwrap()
-        .clone()
+    kinds.find("hawser.dev", "v1alpha1", "meshnodes").unwrap().clone()
 }
 
 fn stored() -> Value {
-    created(
-        &kind(),
-        json!({"metadata": {"name": "a"}, "spec": {"keyEpoch": 1}}),
-        "u",
-        now(),
-    )
+    created(&kind(), json!({"metadata": {"name": "a"}, "spec": {"keyEpoch": 1}}), "u", now())
 }
 
 fn now() -> jiff::Timestamp {
@@ -45,10 +37,7 @@ fn a_client_cannot_set_what_is_the_servers() {
         "spec": {"keyEpoch": 1},
     });
     assert_eq!(new, expected);
-    assert_eq!(
-        updated(&kind(), &stored(), body)["metadata"],
-        stored()["metadata"]
-    );
+    assert_eq!(updated(&kind(), &stored(), body)["metadata"], stored()["metadata"]);
 }
 
 #[test]

@@ -45,10 +45,7 @@ type Warnings = Arc<Mutex<Vec<String>>>;
 pub(crate) async fn create(store: &Store, write: Write, body: Value) -> Result<Outcome, Status> {
     let kind = write.kind.clone();
     check_type(&kind, &body)?;
-    if body["metadata"]["resourceVersion"]
-        .as_str()
-        .is_some_and(|version| !version.is_empty())
-    {
+    if body["metadata"]["resourceVersion"].as_str().is_some_and(|version| !version.is_empty()) {
         let why = "resourceVersion should not be set on objects to be created";
         return Err(Status::bad_request(why));
     }
@@ -140,10 +137,7 @@ fn check_replacement(write: &Write, old: &Value, body: &Value) -> Result<(), Sta
     check_type(&write.kind, body)?;
     check_name(write, body)?;
     strategy::check_preconditions(&write.kind, old, body)?;
-    if body["metadata"]["resourceVersion"]
-        .as_str()
-        .is_none_or(str::is_empty)
-    {
+    if body["metadata"]["resourceVersion"].as_str().is_none_or(str::is_empty) {
         let cause = crate::schema::Cause {
             reason: "FieldValueInvalid",
             message: "Invalid value: 0: must be specified for an update".to_owned(),
@@ -235,9 +229,7 @@ fn name_for(write: &Write, body: &mut Value) -> Result<String, Status> {
     let begin = metadata["generateName"].as_str().unwrap_or_default();
     if begin.is_empty() || !is_subdomain(&format!("{begin}x")) {
         let why = "name or generateName is required";
-        return Err(Status::invalid(format!(
-            "metadata.name: Required value: {why}"
-        )));
+        return Err(Status::invalid(format!("metadata.name: Required value: {why}")));
     }
     let name = format!("{begin}{}", &uuid::Uuid::new_v4().simple().to_string()[..5]);
     metadata["name"] = name.clone().into();

@@ -29,10 +29,7 @@ impl Embedded {
         let dir = TempDir::new().unwrap();
         let things: CustomResourceDefinition = serde_saphyr::from_str(THINGS).unwrap();
         let crds = api::crds().into_iter().chain([things]).collect();
-        let options = Options {
-            crds,
-            ..Options::default()
-        };
+        let options = Options { crds, ..Options::default() };
         let server = Server::open(dir.path(), options).unwrap();
         let kubeconfig = server.kubeconfig();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -45,11 +42,7 @@ impl Embedded {
             });
         });
         wait_for("the kubeconfig", || kubeconfig.exists());
-        Embedded {
-            dir,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Embedded { dir, stop: Some(stop), thread: Some(thread) }
     }
 
     pub fn kubeconfig(&self) -> PathBuf {

@@ -46,9 +46,7 @@ struct Case {
 pub(crate) struct Answers(pub(crate) BTreeMap<String, Value>);
 
 fn folder(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/conformance")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance").join(name)
 }
 
 impl File {
@@ -104,9 +102,7 @@ pub(crate) fn run(file: &File, endpoint: &Endpoint) -> Answers {
         let answer = case.ask(asked, &kept);
         for (name, pointer) in &case.keep {
             let found = serde_json::from_slice::<Value>(&answer.body).ok();
-            let found = found
-                .as_ref()
-                .and_then(|body| body.pointer(pointer)?.as_str());
+            let found = found.as_ref().and_then(|body| body.pointer(pointer)?.as_str());
             kept.insert(name.clone(), found.unwrap_or("nothing-was-kept").to_owned());
         }
         answers.0.insert(case.name.clone(), case.told(&answer));
@@ -116,10 +112,7 @@ pub(crate) fn run(file: &File, endpoint: &Endpoint) -> Answers {
 
 impl Case {
     fn ask(&self, endpoint: &Endpoint, kept: &BTreeMap<String, String>) -> Answer {
-        let send = self
-            .send
-            .clone()
-            .unwrap_or_else(|| "POST ~?dryRun=All".to_owned());
+        let send = self.send.clone().unwrap_or_else(|| "POST ~?dryRun=All".to_owned());
         let send = filled(&send.replace('~', THINGS), kept);
         let (method, path) = send.split_once(' ').unwrap();
         let body = match (&self.text, &self.body, &self.spec) {
@@ -133,38 +126,22 @@ impl Case {
         if body.is_some() && !self.headers.contains_key("Content-Type") {
             headers.push(("Content-Type".to_owned(), "application/json".to_owned()));
         }
-        endpoint.send(&Request {
-            method,
-            path,
-            headers,
-            body,
-        })
+        endpoint.send(&Request { method, path, headers, body })
     }
 
     /// What is compared: nothing that differs from run to run.
     fn told(&self, answer: &Answer) -> Value {
-        let is_watch = self
-            .send
-            .as_deref()
-            .is_some_and(|send| send.contains("watch="));
+        let is_watch = self.send.as_deref().is_some_and(|send| send.contains("watch="));
         let body = if is_watch && answer.code == 200 {
-            let lines = answer
-                .body
-                .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty());
-            lines
-                .map(|line| serde_json::from_slice::<Value>(line).unwrap())
-                .collect()
+            let lines = answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            lines.map(|line| serde_json::from_slice::<Value>(line).unwrap()).collect()
         } else {
             serde_json::from_slice(&answer.body)
                 .unwrap_or_else(|_| Value::from(String::from_utf8_lossy(&answer.body)))
         };
         let mut told = Map::new();
         told.insert("code".to_owned(), answer.code.into());
-        told.insert(
-            "type".to_owned(),
-            answer.headers_named("Content-Type").into(),
-        );
+        told.insert("type".to_owned(), answer.headers_named("Content-Type").into());
         let warnings = answer.headers_named("Warning");
         if !warnings.is_empty() {
             told.insert("warnings".to_owned(), warnings.into());
@@ -180,7 +157,6 @@ fn thing(spec: &Value) -> Value {
 }
 
 fn filled(text: &str, kept: &BTreeMap<String, String>) -> String {
-    kept.iter().fold(text.to_owned(), |text, (name, value)| {
-        text.replace(&format!("{{{name}}}"), value)
-    })
+    kept.iter()
+        .fold(text.to_owned(), |text, (name, value)| text.replace(&format!("{{{name}}}"), value))
 }

@@ -22,24 +22,18 @@ fn steady(text: &str) -> String {
         [
             (r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "*"),
             (r"record \(\d+\)", "record (*)"),
-            (
-                r#"Invalid value: "\{.*\}": strict"#,
-                r#"Invalid value: "*": strict"#,
-            ),
+            (r#"Invalid value: "\{.*\}": strict"#, r#"Invalid value: "*": strict"#),
         ]
         .map(|(pattern, instead)| (Regex::new(pattern).unwrap(), instead))
     });
-    PARTS
-        .iter()
-        .fold(text.to_owned(), |text, (pattern, instead)| {
-            pattern.replace_all(&text, *instead).into_owned()
-        })
+    PARTS.iter().fold(text.to_owned(), |text, (pattern, instead)| {
+        pattern.replace_all(&text, *instead).into_owned()
+    })
 }
 
 /// `12s`, as a column of dates shows it.
 fn is_age(text: &str) -> bool {
-    text.strip_suffix('s')
-        .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    text.strip_suffix('s').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
 }
 
 fn object(members: Map<String, Value>) -> Value {
@@ -78,9 +72,7 @@ fn object(members: Map<String, Value>) -> Value {
 }
 
 fn sort_causes(status: &mut Map<String, Value>) {
-    let Some(causes) = status
-        .get_mut("details")
-        .and_then(|details| details.get_mut("causes"))
+    let Some(causes) = status.get_mut("details").and_then(|details| details.get_mut("causes"))
     else {
         return;
     };
@@ -154,10 +146,7 @@ mod tests {
 
         let all = ["/body/a/1/b", "/body/gone", "/body/new", "/body/x~1y"];
         assert_eq!(differing(&expected, &actual), all);
-        assert_eq!(
-            differing(&expected, &json!({"code": 404, "body": {}})),
-            ["/code"]
-        );
+        assert_eq!(differing(&expected, &json!({"code": 404, "body": {}})), ["/code"]);
         assert!(differing(&expected, &expected).is_empty());
     }
 }

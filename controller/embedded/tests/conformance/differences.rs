@@ -44,9 +44,7 @@ impl Found {
             };
             let shown = |answer: &Value, at: &str| match at {
                 "/code" => answer.to_string().chars().take(400).collect(),
-                _ => answer
-                    .pointer(at)
-                    .map_or("nothing".to_owned(), Value::to_string),
+                _ => answer.pointer(at).map_or("nothing".to_owned(), Value::to_string),
             };
             found.extend(differing(expected, actual).into_iter().map(|at| Found {
                 case: case.clone(),
@@ -55,15 +53,8 @@ impl Found {
                 at,
             }));
         }
-        let gone = recorded
-            .0
-            .keys()
-            .find(|name| !answers.0.contains_key(*name));
-        assert!(
-            gone.is_none(),
-            "{}: {gone:?} is recorded but no case any more",
-            file.name
-        );
+        let gone = recorded.0.keys().find(|name| !answers.0.contains_key(*name));
+        assert!(gone.is_none(), "{}: {gone:?} is recorded but no case any more", file.name);
         found
     }
 }
@@ -84,10 +75,7 @@ impl Differences {
         let list: Vec<Permitted> =
             serde_saphyr::from_str(include_str!("differences.yaml")).unwrap();
         for permitted in &list {
-            assert!(
-                permitted.why.len() > 10,
-                "{permitted:?}: a difference has a reason"
-            );
+            assert!(permitted.why.len() > 10, "{permitted:?}: a difference has a reason");
         }
         Differences(list)
     }
@@ -95,38 +83,20 @@ impl Differences {
     /// Fails on what is not permitted, and on what is permitted for nothing.
     pub(crate) fn settle(&self, server: &str, found: &[Found]) {
         let complaints = self.complaints(server, found);
-        assert!(
-            complaints.is_empty(),
-            "{server}:\n{}",
-            complaints.join("\n")
-        );
+        assert!(complaints.is_empty(), "{server}:\n{}", complaints.join("\n"));
     }
 
     fn complaints(&self, server: &str, found: &[Found]) -> Vec<String> {
         let ours: Vec<&Permitted> = self.0.iter().filter(|p| p.server == server).collect();
         let mut complaints = Vec::new();
-        for one in found
-            .iter()
-            .filter(|one| !ours.iter().any(|p| p.covers(one)))
-        {
-            let Found {
-                case,
-                at,
-                expected,
-                actual,
-            } = one;
-            complaints.push(format!(
-                "{case} at {at}\n    expected {expected}\n    got      {actual}"
-            ));
+        for one in found.iter().filter(|one| !ours.iter().any(|p| p.covers(one))) {
+            let Found { case, at, expected, actual } = one;
+            complaints
+                .push(format!("{case} at {at}\n    expected {expected}\n    got      {actual}"));
         }
-        for permitted in ours
-            .iter()
-            .filter(|p| !found.iter().any(|one| p.covers(one)))
-        {
+        for permitted in ours.iter().filter(|p| !found.iter().any(|one| p.covers(one))) {
             let Permitted { case, at, .. } = permitted;
-            complaints.push(format!(
-                "{case} at {at} is permitted, but differs no more: strike it"
-            ));
+            complaints.push(format!("{case} at {at} is permitted, but differs no more: strike it"));
         }
         complaints
     }
@@ -138,36 +108,20 @@ mod tests {
 
     fn permitted(case: &str, at: &str) -> Permitted {
         let (server, why) = ("embedded".to_owned(), "because of this".to_owned());
-        Permitted {
-            server,
-            case: case.to_owned(),
-            at: at.to_owned(),
-            why,
-        }
+        Permitted { server, case: case.to_owned(), at: at.to_owned(), why }
     }
 
     fn found(case: &str, at: &str) -> Found {
         let (case, at) = (case.to_owned(), at.to_owned());
-        Found {
-            case,
-            at,
-            expected: "1".to_owned(),
-            actual: "2".to_owned(),
-        }
+        Found { case, at, expected: "1".to_owned(), actual: "2".to_owned() }
     }
 
     #[test]
     fn an_unlisted_difference_and_a_stale_permission_are_both_complaints() {
-        let list = Differences(vec![
-            permitted("verbs/get", "/body"),
-            permitted("list/*", "/code"),
-        ]);
+        let list = Differences(vec![permitted("verbs/get", "/body"), permitted("list/*", "/code")]);
         let complaints = |found: &[Found]| list.complaints("embedded", found);
 
-        let all = [
-            found("verbs/get", "/body/message"),
-            found("list/a", "/code"),
-        ];
+        let all = [found("verbs/get", "/body/message"), found("list/a", "/code")];
         assert!(complaints(&all).is_empty());
         let one = complaints(&all[..1]);
         assert!(one.len() == 1 && one[0].contains("strike it"), "{one:?}");

@@ -33,12 +33,7 @@ fn the_embedded_server_answers_as_a_cluster_does() {
 
     for file in File::all() {
         let answers = run(&file, &endpoint);
-        found.extend(Found::between(
-            "embedded",
-            &file,
-            &Answers::recorded(&file),
-            &answers,
-        ));
+        found.extend(Found::between("embedded", &file, &Answers::recorded(&file), &answers));
     }
 
     Differences::load().settle("embedded", &found);
@@ -66,12 +61,7 @@ fn check_recorded(server: &str) {
         if std::env::var_os("HAWSER_RECORD").is_some() {
             answers.write(&file);
         }
-        found.extend(Found::between(
-            server,
-            &file,
-            &Answers::recorded(&file),
-            &answers,
-        ));
+        found.extend(Found::between(server, &file, &Answers::recorded(&file), &answers));
     }
     Differences::load().settle(server, &found);
 }

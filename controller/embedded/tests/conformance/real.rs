@@ -32,11 +32,7 @@ impl Real {
             ports: free_ports(),
         };
         let status = real.command("start").status().unwrap();
-        assert!(
-            status.success(),
-            "{} start: {status}",
-            real.script.display()
-        );
+        assert!(status.success(), "{} start: {status}", real.script.display());
         Some(real)
     }
 
@@ -49,9 +45,7 @@ impl Real {
         }
         let [port, eport] = self.ports;
         command.env("DIR", state).env("IP", "127.0.0.1");
-        command
-            .env("PORT", port.to_string())
-            .env("EPORT", eport.to_string());
+        command.env("PORT", port.to_string()).env("EPORT", eport.to_string());
         command.stdout(std::process::Stdio::null());
         command
     }
@@ -64,9 +58,7 @@ impl Real {
     /// 1.20 takes no default that is empty text, and needs none of ours for its cases.
     pub(crate) fn install(&self, endpoint: &Endpoint) {
         let things: Value = serde_saphyr::from_str(THINGS).unwrap();
-        let ours = api::crds()
-            .into_iter()
-            .map(|crd| serde_json::to_value(crd).unwrap());
+        let ours = api::crds().into_iter().map(|crd| serde_json::to_value(crd).unwrap());
         for crd in ours.filter(|_| self.server == "crd").chain([things]) {
             let name = crd["metadata"]["name"].as_str().unwrap();
             let answer = post_crd(endpoint, &crd);
@@ -84,10 +76,7 @@ impl Real {
 impl Drop for Real {
     fn drop(&mut self) {
         let stopped = self.command("stop").status();
-        assert!(
-            stopped.is_ok_and(|s| s.success()) || std::thread::panicking(),
-            "stop failed"
-        );
+        assert!(stopped.is_ok_and(|s| s.success()) || std::thread::panicking(), "stop failed");
     }
 }
 
@@ -98,21 +87,11 @@ fn post_crd(endpoint: &Endpoint, crd: &Value) -> (u16, String) {
         headers: vec![("Content-Type".to_owned(), "application/json".to_owned())],
         body: Some(crd.to_string().into_bytes()),
     });
-    (
-        answer.code,
-        String::from_utf8_lossy(&answer.body).into_owned(),
-    )
+    (answer.code, String::from_utf8_lossy(&answer.body).into_owned())
 }
 
 fn get(endpoint: &Endpoint, path: &str) -> u16 {
-    endpoint
-        .send(&Request {
-            method: "GET",
-            path,
-            headers: Vec::new(),
-            body: None,
-        })
-        .code
+    endpoint.send(&Request { method: "GET", path, headers: Vec::new(), body: None }).code
 }
 
 /// One for the API, and one for etcd with the next one free too.

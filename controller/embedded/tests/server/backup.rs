@@ -18,13 +18,7 @@ async fn claims_around_a_backup(dir: &std::path::Path, out: &std::path::Path) {
     assert_eq!(ask(client, "POST", MESH, mesh()).await.0, 201);
     ask(client, "POST", NODES, node("a")).await;
     ask(client, "POST", NODES, node("gone")).await;
-    ask(
-        client,
-        "POST",
-        CLAIMS,
-        claim("10-42-0-0-24", "10.42.0.0/24", "a"),
-    )
-    .await;
+    ask(client, "POST", CLAIMS, claim("10-42-0-0-24", "10.42.0.0/24", "a")).await;
     embedded::backup(dir, out).await.unwrap();
     let later = claim("10-42-1-0-24", "10.42.1.0/24", "b");
     assert_eq!(ask(client, "POST", CLAIMS, later).await.0, 201);
@@ -70,12 +64,7 @@ async fn a_restore_elsewhere_pauses_allocation() {
     let running = start(&elsewhere).await;
     let (_, mesh) = get(&running.client, &format!("{MESH}/default")).await;
     assert!(mesh["metadata"]["annotations"][embedded::RESTORED_AT].is_string());
-    assert_eq!(
-        get(&running.client, &format!("{CLAIMS}/10-42-0-0-24"))
-            .await
-            .0,
-        200
-    );
+    assert_eq!(get(&running.client, &format!("{CLAIMS}/10-42-0-0-24")).await.0, 200);
     running.stop().await;
 }
 
@@ -107,10 +96,7 @@ async fn a_restored_server_is_trusted_by_who_trusted_the_first() {
     claims_around_a_backup(&data, &out).await;
     let authority = |dir: &std::path::Path| {
         let text = std::fs::read_to_string(dir.join("admin.kubeconfig")).unwrap();
-        text.lines()
-            .find(|line| line.contains("certificate-authority-data"))
-            .unwrap()
-            .to_owned()
+        text.lines().find(|line| line.contains("certificate-authority-data")).unwrap().to_owned()
     };
     let first = authority(&data);
     let elsewhere = dir.path().join("elsewhere");

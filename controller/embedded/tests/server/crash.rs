@@ -21,10 +21,7 @@ async fn the_writing_child() {
             let mut connection = client.connect().await.unwrap();
             let name = format!("w{writer}");
             let body = node(&name).to_string();
-            connection
-                .request("POST", NODES, "application/json", body)
-                .await
-                .unwrap();
+            connection.request("POST", NODES, "application/json", body).await.unwrap();
             let path = format!("{NODES}/{name}");
             for count in 0_u64.. {
                 let patch = json!({"metadata": {"annotations": {"count": count.to_string()}}});
@@ -83,27 +80,14 @@ async fn what_was_acknowledged_survives_a_kill_in_the_middle_of_writes() {
         for (name, count) in acknowledged {
             let (_, object) = get(&running.client, &format!("{NODES}/{name}")).await;
             let stored = object["metadata"]["annotations"]["count"].as_str().unwrap();
-            assert!(
-                stored.parse::<u64>().unwrap() >= count,
-                "{name}: {stored} < {count}"
-            );
+            assert!(stored.parse::<u64>().unwrap() >= count, "{name}: {stored} < {count}");
         }
         let (_, list) = get(&running.client, NODES).await;
         let objects = list["items"].as_array().unwrap();
-        assert!(
-            objects
-                .iter()
-                .all(|object| version(object) <= version(&list))
-        );
+        assert!(objects.iter().all(|object| version(object) <= version(&list)));
         for object in objects {
             let name = object["metadata"]["name"].as_str().unwrap();
-            ask(
-                &running.client,
-                "DELETE",
-                &format!("{NODES}/{name}"),
-                json!(null),
-            )
-            .await;
+            ask(&running.client, "DELETE", &format!("{NODES}/{name}"), json!(null)).await;
         }
         running.stop().await;
     }
@@ -117,10 +101,7 @@ async fn a_second_process_is_refused_until_the_first_is_gone() {
     assert!(lines.any(|line| line.unwrap().contains("acknowledged")));
 
     let refused = open(dir.path()).unwrap_err();
-    assert!(
-        refused.to_string().contains("in use by another process"),
-        "{refused}"
-    );
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
 
     child.kill().unwrap();
     child.wait().unwrap();

@@ -18,22 +18,13 @@ pub(crate) struct Running {
 }
 
 pub(crate) fn open(dir: &Path) -> Result<Server, embedded::OpenError> {
-    Server::open(
-        dir,
-        Options {
-            crds: api::crds(),
-            names: Vec::new(),
-        },
-    )
+    Server::open(dir, Options { crds: api::crds(), names: Vec::new() })
 }
 
 pub(crate) async fn start(dir: &Path) -> Running {
     let server = open(dir).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    server
-        .write_kubeconfig(listener.local_addr().unwrap())
-        .await
-        .unwrap();
+    server.write_kubeconfig(listener.local_addr().unwrap()).await.unwrap();
     let client = Client::from_kubeconfig(&server.kubeconfig()).unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
     let task = tokio::spawn(async move {
@@ -52,16 +43,8 @@ impl Running {
 
 /// One request with a JSON body; the code and the JSON that came back.
 pub(crate) async fn ask(client: &Client, method: &str, path: &str, body: Value) -> (u16, Value) {
-    let kind = if method == "PATCH" {
-        MERGE
-    } else {
-        "application/json"
-    };
-    let body = if body.is_null() {
-        String::new()
-    } else {
-        body.to_string()
-    };
+    let kind = if method == "PATCH" { MERGE } else { "application/json" };
+    let body = if body.is_null() { String::new() } else { body.to_string() };
     let answer = client.request(method, path, kind, body).await.unwrap();
     let value = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
     (answer.status.as_u16(), value)
@@ -86,11 +69,7 @@ pub(crate) fn claim(name: &str, subnet: &str, node: &str) -> Value {
 }
 
 pub(crate) fn version(object: &Value) -> u64 {
-    object["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap()
+    object["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap()
 }
 
 /// A watch that ends by itself: its events.
@@ -98,7 +77,5 @@ pub(crate) async fn watch(client: &Client, path: &str) -> Vec<Value> {
     let answer = client.request("GET", path, "", "").await.unwrap();
     assert_eq!(answer.status.as_u16(), 200, "{:?}", answer.body);
     let text = String::from_utf8(answer.body.to_vec()).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

@@ -20,36 +20,19 @@ async fn a_node_writes_its_own_status_and_nothing_else() {
     let status = json!({"status": {"version": "1"}});
 
     assert_eq!(get(&a, NODES).await.0, 200);
-    assert_eq!(
-        ask(&a, "PATCH", &format!("{NODES}/a/status"), status.clone())
-            .await
-            .0,
-        200
-    );
+    assert_eq!(ask(&a, "PATCH", &format!("{NODES}/a/status"), status.clone()).await.0, 200);
     for (method, path, body) in [
         ("PATCH", format!("{NODES}/b/status"), status),
-        (
-            "PATCH",
-            format!("{NODES}/a"),
-            json!({"spec": {"site": "x"}}),
-        ),
+        ("PATCH", format!("{NODES}/a"), json!({"spec": {"site": "x"}})),
         ("DELETE", format!("{NODES}/a"), Value::Null),
         ("POST", NODES.to_owned(), node("c")),
         ("POST", format!("{NODES}/a/token"), Value::Null),
         ("GET", CLAIMS.to_owned(), Value::Null),
-        (
-            "GET",
-            "/apis/hawser.dev/v1alpha1/jointokens".to_owned(),
-            Value::Null,
-        ),
+        ("GET", "/apis/hawser.dev/v1alpha1/jointokens".to_owned(), Value::Null),
         ("GET", "/hawser/backup".to_owned(), Value::Null),
     ] {
         let (code, refusal) = ask(&a, method, &path, body).await;
-        assert_eq!(
-            (code, &refusal["reason"]),
-            (403, &json!("Forbidden")),
-            "{method} {path}"
-        );
+        assert_eq!((code, &refusal["reason"]), (403, &json!("Forbidden")), "{method} {path}");
     }
     running.stop().await;
 }
@@ -70,15 +53,8 @@ async fn a_token_ends_with_its_node_and_so_do_its_watches() {
     ask(admin, "DELETE", &path, Value::Null).await;
     ask(admin, "POST", NODES, node("a")).await;
 
-    assert_eq!(
-        get(&a, NODES).await.0,
-        401,
-        "the new node of that name is another one"
-    );
-    let events = tokio::time::timeout(Duration::from_secs(5), watching)
-        .await
-        .unwrap()
-        .unwrap();
+    assert_eq!(get(&a, NODES).await.0, 401, "the new node of that name is another one");
+    let events = tokio::time::timeout(Duration::from_secs(5), watching).await.unwrap().unwrap();
     assert_eq!(events.last().unwrap()["object"]["code"], 401);
     running.stop().await;
 }
@@ -103,13 +79,7 @@ async fn without_a_token_nothing_is_told() {
     let running = start(dir.path()).await;
     for token in ["", "nonsense"] {
         let stranger = running.client.with_token(token);
-        for path in [
-            NODES,
-            "/apis",
-            "/no/such/path",
-            "/hawser/backup",
-            "/version",
-        ] {
+        for path in [NODES, "/apis", "/no/such/path", "/hawser/backup", "/version"] {
             assert_eq!(get(&stranger, path).await.0, 401, "{path}");
         }
         assert_eq!(get(&stranger, "/readyz").await.0, 200);
@@ -124,13 +94,7 @@ async fn no_secret_is_readable_by_others_or_stored_in_clear() {
     let running = start(&inner).await;
     let (_, answer) = {
         ask(&running.client, "POST", NODES, node("a")).await;
-        ask(
-            &running.client,
-            "POST",
-            &format!("{NODES}/a/token"),
-            Value::Null,
-        )
-        .await
+        ask(&running.client, "POST", &format!("{NODES}/a/token"), Value::Null).await
     };
     running.stop().await;
 
@@ -143,8 +107,5 @@ async fn no_secret_is_readable_by_others_or_stored_in_clear() {
     let stored = std::fs::read(inner.join("hawser.redb")).unwrap();
     assert!(!stored.windows(token.len()).any(|window| window == token));
     let name = b"meshnodes.hawser.dev";
-    assert!(
-        stored.windows(name.len()).any(|window| window == name),
-        "the search can find things"
-    );
+    assert!(stored.windows(name.len()).any(|window| window == name), "the search can find things");
 }

@@ -9,9 +9,7 @@ async fn a_claim_can_be_created_once() {
     for index in 0..20 {
         let client = running.client.clone();
         let claim = claim("10-42-1-0-24", "10.42.1.0/24", &format!("node-{index}"));
-        attempts.push(tokio::spawn(async move {
-            ask(&client, "POST", CLAIMS, claim).await.0
-        }));
+        attempts.push(tokio::spawn(async move { ask(&client, "POST", CLAIMS, claim).await.0 }));
     }
 
     let mut codes = Vec::new();
@@ -82,13 +80,8 @@ async fn a_write_that_changes_nothing_gets_no_version() {
     let path = format!("{NODES}/a");
 
     let (_, again) = ask(client, "PUT", &path, created.clone()).await;
-    let (_, dry) = ask(
-        client,
-        "PATCH",
-        &format!("{path}?dryRun=All"),
-        json!({"spec": {"site": "x"}}),
-    )
-    .await;
+    let (_, dry) =
+        ask(client, "PATCH", &format!("{path}?dryRun=All"), json!({"spec": {"site": "x"}})).await;
 
     assert_eq!(again, created);
     assert_eq!(dry["spec"]["site"], "x");
@@ -109,23 +102,12 @@ async fn a_finalizer_holds_an_object_until_it_goes() {
     let (_, marked) = ask(client, "DELETE", &path, Value::Null).await;
     assert_eq!(marked["kind"], "MeshNode");
     assert!(marked["metadata"]["deletionTimestamp"].is_string());
-    let (code, _) = ask(
-        client,
-        "PATCH",
-        &path,
-        json!({"metadata": {"finalizers": ["a.b/c"]}}),
-    )
-    .await;
+    let (code, _) =
+        ask(client, "PATCH", &path, json!({"metadata": {"finalizers": ["a.b/c"]}})).await;
     assert_eq!(code, 422);
     assert_eq!(get(client, &path).await.0, 200);
 
-    ask(
-        client,
-        "PATCH",
-        &path,
-        json!({"metadata": {"finalizers": null}}),
-    )
-    .await;
+    ask(client, "PATCH", &path, json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(get(client, &path).await.0, 404);
     running.stop().await;
 }
@@ -169,15 +151,7 @@ async fn all_pages_of_a_list_show_one_moment() {
     let names: Vec<_> = rest["items"].as_array().unwrap().iter().collect();
     assert_eq!(names.len(), 3);
     assert_eq!(rest["items"][1]["metadata"]["name"], "n3");
-    assert_eq!(
-        get(client, &format!("{NODES}?continue=bm9uc2Vuc2U"))
-            .await
-            .0,
-        400
-    );
-    assert_eq!(
-        get(client, &format!("{NODES}?continue=MS4xLjE")).await.0,
-        410
-    );
+    assert_eq!(get(client, &format!("{NODES}?continue=bm9uc2Vuc2U")).await.0, 400);
+    assert_eq!(get(client, &format!("{NODES}?continue=MS4xLjE")).await.0, 410);
     running.stop().await;
 }

@@ -7,22 +7,14 @@ type Seen = BTreeMap<String, Value>;
 
 fn seen(list: &Value) -> Seen {
     let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
-    list["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|o| (name(o), o.clone()))
-        .collect()
+    list["items"].as_array().unwrap().iter().map(|o| (name(o), o.clone())).collect()
 }
 
 /// What a client holds after these events; every event must fit what it held before.
 fn apply(mut held: Seen, events: &[Value]) -> Seen {
     for event in events {
         let object = &event["object"];
-        let name = object["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
+        let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         match event["type"].as_str().unwrap() {
             "ADDED" => assert!(held.insert(name, object.clone()).is_none(), "{event}"),
             "MODIFIED" => assert!(held.insert(name, object.clone()).is_some(), "{event}"),
@@ -39,10 +31,7 @@ struct Random(u64);
 
 impl Random {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         (self.0 >> 33) % limit
     }
 }
@@ -50,11 +39,7 @@ impl Random {
 async fn change_something(client: &embedded::Client, random: &mut Random) {
     let name = format!("n{}", random.below(6));
     let path = format!("{NODES}/{name}");
-    let shown = if random.below(2) == 0 {
-        json!("yes")
-    } else {
-        Value::Null
-    };
+    let shown = if random.below(2) == 0 { json!("yes") } else { Value::Null };
     match random.below(4) {
         0 => drop(ask(client, "POST", NODES, node(&name)).await),
         1 => drop(ask(client, "DELETE", &path, Value::Null).await),
@@ -93,11 +78,7 @@ async fn a_list_and_a_watch_from_its_version_show_what_is_there() {
 
     for ((selector, from, held), events) in lists.iter().zip(watched) {
         let last = lists.iter().rfind(|(other, ..)| other == selector).unwrap();
-        assert_eq!(
-            apply(held.clone(), &events),
-            last.2,
-            "{selector:?} from {from}"
-        );
+        assert_eq!(apply(held.clone(), &events), last.2, "{selector:?} from {from}");
     }
     running.stop().await;
 }
@@ -145,10 +126,7 @@ async fn a_bookmark_ends_the_initial_events_and_the_time() {
     let path = format!("{NODES}?{asked}&resourceVersionMatch=NotOlderThan");
     let events = watch(client, &path).await;
 
-    let types: Vec<_> = events
-        .iter()
-        .map(|event| event["type"].as_str().unwrap())
-        .collect();
+    let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["ADDED", "BOOKMARK", "BOOKMARK"]);
     let annotations = &events[1]["object"]["metadata"]["annotations"];
     assert_eq!(annotations["k8s.io/initial-events-end"], "true");
@@ -162,13 +140,7 @@ async fn a_watch_goes_on_after_a_restart_where_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let running = start(dir.path()).await;
     let (_, created) = ask(&running.client, "POST", NODES, node("a")).await;
-    ask(
-        &running.client,
-        "PATCH",
-        &format!("{NODES}/a"),
-        json!({"spec": {"site": "x"}}),
-    )
-    .await;
+    ask(&running.client, "PATCH", &format!("{NODES}/a"), json!({"spec": {"site": "x"}})).await;
     running.stop().await;
 
     let running = start(dir.path()).await;

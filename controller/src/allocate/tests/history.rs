@@ -8,11 +8,7 @@ use super::model::{Fault, Read, Server};
 use crate::allocate::{Pool, Rests, Write, plan};
 
 /// Enough in a release build; a debug build looks at fewer.
-const SEEDS: u64 = if cfg!(debug_assertions) {
-    3_000
-} else {
-    100_000
-};
+const SEEDS: u64 = if cfg!(debug_assertions) { 3_000 } else { 100_000 };
 const STEPS: u32 = 48;
 /// By then everything has settled.
 const ROUNDS: u32 = 80;
@@ -100,17 +96,13 @@ impl Controller {
         self.rests.observe(self.read.released(), now);
         let view = self.read.view(&self.rests, now);
         self.queue = plan(&view).writes;
-        self.queue
-            .retain(|write| !matches!(write, Write::Publish { .. }));
+        self.queue.retain(|write| !matches!(write, Write::Publish { .. }));
     }
 
     fn publish_before_claiming(&mut self) {
         for index in 0..self.queue.len() {
             if let Write::Create { subnet, owner } = &self.queue[index] {
-                let publish = Write::Publish {
-                    owner: owner.clone(),
-                    subnets: vec![*subnet],
-                };
+                let publish = Write::Publish { owner: owner.clone(), subnets: vec![*subnet] };
                 self.queue.insert(0, publish);
                 return;
             }
@@ -119,10 +111,7 @@ impl Controller {
 }
 
 fn pool(cidr: &str, node_prefix: u8) -> Pool {
-    Pool {
-        cidr: cidr.parse().unwrap(),
-        node_prefix,
-    }
+    Pool { cidr: cidr.parse().unwrap(), node_prefix }
 }
 
 /// Pools of every awkward kind: exactly enough, too small, moved, grown, cut otherwise.
@@ -231,11 +220,7 @@ impl World {
             for controller in &mut self.controllers {
                 controller.step(&mut self.server)?;
             }
-            if self
-                .controllers
-                .iter()
-                .any(|controller| !controller.is_idle())
-            {
+            if self.controllers.iter().any(|controller| !controller.is_idle()) {
                 continue;
             }
             outcome = self.everybody_is_served();
@@ -259,9 +244,7 @@ impl World {
             return Err(format!("still to do: {left:?}"));
         }
         let bound = (self.server.claims.values()).filter(|claim| claim.owner.is_some());
-        let published: usize = (self.server.nodes.values())
-            .map(|node| node.subnets.len())
-            .sum();
+        let published: usize = (self.server.nodes.values()).map(|node| node.subnets.len()).sum();
         if bound.count() != published {
             return Err("a claim is held that no spec names".to_owned());
         }
@@ -269,9 +252,7 @@ impl World {
         let served = (self.server.nodes.values()).filter(|node| node.subnets.len() >= families);
         let missing = self.server.nodes.len() - served.count();
         if missing > 0 {
-            return Err(format!(
-                "{missing} nodes without a subnet although there is room"
-            ));
+            return Err(format!("{missing} nodes without a subnet although there is room"));
         }
         Ok(())
     }
@@ -322,9 +303,6 @@ fn the_oracles_notice_a_broken_allocator() {
         Fault::SpecFirst,
         Fault::ReleaseUnchecked,
     ] {
-        assert!(
-            first_violation(fault, 20_000).is_some(),
-            "{fault:?} goes unnoticed"
-        );
+        assert!(first_violation(fault, 20_000).is_some(), "{fault:?} goes unnoticed");
     }
 }

@@ -131,11 +131,8 @@ impl Server {
             return;
         }
         self.version += 1;
-        let claim = StoredClaim {
-            version: self.version,
-            generation: 1,
-            owner: Some(owner.clone()),
-        };
+        let claim =
+            StoredClaim { version: self.version, generation: 1, owner: Some(owner.clone()) };
         Arc::make_mut(&mut self.claims).insert(subnet, claim);
     }
 
@@ -160,11 +157,7 @@ impl Server {
     /// The fresh look that goes before a release.
     fn may_release(&self, subnet: IpNet, owner: &Owner) -> bool {
         let now = self.nodes.get(&owner.node);
-        may_release(
-            &subnet,
-            owner,
-            now.map(|node| (&*node.uid, node.subnets.as_slice())),
-        )
+        may_release(&subnet, owner, now.map(|node| (&*node.uid, node.subnets.as_slice())))
     }
 
     fn publish(&mut self, owner: &Owner, subnets: &[IpNet], read: &Read) -> Result<(), String> {
@@ -217,10 +210,7 @@ impl Server {
     fn claimed_as_published(&self) -> Result<(), String> {
         for (name, node) in self.nodes.iter() {
             for subnet in &node.subnets {
-                let owner = self
-                    .claims
-                    .get(subnet)
-                    .and_then(|claim| claim.owner.as_ref());
+                let owner = self.claims.get(subnet).and_then(|claim| claim.owner.as_ref());
                 if owner.map(|owner| &owner.uid) != Some(&node.uid) {
                     return Err(format!("{name} has {subnet}, claimed by {owner:?}"));
                 }

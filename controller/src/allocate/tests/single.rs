@@ -9,10 +9,7 @@ fn net(text: &str) -> IpNet {
 }
 
 fn owner(name: &str) -> Owner {
-    Owner {
-        node: name.into(),
-        uid: format!("uid-{name}").into(),
-    }
+    Owner { node: name.into(), uid: format!("uid-{name}").into() }
 }
 
 fn node(name: &str, subnets: &[&str]) -> Node {
@@ -28,11 +25,7 @@ fn node(name: &str, subnets: &[&str]) -> Node {
 }
 
 fn claim(subnet: &str, state: State) -> Claim {
-    Claim {
-        subnet: net(subnet),
-        generation: 7,
-        state,
-    }
+    Claim { subnet: net(subnet), generation: 7, state }
 }
 
 fn bound(subnet: &str, name: &str) -> Claim {
@@ -40,17 +33,11 @@ fn bound(subnet: &str, name: &str) -> Claim {
 }
 
 fn create(subnet: &str, name: &str) -> Write {
-    Write::Create {
-        subnet: net(subnet),
-        owner: owner(name),
-    }
+    Write::Create { subnet: net(subnet), owner: owner(name) }
 }
 
 fn publish(name: &str, subnets: &[&str]) -> Write {
-    Write::Publish {
-        owner: owner(name),
-        subnets: subnets.iter().map(|s| net(s)).collect(),
-    }
+    Write::Publish { owner: owner(name), subnets: subnets.iter().map(|s| net(s)).collect() }
 }
 
 fn pools(list: &[(&str, u8)]) -> Vec<Pool> {
@@ -63,11 +50,7 @@ fn both() -> Vec<Pool> {
 
 #[test]
 fn a_new_node_gets_a_claim_of_each_family_before_its_spec_is_written() {
-    let mut view = View {
-        pools: both(),
-        nodes: vec![node("a", &[])],
-        ..View::default()
-    };
+    let mut view = View { pools: both(), nodes: vec![node("a", &[])], ..View::default() };
 
     let first = plan(&view);
     view.claims = vec![bound("10.42.0.0/24", "a"), bound("fd42::/64", "a")];
@@ -75,14 +58,8 @@ fn a_new_node_gets_a_claim_of_each_family_before_its_spec_is_written() {
     view.nodes = vec![node("a", &["10.42.0.0/24", "fd42::/64"])];
     let third = plan(&view);
 
-    assert_eq!(
-        first.writes,
-        [create("10.42.0.0/24", "a"), create("fd42::/64", "a")]
-    );
-    assert_eq!(
-        second.writes,
-        [publish("a", &["10.42.0.0/24", "fd42::/64"])]
-    );
+    assert_eq!(first.writes, [create("10.42.0.0/24", "a"), create("fd42::/64", "a")]);
+    assert_eq!(second.writes, [publish("a", &["10.42.0.0/24", "fd42::/64"])]);
     assert_eq!(third.writes, []);
     assert_eq!(third.verdicts["a"], NodeVerdict::Allocated);
 }
@@ -115,17 +92,9 @@ fn a_hundred_nodes_get_a_hundred_blocks_in_one_plan() {
 
 #[test]
 fn the_claim_of_a_node_that_is_gone_is_released() {
-    let view = View {
-        pools: both(),
-        claims: vec![bound("10.42.0.0/24", "a")],
-        ..View::default()
-    };
+    let view = View { pools: both(), claims: vec![bound("10.42.0.0/24", "a")], ..View::default() };
 
-    let release = Write::Release {
-        subnet: net("10.42.0.0/24"),
-        generation: 7,
-        owner: owner("a"),
-    };
+    let release = Write::Release { subnet: net("10.42.0.0/24"), generation: 7, owner: owner("a") };
     assert_eq!(plan(&view).writes, [release]);
 }
 
@@ -159,16 +128,9 @@ fn a_rested_block_is_bound_and_a_resting_one_is_not() {
     view.claims[0].state = State::Rested;
     let after = plan(&view);
 
-    let exhausted = NodeVerdict::Exhausted {
-        family: Family::V4,
-        resting: true,
-    };
+    let exhausted = NodeVerdict::Exhausted { family: Family::V4, resting: true };
     assert_eq!((before.writes, &before.verdicts["a"]), (vec![], &exhausted));
-    let bind = Write::Bind {
-        subnet: net("10.42.0.0/24"),
-        generation: 7,
-        owner: owner("a"),
-    };
+    let bind = Write::Bind { subnet: net("10.42.0.0/24"), generation: 7, owner: owner("a") };
     assert_eq!(after.writes, [bind]);
 }
 
@@ -209,10 +171,7 @@ fn an_exhausted_pool_writes_nothing_and_heals_when_a_pool_is_added() {
     view.pools = pools(&[("10.1.0.0/24", 24), ("10.2.0.0/24", 24)]);
     let grown = plan(&view);
 
-    let exhausted = NodeVerdict::Exhausted {
-        family: Family::V4,
-        resting: false,
-    };
+    let exhausted = NodeVerdict::Exhausted { family: Family::V4, resting: false };
     assert_eq!((full.writes, &full.verdicts["b"]), (vec![], &exhausted));
     assert_eq!(grown.writes, [create("10.2.0.0/24", "b")]);
 }
@@ -372,9 +331,5 @@ fn of_two_overlapping_pools_the_first_stands() {
     let judged = Pools::judge([("10.42.0.0/16", 24), ("10.42.128.0/17", 24)], []);
 
     assert_eq!(judged.usable, pools(&[("10.42.0.0/16", 24)]));
-    assert!(
-        judged.problems[0]
-            .to_string()
-            .contains("overlaps pool 10.42.0.0/16")
-    );
+    assert!(judged.problems[0].to_string().contains("overlaps pool 10.42.0.0/16"));
 }

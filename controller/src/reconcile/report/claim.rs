@@ -18,18 +18,14 @@ impl Sight<'_> {
 
     fn claim(&self, state: &State, claim: &Arc<SubnetClaim>) -> Option<Change<SubnetClaim>> {
         let (phase, bound) = match state {
-            State::Bound(owner) => (
-                Some(ClaimPhase::Bound),
-                Judged::good("Bound", owner.node.to_string()),
-            ),
+            State::Bound(owner) => {
+                (Some(ClaimPhase::Bound), Judged::good("Bound", owner.node.to_string()))
+            }
             State::Resting => (
                 Some(ClaimPhase::Resting),
                 Judged::bad("Resting", "released; it rests before another node gets it"),
             ),
-            State::Rested => (
-                Some(ClaimPhase::Free),
-                Judged::bad("Free", "any node may get it"),
-            ),
+            State::Rested => (Some(ClaimPhase::Free), Judged::bad("Free", "any node may get it")),
             State::Reserved if read::subnet(claim).is_none() => (
                 None,
                 Judged::bad(
@@ -37,19 +33,16 @@ impl Sight<'_> {
                     "its name does not stand for its subnet, so it proves nothing; delete it",
                 ),
             ),
-            State::Reserved => (
-                None,
-                Judged::bad("Reserved", "set aside: no node gets it while it stands"),
-            ),
+            State::Reserved => {
+                (None, Judged::bad("Reserved", "set aside: no node gets it while it stands"))
+            }
         };
         let status = claim.status.clone().unwrap_or_default();
         let mut conditions =
             Conditions::new(status.conditions, claim.metadata.generation, self.now);
         conditions.tell("Bound", &bound, Truth::True);
         // A release is no misfortune, and the node tells of its allocation itself.
-        conditions
-            .notices
-            .retain(|notice| notice.reason == "NameDiffers");
+        conditions.notices.retain(|notice| notice.reason == "NameDiffers");
         (conditions.changed || status.phase != phase).then(|| Change {
             object: Arc::clone(claim),
             status: json!({"phase": phase, "conditions": conditions.list}),

@@ -42,11 +42,7 @@ impl Sight<'_> {
 
     /// How full each usable pool is.
     pub(in crate::reconcile) fn usage(&self) -> Vec<PoolUsage> {
-        self.view
-            .pools
-            .iter()
-            .map(|pool| self.usage_of(pool))
-            .collect()
+        self.view.pools.iter().map(|pool| self.usage_of(pool)).collect()
     }
 
     fn usage_of(&self, pool: &Pool) -> PoolUsage {
@@ -61,12 +57,7 @@ impl Sight<'_> {
                 State::Rested | State::Reserved => {}
             }
         }
-        PoolUsage {
-            cidr: pool.cidr.to_string(),
-            total: pool.blocks().min(EXACT),
-            bound,
-            resting,
-        }
+        PoolUsage { cidr: pool.cidr.to_string(), total: pool.blocks().min(EXACT), bound, resting }
     }
 
     /// The epoch of all nodes, if it is one.
@@ -162,10 +153,9 @@ fn encrypted(mesh: &Mesh) -> Judged {
             "Preferred",
             "a pair of nodes falls back to clear text while encryption is impossible",
         ),
-        Encryption::None if backend.encrypts() => Judged::good(
-            "ByBackend",
-            format!("backend {backend} encrypts; nothing demands it"),
-        ),
+        Encryption::None if backend.encrypts() => {
+            Judged::good("ByBackend", format!("backend {backend} encrypts; nothing demands it"))
+        }
         Encryption::Preferred | Encryption::None => {
             Judged::bad("ClearText", format!("backend {backend} carries clear text"))
         }
@@ -181,18 +171,10 @@ fn restored() -> String {
 }
 
 fn outside(subnets: &[IpNet]) -> String {
-    let texts: Vec<String> = subnets
-        .iter()
-        .take(NAMED + 1)
-        .map(IpNet::to_string)
-        .collect();
+    let texts: Vec<String> = subnets.iter().take(NAMED + 1).map(IpNet::to_string).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let shown = if subnets.len() > NAMED {
-        format!(
-            "{} and {} more",
-            texts[..NAMED].join(", "),
-            subnets.len() - NAMED
-        )
+        format!("{} and {} more", texts[..NAMED].join(", "), subnets.len() - NAMED)
     } else {
         texts.join(", ")
     };

@@ -84,15 +84,10 @@ impl Sight<'_> {
     }
 
     fn exhausted(&self, family: Family, resting: bool) -> String {
-        let pools: Vec<String> = (self.view.pools.iter())
-            .filter(|pool| pool.family() == family)
-            .map(describe)
-            .collect();
-        let hope = if resting {
-            "; released ones are at rest and come free by themselves"
-        } else {
-            ""
-        };
+        let pools: Vec<String> =
+            (self.view.pools.iter()).filter(|pool| pool.family() == family).map(describe).collect();
+        let hope =
+            if resting { "; released ones are at rest and come free by themselves" } else { "" };
         format!(
             "no {family} subnet is free in {}{hope}; add a pool to Mesh default",
             pools.join(", ")
@@ -120,10 +115,7 @@ fn ready(node: &MeshNode, silent: bool, ours: [&Judged; 2], standing: &[Conditio
     if node.spec.revoked {
         return Judged::bad("Revoked", "every peer refuses its keys");
     }
-    if let Some(bad) = ours
-        .into_iter()
-        .find(|judged| judged.status == Truth::False)
-    {
+    if let Some(bad) = ours.into_iter().find(|judged| judged.status == Truth::False) {
         return bad.clone();
     }
     if silent {
@@ -133,19 +125,11 @@ fn ready(node: &MeshNode, silent: bool, ours: [&Judged; 2], standing: &[Conditio
              kubeconfig?",
         );
     }
-    let own = AGENTS_OWN
-        .iter()
-        .filter_map(|type_| conditions::get(standing, type_));
-    if let Some(bad) = own
-        .into_iter()
-        .find(|condition| condition.status == "False")
-    {
+    let own = AGENTS_OWN.iter().filter_map(|type_| conditions::get(standing, type_));
+    if let Some(bad) = own.into_iter().find(|condition| condition.status == "False") {
         return Judged::bad("AgentUnready", format!("{}: {}", bad.type_, bad.message));
     }
-    if let Some(open) = ours
-        .into_iter()
-        .find(|judged| judged.status == Truth::Unknown)
-    {
+    if let Some(open) = ours.into_iter().find(|judged| judged.status == Truth::Unknown) {
         return Judged::bad(open.reason, open.message.clone());
     }
     Judged::good("NodeReady", "")

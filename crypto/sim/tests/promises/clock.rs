@@ -18,34 +18,13 @@ fn a_node_whose_clock_went_back_is_helped_by_its_peers() {
     world.restart(0);
     world.run(seconds(2));
 
-    assert!(
-        died(&world.nodes[1], Discard::StaleHandshake) > 0,
-        "its clock did go back"
-    );
-    assert!(
-        world.nodes[0]
-            .mesh
-            .status()
-            .iter()
-            .all(|peer| peer.established)
-    );
+    assert!(died(&world.nodes[1], Discard::StaleHandshake) > 0, "its clock did go back");
+    assert!(world.nodes[0].mesh.status().iter().all(|peer| peer.established));
     world.send(0, 1, 1).unwrap();
     world.send(1, 0, 2).unwrap();
     world.run(seconds(1));
-    assert_eq!(
-        world.nodes[1]
-            .delivered
-            .last()
-            .map(|content| content.number),
-        Some(1)
-    );
-    assert_eq!(
-        world.nodes[0]
-            .delivered
-            .last()
-            .map(|content| content.number),
-        Some(2)
-    );
+    assert_eq!(world.nodes[1].delivered.last().map(|content| content.number), Some(1));
+    assert_eq!(world.nodes[0].delivered.last().map(|content| content.number), Some(2));
 }
 
 #[test]

@@ -17,11 +17,7 @@ fn flooded() -> (World, Flight) {
 }
 
 fn cookies_to(world: &World, to: SocketAddr) -> usize {
-    world
-        .overheard
-        .iter()
-        .filter(|f| f.datagram[0] == 3 && f.to == to)
-        .count()
+    world.overheard.iter().filter(|f| f.datagram[0] == 3 && f.to == to).count()
 }
 
 #[test]
@@ -38,10 +34,7 @@ fn one_flooder_is_asked_for_cookies_and_nobody_else_is() {
     assert_eq!(world.nodes[1].numbers_from(world.v4(0)), [7]);
     assert_eq!(cookies_to(&world, world.nodes[0].address), 0);
     assert!(cookies_to(&world, flooder) > 9_900);
-    assert!(
-        died(&world.nodes[1], Discard::UnknownPeer) < 50,
-        "only these cost a key exchange"
-    );
+    assert!(died(&world.nodes[1], Discard::UnknownPeer) < 50, "only these cost a key exchange");
 }
 
 #[test]
@@ -50,19 +43,12 @@ fn a_flood_from_everywhere_delays_a_peer_by_a_round_trip() {
 
     for source in 0..20_000u32 {
         let from = (Ipv4Addr::from_bits(0x0b00_0000 + source), 1).into();
-        let _ = world.inject(Flight {
-            from,
-            ..initiation.clone()
-        });
+        let _ = world.inject(Flight { from, ..initiation.clone() });
     }
     world.send(0, 1, 7).unwrap();
     world.run(seconds(1));
 
-    assert_eq!(
-        cookies_to(&world, world.nodes[0].address),
-        1,
-        "the flood was felt"
-    );
+    assert_eq!(cookies_to(&world, world.nodes[0].address), 1, "the flood was felt");
     assert_eq!(world.nodes[1].numbers_from(world.v4(0)), [7]);
     assert!(died(&world.nodes[1], Discard::UnknownPeer) < 1_100);
 }
@@ -73,10 +59,7 @@ fn somebody_who_forges_a_peers_address_does_not_lock_the_peer_out() {
     let victim = world.nodes[0].address;
 
     for _ in 0..10_000 {
-        let _ = world.inject(Flight {
-            from: victim,
-            ..initiation.clone()
-        });
+        let _ = world.inject(Flight { from: victim, ..initiation.clone() });
     }
     world.cut();
     world.send(0, 1, 7).unwrap();

@@ -30,14 +30,9 @@ fn a_replay_is_never_delivered_twice() {
     assert_eq!(numbers.len(), 3000 + 2 * 1500);
     numbers.truncate(4500);
     assert!(numbers.is_sorted());
-    let (replays, gone) = (
-        died(&world.nodes[1], Discard::Replay),
-        died(&world.nodes[1], Discard::NoSession),
-    );
-    assert!(
-        replays > 1000 && gone > 1000,
-        "{replays} replays, {gone} of dead sessions"
-    );
+    let (replays, gone) =
+        (died(&world.nodes[1], Discard::Replay), died(&world.nodes[1], Discard::NoSession));
+    assert!(replays > 1000 && gone > 1000, "{replays} replays, {gone} of dead sessions");
 }
 
 /// Node 3 owns the whole of 10.0.0.0/8 and ::/0; within, node 2 owns 10.42.2.0/24.
@@ -64,11 +59,7 @@ fn a_peer_cannot_send_from_anothers_address() {
     world.seal(2, &packet(our_own, us, 3)).unwrap();
     world.run(seconds(1));
 
-    assert_eq!(
-        world.nodes[0].numbers_from(theirs),
-        [1],
-        "the control: its own address is fine"
-    );
+    assert_eq!(world.nodes[0].numbers_from(theirs), [1], "the control: its own address is fine");
     assert_eq!(world.nodes[0].delivered.len(), 1);
     assert_eq!(died(&world.nodes[0], Discard::NotTheirAddress), 1);
     assert_eq!(died(&world.nodes[0], Discard::OwnSource), 1);
@@ -78,28 +69,16 @@ fn a_peer_cannot_send_from_anothers_address() {
 fn an_address_of_nobody_is_refused_even_from_the_owner_of_everything() {
     let mut world = world_with_a_wide_peer();
     let us = world.v6(0);
-    let martians = [
-        "::ffff:10.42.2.5",
-        "::1",
-        "::",
-        "ff02::1",
-        "fe80::1",
-        "::10.42.2.5",
-    ]
-    .map(|text| text.parse::<IpAddr>().unwrap());
+    let martians = ["::ffff:10.42.2.5", "::1", "::", "ff02::1", "fe80::1", "::10.42.2.5"]
+        .map(|text| text.parse::<IpAddr>().unwrap());
 
     for martian in martians {
         world.seal(2, &packet(martian, us, 1)).unwrap();
     }
-    world
-        .seal(2, &packet("2001:db8::1".parse().unwrap(), us, 2))
-        .unwrap();
+    world.seal(2, &packet("2001:db8::1".parse().unwrap(), us, 2)).unwrap();
     world.run(seconds(1));
 
-    assert_eq!(
-        died(&world.nodes[0], Discard::Martian),
-        martians.len() as u64
-    );
+    assert_eq!(died(&world.nodes[0], Discard::Martian), martians.len() as u64);
     assert_eq!(world.nodes[0].delivered.len(), 1, "the control");
 }
 
@@ -120,12 +99,7 @@ fn garbage_of_every_length_is_counted_and_nothing_stops() {
     world.run(seconds(1));
 
     assert_eq!(world.nodes[1].numbers_from(world.v4(0)), [1]);
-    let died: u64 = world.nodes[1]
-        .mesh
-        .discards()
-        .iter()
-        .map(|(_, count)| count)
-        .sum();
+    let died: u64 = world.nodes[1].mesh.discards().iter().map(|(_, count)| count).sum();
     assert_eq!(died, 2000);
 }
 

@@ -31,9 +31,5 @@ fn died(node: &Node, discard: Discard) -> u64 {
 
 /// How many initiations have been sent so far.
 fn initiations(world: &World) -> usize {
-    world
-        .overheard
-        .iter()
-        .filter(|flight| flight.datagram[0] == 1)
-        .count()
+    world.overheard.iter().filter(|flight| flight.datagram[0] == 1).count()
 }

@@ -10,33 +10,15 @@ fn everybody_reaches_everybody_over_both_families() {
     let mut world = World::mesh(count, 1, None).start();
     let places = || 0..usize::from(count);
 
-    for (from, to) in places()
-        .flat_map(|a| places().map(move |b| (a, b)))
-        .filter(|(a, b)| a != b)
-    {
-        world
-            .seal(from, &packet(world.v4(from), world.v4(to), 4))
-            .unwrap();
-        world
-            .seal(from, &packet(world.v6(from), world.v6(to), 6))
-            .unwrap();
+    for (from, to) in places().flat_map(|a| places().map(move |b| (a, b))).filter(|(a, b)| a != b) {
+        world.seal(from, &packet(world.v4(from), world.v4(to), 4)).unwrap();
+        world.seal(from, &packet(world.v6(from), world.v6(to), 6)).unwrap();
     }
     world.run(seconds(3));
 
-    for (from, to) in places()
-        .flat_map(|a| places().map(move |b| (a, b)))
-        .filter(|(a, b)| a != b)
-    {
-        assert_eq!(
-            world.nodes[to].numbers_from(world.v4(from)),
-            [4],
-            "{from} to {to}"
-        );
-        assert_eq!(
-            world.nodes[to].numbers_from(world.v6(from)),
-            [6],
-            "{from} to {to}"
-        );
+    for (from, to) in places().flat_map(|a| places().map(move |b| (a, b))).filter(|(a, b)| a != b) {
+        assert_eq!(world.nodes[to].numbers_from(world.v4(from)), [4], "{from} to {to}");
+        assert_eq!(world.nodes[to].numbers_from(world.v6(from)), [6], "{from} to {to}");
     }
 }
 
@@ -63,11 +45,7 @@ fn a_bad_link_costs_packets_but_neither_sessions_nor_truth() {
             assert_eq!(numbers.len(), received, "delivered twice, seed {seed}");
             // One in ten is lost, one in twenty corrupted, and the first handshake takes retries.
             assert!(received > 350, "{received} of 600 at {to}, seed {seed}");
-            assert_eq!(
-                world.nodes[to].delivered.len(),
-                received,
-                "corrupted, seed {seed}"
-            );
+            assert_eq!(world.nodes[to].delivered.len(), received, "corrupted, seed {seed}");
         }
     }
 }
@@ -81,10 +59,7 @@ fn packets_wait_for_the_first_session_and_keep_their_order() {
     }
     world.run(seconds(1));
 
-    assert_eq!(
-        world.nodes[1].numbers_from(world.v4(0)),
-        (0..100).collect::<Vec<_>>()
-    );
+    assert_eq!(world.nodes[1].numbers_from(world.v4(0)), (0..100).collect::<Vec<_>>());
 }
 
 #[test]
@@ -96,10 +71,7 @@ fn what_cannot_wait_is_counted_and_the_newest_are_kept() {
     }
     world.run(seconds(1));
 
-    assert_eq!(
-        world.nodes[1].numbers_from(world.v4(0)),
-        (72..200).collect::<Vec<_>>()
-    );
+    assert_eq!(world.nodes[1].numbers_from(world.v4(0)), (72..200).collect::<Vec<_>>());
     assert_eq!(died(&world.nodes[0], Discard::QueueFull), 72);
 }
 
@@ -115,10 +87,7 @@ fn a_peer_that_never_answers_is_given_up_after_90_seconds_and_tried_again_when_a
     world.run(seconds(7));
 
     assert_eq!(died(&world.nodes[0], Discard::HandshakeTimeout), 1);
-    assert_eq!(
-        world.nodes[0].events,
-        [Told::HandshakeTimeout("node-2".to_owned())]
-    );
+    assert_eq!(world.nodes[0].events, [Told::HandshakeTimeout("node-2".to_owned())]);
     world.nodes[1].address = away;
     world.send(0, 1, 2).unwrap();
     world.run(seconds(1));
@@ -146,14 +115,8 @@ fn a_packet_for_nobody_and_one_for_ourselves_do_not_leave() {
     let mut world = World::mesh(2, 1, None).start();
     let (us, elsewhere) = (world.v4(0), "10.42.77.1".parse().unwrap());
 
-    assert_eq!(
-        world.seal(0, &packet(us, elsewhere, 1)),
-        Err(Discard::NoRoute)
-    );
-    assert_eq!(
-        world.seal(0, &packet(us, us, 1)),
-        Err(Discard::OwnDestination)
-    );
+    assert_eq!(world.seal(0, &packet(us, elsewhere, 1)), Err(Discard::NoRoute));
+    assert_eq!(world.seal(0, &packet(us, us, 1)), Err(Discard::OwnDestination));
     assert_eq!(world.seal(0, b"garbage"), Err(Discard::NotIp));
 
     world.run(seconds(1));

@@ -19,32 +19,19 @@ fn hours_of_rekeys_lose_nothing_and_reorder_nothing() {
     world.run(seconds(1));
 
     let expected: Vec<_> = (0..packets).collect();
-    assert!(
-        world.nodes[1].numbers_from(world.v4(0)) == expected,
-        "lost or reordered"
-    );
-    assert!(
-        world.nodes[0].numbers_from(world.v4(1)) == expected,
-        "lost or reordered"
-    );
+    assert!(world.nodes[1].numbers_from(world.v4(0)) == expected, "lost or reordered");
+    assert!(world.nodes[0].numbers_from(world.v4(1)) == expected, "lost or reordered");
     // One every two minutes, and so no test of nothing.
     let handshakes = world.nodes[0].handshakes() as u64;
-    assert!(
-        (HOURS * 28..=HOURS * 31).contains(&handshakes),
-        "{handshakes}"
-    );
+    assert!((HOURS * 28..=HOURS * 31).contains(&handshakes), "{handshakes}");
 }
 
 #[test]
 fn a_link_that_reorders_and_doubles_loses_nothing_over_a_rekey() {
     for seed in 0..10 {
         let mut world = World::mesh(2, seed, None);
-        world.link = Link {
-            delay: millis(5),
-            jitter: millis(400),
-            doubled_per_mille: 200,
-            ..Link::PERFECT
-        };
+        world.link =
+            Link { delay: millis(5), jitter: millis(400), doubled_per_mille: 200, ..Link::PERFECT };
         let mut world = world.start();
 
         for number in 0..6000 {
@@ -54,16 +41,9 @@ fn a_link_that_reorders_and_doubles_loses_nothing_over_a_rekey() {
         world.run(seconds(2));
 
         let mut numbers = world.nodes[1].numbers_from(world.v4(0));
-        assert!(
-            !numbers.is_sorted(),
-            "the link did not reorder, seed {seed}"
-        );
+        assert!(!numbers.is_sorted(), "the link did not reorder, seed {seed}");
         numbers.sort_unstable();
-        assert!(
-            numbers == (0..6000).collect::<Vec<_>>(),
-            "{} of 6000, seed {seed}",
-            numbers.len()
-        );
+        assert!(numbers == (0..6000).collect::<Vec<_>>(), "{} of 6000, seed {seed}", numbers.len());
         assert!(died(&world.nodes[1], Discard::Replay) > 500, "seed {seed}");
     }
 }
@@ -94,11 +74,7 @@ fn a_handshake_that_begins_when_the_engine_forgets_the_tunnel_is_not_lost() {
         world.send(0, 1, 1).unwrap();
         world.run(seconds(3));
 
-        assert_eq!(
-            world.nodes[1].numbers_from(world.v4(0)),
-            [1],
-            "after {after} ms"
-        );
+        assert_eq!(world.nodes[1].numbers_from(world.v4(0)), [1], "after {after} ms");
     }
 }
 

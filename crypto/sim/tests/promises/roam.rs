@@ -33,10 +33,7 @@ fn a_peer_that_moves_is_followed_within_one_packet() {
 
     assert_eq!(world.nodes[1].numbers_from(world.v4(0)), [0, 1]);
     assert_eq!(world.nodes[0].numbers_from(world.v4(1)), [2]);
-    assert_eq!(
-        world.nodes[1].events,
-        [Told::EndpointChanged("node-1".to_owned(), elsewhere())]
-    );
+    assert_eq!(world.nodes[1].events, [Told::EndpointChanged("node-1".to_owned(), elsewhere())]);
 }
 
 #[test]
@@ -45,10 +42,7 @@ fn nothing_but_fresh_authentic_data_moves_an_endpoint() {
     let home = world.nodes[0].address;
     let recorded: Vec<Flight> = world.overheard.iter().cloned().collect();
     let kinds: Vec<u8> = recorded.iter().map(|flight| flight.datagram[0]).collect();
-    assert!(
-        [1, 2, 4].iter().all(|kind| kinds.contains(kind)),
-        "{kinds:?}"
-    );
+    assert!([1, 2, 4].iter().all(|kind| kinds.contains(kind)), "{kinds:?}");
 
     // Every message there was, again and with a bit turned, from somewhere else.
     for flight in recorded {
@@ -73,12 +67,7 @@ fn a_fresh_handshake_from_elsewhere_is_answered_there_but_moves_nothing_before_d
     let initiation = world.overheard.back().cloned().unwrap();
     world.cut();
 
-    world
-        .inject(Flight {
-            from: elsewhere(),
-            ..initiation
-        })
-        .unwrap();
+    world.inject(Flight { from: elsewhere(), ..initiation }).unwrap();
 
     let answer = world.overheard.back().unwrap();
     assert_eq!((answer.datagram[0], answer.to), (2, elsewhere()));
@@ -97,12 +86,7 @@ fn a_cookie_moves_nothing() {
     assert_eq!(cookie.datagram[0], 3);
     world.cut();
 
-    world
-        .inject(Flight {
-            from: elsewhere(),
-            ..cookie
-        })
-        .unwrap();
+    world.inject(Flight { from: elsewhere(), ..cookie }).unwrap();
 
     assert_eq!(endpoint(&world, 0), Some(world.nodes[1].address));
 }
@@ -115,20 +99,14 @@ fn a_learned_endpoint_outlives_a_configuration_that_did_not_change_it() {
     world.run(seconds(1));
     let handshakes = world.nodes[1].handshakes();
 
-    world.nodes[1].peers[0]
-        .allowed
-        .push("10.77.0.0/16".parse().unwrap());
+    world.nodes[1].peers[0].allowed.push("10.77.0.0/16".parse().unwrap());
     world.configure(1);
     world.send(1, 0, 2).unwrap();
     world.run(seconds(1));
 
     assert_eq!(endpoint(&world, 1), Some(elsewhere()));
     assert_eq!(world.nodes[0].numbers_from(world.v4(1)), [2]);
-    assert_eq!(
-        world.nodes[1].handshakes(),
-        handshakes,
-        "the session stays as well"
-    );
+    assert_eq!(world.nodes[1].handshakes(), handshakes, "the session stays as well");
 
     let new = "198.51.100.77:51820".parse().unwrap();
     world.nodes[1].peers[0].endpoint = Some(new);

@@ -9,11 +9,7 @@ const TIMES: u64 = 1000;
 fn both_ends_begin_at_once_and_one_session_comes_of_it() {
     for seed in 0..TIMES {
         let mut world = World::mesh(2, seed, None);
-        world.link = Link {
-            delay: millis(5),
-            jitter: millis(20),
-            ..Link::PERFECT
-        };
+        world.link = Link { delay: millis(5), jitter: millis(20), ..Link::PERFECT };
         let mut world = world.start();
 
         world.send(0, 1, 1).unwrap();
@@ -24,16 +20,8 @@ fn both_ends_begin_at_once_and_one_session_comes_of_it() {
 
         assert_eq!(world.nodes[1].numbers_from(world.v4(0)), [1], "seed {seed}");
         assert_eq!(world.nodes[0].numbers_from(world.v4(1)), [2], "seed {seed}");
-        assert_eq!(
-            initiations(&world),
-            2,
-            "they did begin at once, seed {seed}"
-        );
-        let handshakes = world
-            .nodes
-            .iter()
-            .map(|node| node.handshakes())
-            .collect::<Vec<_>>();
+        assert_eq!(initiations(&world), 2, "they did begin at once, seed {seed}");
+        let handshakes = world.nodes.iter().map(|node| node.handshakes()).collect::<Vec<_>>();
         assert_eq!(handshakes, [1, 1], "seed {seed}");
     }
 }
@@ -53,16 +41,8 @@ fn the_losers_handshake_is_used_when_the_winners_is_lost() {
         world.send(loser, winner, 2).unwrap();
         world.run(seconds(1));
 
-        assert_eq!(
-            world.nodes[loser].numbers_from(world.v4(winner)),
-            [1],
-            "seed {seed}"
-        );
-        assert_eq!(
-            world.nodes[winner].numbers_from(world.v4(loser)),
-            [2],
-            "seed {seed}"
-        );
+        assert_eq!(world.nodes[loser].numbers_from(world.v4(winner)), [1], "seed {seed}");
+        assert_eq!(world.nodes[winner].numbers_from(world.v4(loser)), [2], "seed {seed}");
     }
 }
 
@@ -70,11 +50,7 @@ fn the_losers_handshake_is_used_when_the_winners_is_lost() {
 fn a_mesh_that_starts_at_once_makes_one_session_a_pair() {
     let count = 12;
     let mut world = World::mesh(count, 3, crate::KEEPALIVE);
-    world.link = Link {
-        delay: millis(2),
-        jitter: millis(10),
-        ..Link::PERFECT
-    };
+    world.link = Link { delay: millis(2), jitter: millis(10), ..Link::PERFECT };
     let mut world = world.start();
 
     world.run(seconds(2));

@@ -34,36 +34,22 @@ pub(crate) fn contenders() -> Vec<Contender> {
     vec![
         // the cable itself: the ceiling
         contender("veth", &[], |machines| {
-            Ok(Running {
-                target: machines.b.address.into(),
-                _processes: Vec::new(),
-            })
+            Ok(Running { target: machines.b.address.into(), _processes: Vec::new() })
         }),
         contender("vxlan", &[], vxlan),
         contender("wireguard-go", &["wireguard-go", "wg"], |machines| {
             wireguard::start(machines, "wireguard-go", &["-f"])
         }),
         contender("boringtun-cli", &["boringtun-cli", "wg"], |machines| {
-            wireguard::start(
-                machines,
-                "boringtun-cli",
-                &["-f", "--disable-drop-privileges"],
-            )
+            wireguard::start(machines, "boringtun-cli", &["-f", "--disable-drop-privileges"])
         }),
         contender("gotatun", &["gotatun", "wg"], |machines| {
             wireguard::start(machines, "gotatun", &["-f", "--disable-drop-privileges"])
         }),
         contender("nebula", &["nebula", "nebula-cert"], nebula::start),
-        contender(
-            "hawser-wireguard-boringtun",
-            &["hawser-agent"],
-            |machines| {
-                wireguard::start_hawser(
-                    machines,
-                    &["--backend", "wireguard", "--engine", "boringtun"],
-                )
-            },
-        ),
+        contender("hawser-wireguard-boringtun", &["hawser-agent"], |machines| {
+            wireguard::start_hawser(machines, &["--backend", "wireguard", "--engine", "boringtun"])
+        }),
     ]
 }
 
@@ -78,8 +64,5 @@ fn vxlan(machines: &Machines) -> anyhow::Result<Running> {
             net.up("vxlan0").await
         })?;
     }
-    Ok(Running {
-        target: machines.b.inner.into(),
-        _processes: Vec::new(),
-    })
+    Ok(Running { target: machines.b.inner.into(), _processes: Vec::new() })
 }

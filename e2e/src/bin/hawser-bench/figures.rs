@@ -49,10 +49,7 @@ impl Row {
             ping_us: median(|one| one.ping_us),
             cpu_seconds_per_gb: median(|one| one.cpu_seconds_per_gb),
         };
-        Some(Self {
-            name: name.to_owned(),
-            figures,
-        })
+        Some(Self { name: name.to_owned(), figures })
     }
 }
 

@@ -37,8 +37,7 @@ impl Machines {
         };
         let (a, b) = (machine("a", 1)?, machine("b", 2)?);
         let far = b.namespace.clone();
-        a.namespace
-            .netlink(async move |net| net.add_cable(CABLE, CABLE, &far).await)?;
+        a.namespace.netlink(async move |net| net.add_cable(CABLE, CABLE, &far).await)?;
         for machine in [&a, &b] {
             let own = machine.address;
             machine.namespace.netlink(async move |net| {

@@ -42,12 +42,7 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Args {
-        json,
-        rounds,
-        secs,
-        only,
-    } = Args::parse();
+    let Args { json, rounds, secs, only } = Args::parse();
     let (mut chosen, missing) = choose(&only)?;
     for round in 1..=rounds {
         for (contender, figures) in &mut chosen {
@@ -58,19 +53,14 @@ fn main() -> anyhow::Result<()> {
             }
         }
     }
-    let rows: Vec<Row> = chosen
-        .iter()
-        .filter_map(|(contender, all)| Row::median(contender.name, all))
-        .collect();
+    let rows: Vec<Row> =
+        chosen.iter().filter_map(|(contender, all)| Row::median(contender.name, all)).collect();
     figures::print(&rows, &missing);
     if let Some(path) = json {
         let text = serde_json::to_string_pretty(&figures::document(&rows, &missing))?;
         std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     }
-    anyhow::ensure!(
-        rows.len() == chosen.len(),
-        "some contenders gave no figures"
-    );
+    anyhow::ensure!(rows.len() == chosen.len(), "some contenders gave no figures");
     Ok(())
 }
 
@@ -86,19 +76,8 @@ fn choose(only: &[String]) -> anyhow::Result<(Chosen, Vec<String>)> {
     }
     let wanted =
         |contender: &Contender| only.is_empty() || only.iter().any(|name| name == contender.name);
-    let (present, absent): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .filter(wanted)
-        .partition(Contender::is_installed);
-    let missing = absent
-        .iter()
-        .map(|contender| contender.name.to_owned())
-        .collect();
-    Ok((
-        present
-            .into_iter()
-            .map(|contender| (contender, Vec::new()))
-            .collect(),
-        missing,
-    ))
+    let (present, absent): (Vec<_>, Vec<_>) =
+        all.into_iter().filter(wanted).partition(Contender::is_installed);
+    let missing = absent.iter().map(|contender| contender.name.to_owned()).collect();
+    Ok((present.into_iter().map(|contender| (contender, Vec::new())).collect(), missing))
 }

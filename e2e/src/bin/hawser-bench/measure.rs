@@ -18,22 +18,11 @@ pub(crate) fn measure(contender: &Contender, each: Duration) -> anyhow::Result<F
     let machines = Machines::new()?;
     let running = contender.start(&machines).context("starting it")?;
     let target = running.target;
-    machines
-        .a
-        .namespace
-        .ping_until(target, b"warm-up", WARM_UP)?;
-    let _server = machines
-        .b
-        .command("iperf3")
-        .args(["-s", "-B", &target.to_string()])
-        .spawn()?;
+    machines.a.namespace.ping_until(target, b"warm-up", WARM_UP)?;
+    let _server = machines.b.command("iperf3").args(["-s", "-B", &target.to_string()]).spawn()?;
     std::thread::sleep(Duration::from_millis(300));
 
-    let run = Run {
-        machines: &machines,
-        target,
-        each,
-    };
+    let run = Run { machines: &machines, target, each };
     let ping_us = run.ping()?;
     let busy = machine_busy_seconds()?;
     let (tcp1_gbps, gigabytes) = run.tcp(1)?;
@@ -61,11 +50,7 @@ impl Run<'_> {
         let streams = streams.to_string();
         let result = self.iperf(&["-C", "cubic", "-P", &streams])?;
         let received = &result["end"]["sum_received"];
-        let figure = |name: &str| {
-            received[name]
-                .as_f64()
-                .with_context(|| format!("no {name}"))
-        };
+        let figure = |name: &str| received[name].as_f64().with_context(|| format!("no {name}"));
         Ok((figure("bits_per_second")? / 1e9, figure("bytes")? / 1e9))
     }
 
@@ -80,11 +65,7 @@ impl Run<'_> {
 
     fn iperf(&self, flags: &[&str]) -> anyhow::Result<Value> {
         let (target, secs) = (self.target.to_string(), self.each.as_secs().to_string());
-        let command = self
-            .machines
-            .a
-            .command("iperf3")
-            .args(["-c", &target, "-t", &secs, "-J"]);
+        let command = self.machines.a.command("iperf3").args(["-c", &target, "-t", &secs, "-J"]);
         let output = command.args(flags).output()?;
         let result: Value =
             serde_json::from_slice(&output.stdout).context("reading what iperf3 printed")?;

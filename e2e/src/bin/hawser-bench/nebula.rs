@@ -9,26 +9,13 @@ const PORT: u16 = 4242;
 
 pub(crate) fn start(machines: &Machines) -> anyhow::Result<Running> {
     let authority = machines.a.dir.join("ca");
-    let (crt, key) = (
-        authority.with_extension("crt"),
-        authority.with_extension("key"),
-    );
-    let make = machines
-        .a
-        .command("nebula-cert")
-        .args(["ca", "-name", "bench", "-out-crt"]);
+    let (crt, key) = (authority.with_extension("crt"), authority.with_extension("key"));
+    let make = machines.a.command("nebula-cert").args(["ca", "-name", "bench", "-out-crt"]);
     make.arg(&crt).arg("-out-key").arg(&key).stdout()?;
     let mut processes = Vec::new();
     for (own, other) in [(&machines.a, &machines.b), (&machines.b, &machines.a)] {
-        let sign = own
-            .command("nebula-cert")
-            .arg("sign")
-            .arg("-ca-crt")
-            .arg(&crt);
-        let sign = sign
-            .arg("-ca-key")
-            .arg(&key)
-            .args(["-name", &own.inner.to_string()]);
+        let sign = own.command("nebula-cert").arg("sign").arg("-ca-crt").arg(&crt);
+        let sign = sign.arg("-ca-key").arg(&key).args(["-name", &own.inner.to_string()]);
         let sign = sign.args(["-ip", &format!("{}/24", own.inner)]);
         let sign = sign.arg("-out-crt").arg(own.dir.join("own.crt"));
         sign.arg("-out-key").arg(own.dir.join("own.key")).stdout()?;
@@ -37,10 +24,7 @@ pub(crate) fn start(machines: &Machines) -> anyhow::Result<Running> {
             .context("writing nebula's configuration")?;
         processes.push(own.command("nebula").arg("-config").arg(&file).spawn()?);
     }
-    Ok(Running {
-        target: machines.b.inner.into(),
-        _processes: processes,
-    })
+    Ok(Running { target: machines.b.inner.into(), _processes: processes })
 }
 
 fn configuration(own: &Machine, other: &Machine, authority: &str) -> String {

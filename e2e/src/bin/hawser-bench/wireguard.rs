@@ -27,43 +27,26 @@ pub(crate) fn start(machines: &Machines, program: &str, flags: &[&str]) -> anyho
         let device = format!("hwb{}{letter}", std::process::id());
         processes.push(machine.command(program).args(flags).arg(&device).spawn()?);
         let public = configure(machine, &device)?;
-        ends.push(End {
-            machine,
-            device,
-            public,
-        });
+        ends.push(End { machine, device, public });
     }
     for (own, other) in [(&ends[0], &ends[1]), (&ends[1], &ends[0])] {
         connect(own, other)?;
     }
-    Ok(Running {
-        target: machines.b.inner.into(),
-        _processes: processes,
-    })
+    Ok(Running { target: machines.b.inner.into(), _processes: processes })
 }
 
 /// Waits for the device, gives it a key and a port.
 fn configure(machine: &Machine, device: &str) -> anyhow::Result<String> {
     let ready = || {
-        machine
-            .command("wg")
-            .args(["show", device])
-            .output()
-            .is_ok_and(|out| out.status.success())
+        machine.command("wg").args(["show", device]).output().is_ok_and(|out| out.status.success())
     };
     eventually(&format!("the device {device}"), LIMIT, ready)?;
     let private = machine.command("wg").arg("genkey").stdout()?;
-    let public = machine
-        .command("wg")
-        .arg("pubkey")
-        .input(private.as_str())
-        .stdout()?;
+    let public = machine.command("wg").arg("pubkey").input(private.as_str()).stdout()?;
     let file = machine.dir.join("key");
     std::fs::write(&file, private).context("writing a key")?;
     let port = PORT.to_string();
-    let set = machine
-        .command("wg")
-        .args(["set", device, "listen-port", &port, "private-key"]);
+    let set = machine.command("wg").args(["set", device, "listen-port", &port, "private-key"]);
     set.arg(&file).stdout()?;
     let (name, inner) = (device.to_owned(), machine.inner);
     machine.namespace.netlink(async move |net| {
@@ -77,12 +60,8 @@ fn configure(machine: &Machine, device: &str) -> anyhow::Result<String> {
 fn connect(own: &End<'_>, other: &End<'_>) -> anyhow::Result<()> {
     let endpoint = format!("{}:{PORT}", other.machine.address);
     let allowed = format!("{}/32", other.machine.inner);
-    let set = own
-        .machine
-        .command("wg")
-        .args(["set", &own.device, "peer", &other.public]);
-    set.args(["endpoint", &endpoint, "allowed-ips", &allowed])
-        .stdout()?;
+    let set = own.machine.command("wg").args(["set", &own.device, "peer", &other.public]);
+    set.args(["endpoint", &endpoint, "allowed-ips", &allowed]).stdout()?;
     Ok(())
 }
 
@@ -122,10 +101,7 @@ pub(crate) fn start_hawser(machines: &Machines, flags: &[&str]) -> anyhow::Resul
     for (name, machine, _) in ends {
         processes.push(start_agent(name, machine, &view, flags)?);
     }
-    Ok(Running {
-        target: [10, 42, 2, 1].into(),
-        _processes: processes,
-    })
+    Ok(Running { target: [10, 42, 2, 1].into(), _processes: processes })
 }
 
 fn start_agent(
@@ -136,13 +112,8 @@ fn start_agent(
 ) -> anyhow::Result<Process> {
     let file = machine.dir.join("view.yaml");
     std::fs::write(&file, view).context("writing the view")?;
-    let command = machine
-        .command("hawser-agent")
-        .args(["run", "--node", name, "--state"]);
+    let command = machine.command("hawser-agent").args(["run", "--node", name, "--state"]);
     let command = command.arg(machine.dir.join("state"));
     let source = format!("file:{}", file.display());
-    command
-        .args(["--source", &source, "--interface", "eth0"])
-        .args(flags)
-        .spawn()
+    command.args(["--source", &source, "--interface", "eth0"]).args(flags).spawn()
 }

@@ -57,9 +57,7 @@ fn run(nodes: usize, json: bool, keep: bool) -> anyhow::Result<bool> {
         member.start_agent()?;
     }
     mesh.wait_until_ready()?;
-    say(&format!(
-        "adding {PODS} pods to each node through hawser-cni"
-    ));
+    say(&format!("adding {PODS} pods to each node through hawser-cni"));
     mesh.add_pods(PODS)?;
     let tunnel = mesh.members[0].node.capture("hawser0", &[&marker])?;
     say("sending from every pod to every pod, IPv4 and IPv6");
@@ -69,13 +67,7 @@ fn run(nodes: usize, json: bool, keep: bool) -> anyhow::Result<bool> {
     let control = tunnel.seen();
     let verdict = oracles.verdict(&control);
 
-    let report = Report {
-        reach,
-        verdict,
-        control,
-        double_owners: owners(&mesh),
-        ready,
-    };
+    let report = Report { reach, verdict, control, double_owners: owners(&mesh), ready };
     screen::print(&mesh, &report);
     if json {
         println!("{}", report.json(nodes, mesh.pods().len()));
@@ -94,11 +86,7 @@ fn owners(mesh: &Mesh) -> Vec<String> {
     let held: Vec<(String, IpNet)> = mesh
         .pods()
         .iter()
-        .flat_map(|pod| {
-            pod.addresses
-                .iter()
-                .map(|&address| (pod.name.clone(), address.into()))
-        })
+        .flat_map(|pod| pod.addresses.iter().map(|&address| (pod.name.clone(), address.into())))
         .collect();
     double_owners(&held)
 }

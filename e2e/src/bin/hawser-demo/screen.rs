@@ -19,10 +19,7 @@ const MATRIX: usize = 10;
 
 pub(crate) fn print(mesh: &Mesh, report: &Report) {
     let (nodes, pods) = (mesh.members.len(), mesh.pods());
-    println!(
-        "\n{BOLD}Hawser{BOLD:#}  {nodes} nodes, {} pods, one encrypted mesh\n",
-        pods.len()
-    );
+    println!("\n{BOLD}Hawser{BOLD:#}  {nodes} nodes, {} pods, one encrypted mesh\n", pods.len());
     print_nodes(mesh);
     if pods.len() <= MATRIX {
         print_matrix(&pods, report);
@@ -35,17 +32,10 @@ fn print_nodes(mesh: &Mesh) {
     for member in mesh.members.iter().take(MATRIX) {
         let underlay = member.node.address().v4.to_string();
         for (at, pod) in member.pods.iter().enumerate() {
-            let (name, underlay) = if at == 0 {
-                (member.node.name(), underlay.as_str())
-            } else {
-                ("", "")
-            };
+            let (name, underlay) =
+                if at == 0 { (member.node.name(), underlay.as_str()) } else { ("", "") };
             let addresses: Vec<String> = pod.addresses.iter().map(ToString::to_string).collect();
-            println!(
-                "{name:<9} {underlay:<12} {:<10} {}",
-                pod.name,
-                addresses.join("  ")
-            );
+            println!("{name:<9} {underlay:<12} {:<10} {}", pod.name, addresses.join("  "));
         }
     }
     println!();
@@ -61,11 +51,7 @@ fn print_matrix(pods: &[&Pod], report: &Report) {
     for from in pods {
         let mut row = String::new();
         for to in pods {
-            let cell = if from.name == to.name {
-                "-".into()
-            } else {
-                cell(report, from, to)
-            };
+            let cell = if from.name == to.name { "-".into() } else { cell(report, from, to) };
             let _ = write!(row, "{cell:>11}");
         }
         println!("{:<10}{row}", from.name);
@@ -85,18 +71,11 @@ fn print_checks(report: &Report) {
     let (reach, verdict) = (&report.reach, &report.verdict);
     check(
         reach.ok() == reach.total(),
-        &format!(
-            "{} of {} pairs of pods reach each other",
-            reach.ok(),
-            reach.total()
-        ),
+        &format!("{} of {} pairs of pods reach each other", reach.ok(), reach.total()),
     );
     check(
         verdict.clear == 0 && verdict.underlay.frames > 0,
-        &format!(
-            "{} packets on the underlay, {} readable",
-            verdict.underlay.frames, verdict.clear
-        ),
+        &format!("{} packets on the underlay, {} readable", verdict.underlay.frames, verdict.clear),
     );
     check(
         verdict.control_saw_marker,
@@ -106,22 +85,12 @@ fn print_checks(report: &Report) {
         ),
     );
     check(report.double_owners.is_empty(), "no address has two owners");
-    check(
-        verdict.complaints.is_empty(),
-        "no panic, no error and no secret in any log",
-    );
-    let complaints = verdict
-        .complaints
-        .iter()
-        .chain(&report.double_owners)
-        .cloned();
+    check(verdict.complaints.is_empty(), "no panic, no error and no secret in any log");
+    let complaints = verdict.complaints.iter().chain(&report.double_owners).cloned();
     for line in reach.failures().into_iter().chain(complaints) {
         println!("        {line}");
     }
-    println!(
-        "\nready in {BOLD}{:.1} s{BOLD:#}",
-        report.ready.as_secs_f64()
-    );
+    println!("\nready in {BOLD}{:.1} s{BOLD:#}", report.ready.as_secs_f64());
 }
 
 fn check(held: bool, what: &str) {
@@ -136,38 +105,23 @@ fn check(held: bool, what: &str) {
 pub(crate) fn print_keep(mesh: &Mesh) {
     let controller = mesh.controller.node().namespace().name();
     println!("\n{BOLD}It keeps running until Ctrl-C.{BOLD:#} In another terminal:\n");
-    println!(
-        "  export KUBECONFIG={}",
-        mesh.controller.kubeconfig().display()
-    );
+    println!("  export KUBECONFIG={}", mesh.controller.kubeconfig().display());
     println!("  export PATH={}:$PATH\n", bin_dir().display());
     println!("  nsenter --net=/run/netns/{controller} hawser nodes");
     println!("  nsenter --net=/run/netns/{controller} kubectl get meshnodes -o wide");
     if let Some(member) = mesh.members.first() {
         let node = member.node.namespace().name();
         let socket = member.node.state().join("agent.sock");
-        println!(
-            "  nsenter --net=/run/netns/{node} hawser peers --agent {}",
-            socket.display()
-        );
+        println!("  nsenter --net=/run/netns/{node} hawser peers --agent {}", socket.display());
         println!("  nsenter --net=/run/netns/{node} ip route");
     }
     let pods = mesh.pods();
     if let (Some(from), Some(to)) = (pods.first(), pods.last()) {
-        let address = to
-            .address(true)
-            .map(|address| address.to_string())
-            .unwrap_or_default();
-        println!(
-            "  nsenter --net={} ping {address}",
-            from.namespace.path().display()
-        );
+        let address = to.address(true).map(|address| address.to_string()).unwrap_or_default();
+        println!("  nsenter --net={} ping {address}", from.namespace.path().display());
     }
     println!("\n{DIM}namespaces{DIM:#}");
-    let nodes = mesh
-        .members
-        .iter()
-        .map(|member| member.node.namespace().name());
+    let nodes = mesh.members.iter().map(|member| member.node.namespace().name());
     let pods = pods.iter().map(|pod| pod.namespace.name());
     for name in std::iter::once(controller).chain(nodes).chain(pods) {
         println!("  {name}");

@@ -36,22 +36,14 @@ pub(super) fn status(
     let before = node.status.clone().unwrap_or_default();
     let tunnels = Tunnels::count(snapshot, live);
     let mut conditions = before.conditions.clone();
-    for condition in [
-        tunnels.condition(snapshot, live.now),
-        key_current(node, identity, live.now),
-    ] {
-        conditions::set(
-            &mut conditions,
-            condition.observed(node.metadata.generation),
-        );
+    for condition in [tunnels.condition(snapshot, live.now), key_current(node, identity, live.now)]
+    {
+        conditions::set(&mut conditions, condition.observed(node.metadata.generation));
     }
     let after = MeshNodeStatus {
         observed_generation: node.metadata.generation,
         public_keys: identity.keys.iter().map(published).collect(),
-        endpoints: endpoints(identity, snapshot)
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        endpoints: endpoints(identity, snapshot).iter().map(ToString::to_string).collect(),
         peers: Some(format!("{}/{}", tunnels.up, tunnels.all)),
         mtu: Some(snapshot.mtu).filter(|mtu| *mtu > 0),
         version: Some(identity.version.clone()),
@@ -64,27 +56,18 @@ pub(super) fn status(
 }
 
 fn published((epoch, key): &(KeyEpoch, PublicKey)) -> PublishedKey {
-    PublishedKey {
-        epoch: epoch.0,
-        public_key: key.to_string(),
-    }
+    PublishedKey { epoch: epoch.0, public_key: key.to_string() }
 }
 
 fn endpoints(identity: &Identity, snapshot: &Snapshot) -> Vec<SocketAddr> {
     if !identity.endpoints.is_empty() {
         let port = |given: &Endpoint| given.port.unwrap_or(identity.listen_port);
-        return identity
-            .endpoints
-            .iter()
-            .map(|e| (e.address, port(e)).into())
-            .collect();
+        return identity.endpoints.iter().map(|e| (e.address, port(e)).into()).collect();
     }
     let v4 = snapshot.underlay.v4.map(IpAddr::V4);
     let v6 = snapshot.underlay.v6.map(IpAddr::V6);
     let found = v4.into_iter().chain(v6);
-    found
-        .map(|address| (address, identity.listen_port).into())
-        .collect()
+    found.map(|address| (address, identity.listen_port).into()).collect()
 }
 
 /// Tunnels to nodes; a laptop that sleeps is nobody's fault.
@@ -97,18 +80,11 @@ struct Tunnels {
 impl Tunnels {
     fn count(snapshot: &Snapshot, live: &Live) -> Self {
         let nodes = snapshot.peers.iter().filter(|(_, facts)| facts.is_node);
-        let is_up = |name: &String| {
-            live.peers
-                .iter()
-                .any(|peer| peer.name == *name && peer.established)
-        };
+        let is_up =
+            |name: &String| live.peers.iter().any(|peer| peer.name == *name && peer.established);
         let (up, down): (Vec<_>, Vec<_>) = nodes.map(|(name, _)| name).partition(|n| is_up(n));
         let all = up.len() + down.len();
-        Self {
-            up: up.len(),
-            all,
-            down: down.into_iter().cloned().collect(),
-        }
+        Self { up: up.len(), all, down: down.into_iter().cloned().collect() }
     }
 
     fn condition(&self, snapshot: &Snapshot, now: Timestamp) -> Condition {
@@ -127,13 +103,7 @@ impl Tunnels {
         if !snapshot.ready {
             return (false, "NotReady", "the plan is not in force yet".to_owned());
         }
-        let names = self
-            .down
-            .iter()
-            .take(5)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", ");
+        let names = self.down.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
         match (self.up, self.all) {
             (_, 0) => (true, "NoPeers", "there are no other nodes yet".to_owned()),
             (0, _) => {
@@ -152,10 +122,7 @@ fn key_current(node: &MeshNode, identity: &Identity, now: Timestamp) -> Conditio
     let (reason, message) = if has {
         ("KeyCurrent", String::new())
     } else {
-        (
-            "NoSuchKey",
-            format!("this node has no key of epoch {wanted}"),
-        )
+        ("NoSuchKey", format!("this node has no key of epoch {wanted}"))
     };
     Condition::new("KeyCurrent", has, (reason, message), now)
 }

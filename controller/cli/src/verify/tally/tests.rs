@@ -12,10 +12,7 @@ fn marker() -> Marker {
 }
 
 fn tally() -> Tally {
-    let device = |name: &str, role| Device {
-        name: name.into(),
-        role,
-    };
+    let device = |name: &str, role| Device { name: name.into(), role };
     let devices = BTreeMap::from([
         (TUN, device("hawser0", Role::Tunnel)),
         (ETH, device("eth0", Role::Underlay)),
@@ -44,12 +41,7 @@ fn carrying(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn see(tally: &mut Tally, device: u32, direction: Direction, bytes: &[u8]) {
-    tally.observe(Frame {
-        device,
-        link: Link::Ip,
-        direction,
-        bytes,
-    });
+    tally.observe(Frame { device, link: Link::Ip, direction, bytes });
 }
 
 /// All three probes in the tunnel, three unreadable packets on the wire.
@@ -63,24 +55,16 @@ fn good() -> Tally {
 }
 
 fn failed(sent: &Sent, tally: &Tally) -> Vec<String> {
-    let failed = judge(sent, tally)
-        .into_iter()
-        .filter(|check| check.outcome == Outcome::Failed);
+    let failed = judge(sent, tally).into_iter().filter(|check| check.outcome == Outcome::Failed);
     failed.map(|check| check.name).collect()
 }
 
 #[test]
 fn an_encrypted_mesh_passes() {
-    let details: Vec<String> = judge(&sent(), &good())
-        .into_iter()
-        .map(|c| c.detail)
-        .collect();
+    let details: Vec<String> = judge(&sent(), &good()).into_iter().map(|c| c.detail).collect();
 
     assert!(failed(&sent(), &good()).is_empty());
-    assert_eq!(
-        details[0],
-        "eth0 node-1  3 packets udp/51820, marker found in clear: 0"
-    );
+    assert_eq!(details[0], "eth0 node-1  3 packets udp/51820, marker found in clear: 0");
     assert_eq!(
         details[2],
         "canary address 10.42.255.254 without a tunnel: 20 of 20 probes blocked, 0 left in clear"
@@ -90,12 +74,7 @@ fn an_encrypted_mesh_passes() {
 #[test]
 fn one_readable_packet_fails() {
     let mut tally = good();
-    see(
-        &mut tally,
-        ETH,
-        Direction::Out,
-        &carrying(&marker().payload(Probe::Peer4)),
-    );
+    see(&mut tally, ETH, Direction::Out, &carrying(&marker().payload(Probe::Peer4)));
 
     assert_eq!(failed(&sent(), &tally), ["underlay/eth0"]);
 }
@@ -103,12 +82,7 @@ fn one_readable_packet_fails() {
 #[test]
 fn a_readable_packet_that_comes_in_fails_too() {
     let mut tally = good();
-    see(
-        &mut tally,
-        ETH,
-        Direction::In,
-        &marker().payload(Probe::Peer6),
-    );
+    see(&mut tally, ETH, Direction::In, &marker().payload(Probe::Peer6));
 
     assert_eq!(failed(&sent(), &tally), ["underlay/eth0"]);
 }
@@ -133,12 +107,7 @@ fn a_capture_that_lost_one_packet_proves_nothing() {
 fn the_families_cannot_stand_in_for_each_other() {
     let mut tally = tally();
     for _ in 0..3 {
-        see(
-            &mut tally,
-            TUN,
-            Direction::Out,
-            &marker().payload(Probe::Peer4),
-        );
+        see(&mut tally, TUN, Direction::Out, &marker().payload(Probe::Peer4));
     }
     see(&mut tally, ETH, Direction::Out, &carrying(&[0xab; 100]));
 
@@ -147,10 +116,7 @@ fn the_families_cannot_stand_in_for_each_other() {
 
 #[test]
 fn nothing_sent_proves_nothing() {
-    let nothing = Sent {
-        accepted: BTreeMap::new(),
-        ..sent()
-    };
+    let nothing = Sent { accepted: BTreeMap::new(), ..sent() };
 
     assert!(failed(&nothing, &good()).contains(&"control".to_owned()));
 }
@@ -168,12 +134,7 @@ fn a_wire_without_tunnel_packets_was_not_the_wire() {
 #[test]
 fn a_canary_that_flew_fails() {
     let mut tally = good();
-    see(
-        &mut tally,
-        ETH,
-        Direction::Out,
-        &marker().payload(Probe::Canary4),
-    );
+    see(&mut tally, ETH, Direction::Out, &marker().payload(Probe::Canary4));
 
     assert_eq!(failed(&sent(), &tally), ["canary/ipv4"]);
 }
@@ -181,12 +142,7 @@ fn a_canary_that_flew_fails() {
 #[test]
 fn a_pod_may_see_its_own_packets() {
     let mut tally = good();
-    see(
-        &mut tally,
-        POD,
-        Direction::Out,
-        &marker().payload(Probe::Peer4),
-    );
+    see(&mut tally, POD, Direction::Out, &marker().payload(Probe::Peer4));
 
     assert!(failed(&sent(), &tally).is_empty());
 }
@@ -194,12 +150,7 @@ fn a_pod_may_see_its_own_packets() {
 #[test]
 fn a_device_that_nobody_knows_counts_as_the_wire() {
     let mut tally = good();
-    see(
-        &mut tally,
-        77,
-        Direction::Out,
-        &marker().payload(Probe::Peer4),
-    );
+    see(&mut tally, 77, Direction::Out, &marker().payload(Probe::Peer4));
 
     assert_eq!(failed(&sent(), &tally), ["underlay/device-77"]);
 }
@@ -208,37 +159,19 @@ fn a_device_that_nobody_knows_counts_as_the_wire() {
 fn somebody_elses_packets_are_not_ours() {
     let other = Marker::new([7; SECRET]);
     let mut tally = good();
-    see(
-        &mut tally,
-        ETH,
-        Direction::Out,
-        &carrying(&other.payload(Probe::Peer4)),
-    );
+    see(&mut tally, ETH, Direction::Out, &carrying(&other.payload(Probe::Peer4)));
 
     assert!(failed(&sent(), &tally).is_empty());
 }
 
 #[test]
 fn a_peer_that_nothing_could_be_sent_to_is_named() {
-    let refused = Sent {
-        refused: vec!["10.42.3.1: no route".into()],
-        ..sent()
-    };
+    let refused = Sent { refused: vec!["10.42.3.1: no route".into()], ..sent() };
 
-    let control = judge(&refused, &good())
-        .into_iter()
-        .find(|check| check.name == "control");
+    let control = judge(&refused, &good()).into_iter().find(|check| check.name == "control");
 
     let control = control.unwrap();
     assert_eq!(control.outcome, Outcome::Failed);
-    assert!(
-        control.detail.contains("not sent: 10.42.3.1: no route"),
-        "{}",
-        control.detail
-    );
-    assert!(
-        !control.detail.contains("proves nothing"),
-        "{}",
-        control.detail
-    );
+    assert!(control.detail.contains("not sent: 10.42.3.1: no route"), "{}", control.detail);
+    assert!(!control.detail.contains("proves nothing"), "{}", control.detail);
 }

@@ -34,11 +34,7 @@ impl World {
     fn why_not(&self, from: &str, to: &str) -> String {
         let answer = self.find(from, to).unwrap();
         assert!(!answer.is_whole());
-        answer
-            .paths
-            .into_iter()
-            .find_map(|leg| leg.blocked)
-            .unwrap()
+        answer.paths.into_iter().find_map(|leg| leg.blocked).unwrap()
     }
 }
 
@@ -65,11 +61,7 @@ fn a_whole_path_names_every_step() {
 fn two_names_are_answered_for_both_families() {
     let answer = World::new().find("node-1", "node-2").unwrap();
 
-    let families: Vec<bool> = answer
-        .paths
-        .iter()
-        .map(|leg| leg.source.address.is_ipv6())
-        .collect();
+    let families: Vec<bool> = answer.paths.iter().map(|leg| leg.source.address.is_ipv6()).collect();
     assert_eq!(families, [false, true]);
     assert!(answer.is_whole());
 }
@@ -87,33 +79,16 @@ fn a_peers_single_address_beats_the_nodes_subnet_around_it() {
     let answer = World::new().find("10.42.1.7", "10.42.1.200").unwrap();
 
     assert_eq!(answer.paths[0].destination.owner.as_deref(), Some("laptop"));
-    assert!(
-        answer.paths[0]
-            .notes
-            .iter()
-            .any(|note| note.contains("must call first"))
-    );
+    assert!(answer.paths[0].notes.iter().any(|note| note.contains("must call first")));
 }
 
 #[test]
 fn an_address_of_nobody_has_no_path() {
     let world = World::new();
 
-    assert!(
-        world
-            .why_not("node-1", "10.42.99.1")
-            .contains("in pool 10.42.0.0/16")
-    );
-    assert!(
-        world
-            .why_not("node-1", "192.0.2.1")
-            .contains("outside the mesh's pools")
-    );
-    assert!(
-        world
-            .why_not("192.0.2.1", "node-1")
-            .contains("nobody in the mesh owns 192.0.2.1")
-    );
+    assert!(world.why_not("node-1", "10.42.99.1").contains("in pool 10.42.0.0/16"));
+    assert!(world.why_not("node-1", "192.0.2.1").contains("outside the mesh's pools"));
+    assert!(world.why_not("192.0.2.1", "node-1").contains("nobody in the mesh owns 192.0.2.1"));
 }
 
 #[test]
@@ -133,10 +108,7 @@ fn a_claim_of_somebody_else_ends_the_path() {
 fn a_missing_or_revoked_key_ends_the_path() {
     let mut world = World::new();
     world.nodes[1].spec.key_epoch = 2;
-    assert_eq!(
-        world.why_not("node-1", "node-2"),
-        "node-2 has not published its key of epoch 2"
-    );
+    assert_eq!(world.why_not("node-1", "node-2"), "node-2 has not published its key of epoch 2");
 
     world.nodes[1].spec.revoked = true;
     assert_eq!(world.why_not("node-1", "node-2"), "node-2 is revoked");
@@ -158,15 +130,9 @@ fn a_clear_backend_is_refused_where_encryption_is_required() {
 #[test]
 fn a_route_that_the_agent_lost_ends_the_path() {
     let mut world = World::new();
-    world
-        .state
-        .routes
-        .retain(|route| route.peer.as_deref() != Some("node-2"));
+    world.state.routes.retain(|route| route.peer.as_deref() != Some("node-2"));
 
-    assert_eq!(
-        world.why_not("node-1", "10.42.2.7"),
-        "node-1 has no route to 10.42.2.7"
-    );
+    assert_eq!(world.why_not("node-1", "10.42.2.7"), "node-1 has no route to 10.42.2.7");
 }
 
 #[test]
@@ -174,10 +140,7 @@ fn a_peer_that_the_agent_does_not_know_ends_the_path() {
     let mut world = World::new();
     world.state.peers.clear();
 
-    assert_eq!(
-        world.why_not("node-1", "node-2"),
-        "the agent of node-1 does not know node-2"
-    );
+    assert_eq!(world.why_not("node-1", "node-2"), "the agent of node-1 does not know node-2");
 }
 
 #[test]

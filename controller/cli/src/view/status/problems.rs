@@ -73,23 +73,13 @@ pub(super) fn find(known: &Known, now: Timestamp) -> Vec<Problem> {
         let refused =
             conditions::get(&status.conditions, "Accepted").filter(|c| c.status == "False")?;
         let name = peer.metadata.name.as_deref().unwrap_or_default();
-        Some(problem(
-            PEER_NOT_ACCEPTED,
-            name,
-            said(refused),
-            "correct the MeshPeer's spec",
-        ))
+        Some(problem(PEER_NOT_ACCEPTED, name, said(refused), "correct the MeshPeer's spec"))
     }));
     match &known.agent {
         Agent::Answered(state) => found.extend(of_agent(state, now)),
         Agent::Absent => {}
         Agent::Failed(why) => {
-            found.push(problem(
-                AGENT_SILENT,
-                "agent",
-                why,
-                "is hawser-agent running?",
-            ));
+            found.push(problem(AGENT_SILENT, "agent", why, "is hawser-agent running?"));
         }
     }
     found.sort_by_key(|problem| problem.severity);
@@ -99,12 +89,7 @@ pub(super) fn find(known: &Known, now: Timestamp) -> Vec<Problem> {
 fn of_mesh(mesh: Option<&Mesh>) -> Vec<Problem> {
     let Some(mesh) = mesh else {
         let fix = "create it: a Mesh named default, with the pools and the backend";
-        return vec![problem(
-            NO_MESH,
-            "mesh",
-            "there is no Mesh named default",
-            fix,
-        )];
+        return vec![problem(NO_MESH, "mesh", "there is no Mesh named default", fix)];
     };
     let mut found = Vec::new();
     let status = mesh.status.clone().unwrap_or_default();
@@ -113,16 +98,8 @@ fn of_mesh(mesh: Option<&Mesh>) -> Vec<Problem> {
         found.push(problem(MESH_NOT_READY, "mesh", said(c), fix));
     }
     if !requires_encryption(mesh) {
-        let message = format!(
-            "encryption is {}: packets may leave in clear",
-            mesh.spec.encryption
-        );
-        found.push(problem(
-            CLEAR_PERMITTED,
-            "mesh",
-            message,
-            "set spec.encryption: Required",
-        ));
+        let message = format!("encryption is {}: packets may leave in clear", mesh.spec.encryption);
+        found.push(problem(CLEAR_PERMITTED, "mesh", message, "set spec.encryption: Required"));
     }
     found
 }
@@ -141,30 +118,18 @@ fn of_node(node: &MeshNode) -> Option<Problem> {
         None => {
             let fix =
                 format!("start hawser-agent on {name}; its log says whether it reaches the API");
-            problem(
-                NODE_SILENT,
-                &name,
-                "its agent has reported nothing yet",
-                fix,
-            )
+            problem(NODE_SILENT, &name, "its agent has reported nothing yet", fix)
         }
     })
 }
 
 fn said(condition: &Condition) -> String {
-    if condition.message.is_empty() {
-        condition.reason.clone()
-    } else {
-        condition.message.clone()
-    }
+    if condition.message.is_empty() { condition.reason.clone() } else { condition.message.clone() }
 }
 
 fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
-    let mut found: Vec<Problem> = state
-        .peers
-        .iter()
-        .filter_map(|peer| of_tunnel(state, peer, now))
-        .collect();
+    let mut found: Vec<Problem> =
+        state.peers.iter().filter_map(|peer| of_tunnel(state, peer, now)).collect();
     let missing: &[&str] = match (state.guard.routes, state.guard.nft) {
         (true, true) => &[],
         (false, true) => &["unreachable routes"],
@@ -188,24 +153,13 @@ fn of_tunnel(state: &State, peer: &Peer, now: Timestamp) -> Option<Problem> {
         // A laptop that nobody can call is not a problem while it sleeps.
         return None;
     };
-    let fix = format!(
-        "is udp open to {endpoint}? hawser path {} {}",
-        state.node, peer.name
-    );
+    let fix = format!("is udp open to {endpoint}? hawser path {} {}", state.node, peer.name);
     Some(match peer.last_handshake {
         Some(_) => {
-            let message = format!(
-                "{between}: no handshake for {}",
-                peers::handshake(peer, now)
-            );
+            let message = format!("{between}: no handshake for {}", peers::handshake(peer, now));
             problem(TUNNEL_STALE, &peer.name, message, fix)
         }
-        None => problem(
-            NEVER_HANDSHAKEN,
-            &peer.name,
-            format!("{between}: no handshake yet"),
-            fix,
-        ),
+        None => problem(NEVER_HANDSHAKEN, &peer.name, format!("{between}: no handshake yet"), fix),
     })
 }
 

@@ -17,11 +17,7 @@ fn known() -> Known {
 }
 
 fn codes(known: &Known) -> Vec<&'static str> {
-    Status::new(known, fixture::now())
-        .problems
-        .iter()
-        .map(|problem| problem.code)
-        .collect()
+    Status::new(known, fixture::now()).problems.iter().map(|problem| problem.code).collect()
 }
 
 fn live(known: &mut Known) -> &mut State {
@@ -118,9 +114,7 @@ fn a_mesh_that_permits_clear_packets_says_so_loudly() {
     known.mesh.as_mut().unwrap().spec.encryption = Encryption::None;
 
     assert_eq!(codes(&known), ["HW4002"]);
-    let screen = Status::new(&known, fixture::now())
-        .print()
-        .render(Format::Table);
+    let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
     assert!(screen.contains("NOT ENCRYPTED"));
 }
 
@@ -171,13 +165,8 @@ fn a_long_message_stays_within_eighty_columns() {
     known.agent =
         Agent::Failed("every word of this message is short but there are many ".repeat(4));
 
-    let screen = Status::new(&known, fixture::now())
-        .print()
-        .render(Format::Table);
+    let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
 
-    assert!(
-        screen.lines().all(|line| line.chars().count() <= 80),
-        "{screen}"
-    );
+    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
     assert!(screen.matches("there are many").count() + screen.matches("there are").count() >= 4);
 }

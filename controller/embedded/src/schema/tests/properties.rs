@@ -5,11 +5,7 @@ use proptest::prelude::*;
 use std::sync::LazyLock;
 
 /// Fast in release, where CI runs it.
-const CASES: u32 = if cfg!(debug_assertions) {
-    2_000
-} else {
-    100_000
-};
+const CASES: u32 = if cfg!(debug_assertions) { 2_000 } else { 100_000 };
 
 static THINGS: LazyLock<Structural> = LazyLock::new(things);
 

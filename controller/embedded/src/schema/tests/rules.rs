@@ -17,48 +17,23 @@ fn a_broken_rule_names_its_place_and_its_reason() {
         ),
         (
             json!({"high": 2000}),
-            field(
-                "FieldValueForbidden",
-                "spec.high",
-                "Forbidden: high is too high",
-            ),
+            field("FieldValueForbidden", "spec.high", "Forbidden: high is too high"),
         ),
-        (
-            json!({"cidr": "x"}),
-            field(invalid, "spec.cidr", "Invalid value: \"x\": must be a CIDR"),
-        ),
-        (
-            json!({"list": ["a", "b", "c"]}),
-            field(invalid, "spec.list", "Invalid value: too big"),
-        ),
+        (json!({"cidr": "x"}), field(invalid, "spec.cidr", "Invalid value: \"x\": must be a CIDR")),
+        (json!({"list": ["a", "b", "c"]}), field(invalid, "spec.list", "Invalid value: too big")),
         (
             json!({"list": ["x"]}),
-            field(
-                invalid,
-                "spec.list[0]",
-                "Invalid value: \"x\": failed rule: self != 'x'",
-            ),
+            field(invalid, "spec.list[0]", "Invalid value: \"x\": failed rule: self != 'x'"),
         ),
         (
             json!({"map": {"a.b": 9}}),
-            field(
-                invalid,
-                "spec.map[a.b]",
-                "Invalid value: 9: failed rule: self < 5",
-            ),
+            field(invalid, "spec.map[a.b]", "Invalid value: 9: failed rule: self < 5"),
         ),
         (
             json!({"must": false}),
-            field(
-                "FieldValueRequired",
-                "spec.must",
-                "Required value: must be on",
-            ),
+            field("FieldValueRequired", "spec.must", "Required value: must be on"),
         ),
-        (
-            json!({"same": "x"}),
-            field("FieldValueDuplicate", "spec.same", "Duplicate value: \"x\""),
-        ),
+        (json!({"same": "x"}), field("FieldValueDuplicate", "spec.same", "Duplicate value: \"x\"")),
     ] {
         assert_eq!(wrong(sized(spec.clone())), [expected], "{spec}");
     }
@@ -76,10 +51,7 @@ fn a_rule_that_cannot_be_evaluated_rejects() {
         (found.len(), found[0].0, found[0].1.as_str()),
         (1, "FieldValueInvalid", "spec.third")
     );
-    assert!(
-        found[0].2.ends_with("evaluating rule: self[3] == 1"),
-        "{found:?}"
-    );
+    assert!(found[0].2.ends_with("evaluating rule: self[3] == 1"), "{found:?}");
 }
 
 #[test]
@@ -98,25 +70,14 @@ fn a_transition_rule_compares_with_the_object_as_it_was() {
     let old = sized(json!({"fixed": "a", "up": 3}));
     let judge = |spec: Value, old| things().judge(&sized(spec), old);
 
-    assert_eq!(
-        judge(json!({"fixed": "b", "up": 2}), None),
-        [],
-        "there is no before"
-    );
+    assert_eq!(judge(json!({"fixed": "b", "up": 2}), None), [], "there is no before");
     assert_eq!(judge(json!({"fixed": "a", "up": 4}), Some(&old)), []);
-    assert_eq!(
-        judge(json!({"up": 3}), Some(&old)),
-        [],
-        "a field that goes is not compared"
-    );
+    assert_eq!(judge(json!({"up": 3}), Some(&old)), [], "a field that goes is not compared");
     let causes = judge(json!({"fixed": "b", "up": 2}), Some(&old));
     let messages: Vec<&str> = causes.iter().map(|cause| cause.message.as_str()).collect();
     assert_eq!(
         messages,
-        [
-            "Invalid value: \"b\": is immutable",
-            "Invalid value: 2: never goes down"
-        ]
+        ["Invalid value: \"b\": is immutable", "Invalid value: 2: never goes down"]
     );
 }
 
@@ -148,12 +109,7 @@ const SHOWN: &[(&[&str], &str, &str, &str)] = &[
     (&["_!=_"], "self != 'b'", "a", "b"),
     (&["-_", "_<_"], "-self.size() < -1", "aa", "a"),
     (&["@in"], "self in ['a', 'c']", "a", "b"),
-    (
-        &["@not_strictly_false", "_&&_"],
-        "['x', 'y'].all(x, self != x)",
-        "a",
-        "y",
-    ),
+    (&["@not_strictly_false", "_&&_"], "['x', 'y'].all(x, self != x)", "a", "y"),
     (&["_||_"], "['x', 'y'].exists(x, self == x)", "y", "a"),
     (&["_%_"], "self.size() % 2 == 0", "aa", "a"),
     (&["_*_"], "self.size() * 2 == 4", "aa", "a"),
@@ -172,36 +128,11 @@ const SHOWN: &[(&[&str], &str, &str, &str)] = &[
         "10.0.0.1/8",
     ),
     (&["isCIDR"], "isCIDR(self)", "fd00::/8", "10.0.0.0/33"),
-    (
-        &["prefixLength"],
-        "cidr(self).prefixLength() == 8",
-        "fd00::/8",
-        "fd00::/9",
-    ),
-    (
-        &["ip", "family"],
-        "cidr(self).ip().family() == 4",
-        "10.0.0.0/8",
-        "fd00::/8",
-    ),
-    (
-        &["containsIP"],
-        "cidr('10.0.0.0/8').containsIP(self)",
-        "10.1.2.3",
-        "11.1.2.3",
-    ),
-    (
-        &["containsCIDR"],
-        "cidr('10.0.0.0/8').containsCIDR(self)",
-        "10.1.0.0/16",
-        "11.1.0.0/16",
-    ),
-    (
-        &["isIP", "ip"],
-        "isIP(self) && ip(self).family() == 6",
-        "fd00::1",
-        "10.0.0.1",
-    ),
+    (&["prefixLength"], "cidr(self).prefixLength() == 8", "fd00::/8", "fd00::/9"),
+    (&["ip", "family"], "cidr(self).ip().family() == 4", "10.0.0.0/8", "fd00::/8"),
+    (&["containsIP"], "cidr('10.0.0.0/8').containsIP(self)", "10.1.2.3", "11.1.2.3"),
+    (&["containsCIDR"], "cidr('10.0.0.0/8').containsCIDR(self)", "10.1.0.0/16", "11.1.0.0/16"),
+    (&["isIP", "ip"], "isIP(self) && ip(self).family() == 6", "fd00::1", "10.0.0.1"),
     (&["isIP"], "isIP(self)", "10.0.0.1", "010.0.0.1"),
     (&["contains"], "self.contains('b')", "abc", "ac"),
     (&["startsWith"], "self.startsWith('a')", "ab", "ba"),
@@ -239,24 +170,15 @@ fn each_function_of_the_dialect_works_and_rejects() {
 
 #[test]
 fn no_function_is_allowed_that_was_not_shown_to_work() {
-    let shown: Vec<&str> = SHOWN
-        .iter()
-        .flat_map(|(names, ..)| names.iter().copied())
-        .collect();
+    let shown: Vec<&str> = SHOWN.iter().flat_map(|(names, ..)| names.iter().copied()).collect();
 
-    let unproven: Vec<_> = FUNCTIONS
-        .iter()
-        .filter(|name| !shown.contains(name))
-        .collect();
+    let unproven: Vec<_> = FUNCTIONS.iter().filter(|name| !shown.contains(name)).collect();
     assert!(unproven.is_empty(), "{unproven:?}");
     for (names, rule, ..) in SHOWN {
         let program = kube_cel::cel::Program::compile(rule).unwrap();
         let references = program.references();
         for name in *names {
-            assert!(
-                references.functions().contains(name),
-                "{rule} does not call {name}"
-            );
+            assert!(references.functions().contains(name), "{rule} does not call {name}");
         }
     }
 }
@@ -313,10 +235,6 @@ fn our_rules_stay_within_a_clusters_budget() {
     }
     let unbounded = json!({"type": "array", "items": {"type": "string"}});
     let rule = "self.all(a, self.all(b, self.all(c, a.matches(b + c))))";
-    let warnings = analyze_rule(
-        rule,
-        &compile_schema(&unbounded),
-        ScopeContext::CrdValidation,
-    );
+    let warnings = analyze_rule(rule, &compile_schema(&unbounded), ScopeContext::CrdValidation);
     assert!(!warnings.is_empty(), "the analysis can find something");
 }

@@ -20,15 +20,9 @@ fn identity() -> Identity {
 }
 
 fn snapshot(peers: &[&str]) -> Snapshot {
-    let facts = |is_node| PeerFacts {
-        subnets: vec![],
-        site: None,
-        is_node,
-    };
-    let mut known: BTreeMap<_, _> = peers
-        .iter()
-        .map(|name| ((*name).to_owned(), facts(true)))
-        .collect();
+    let facts = |is_node| PeerFacts { subnets: vec![], site: None, is_node };
+    let mut known: BTreeMap<_, _> =
+        peers.iter().map(|name| ((*name).to_owned(), facts(true))).collect();
     known.insert("laptop".into(), facts(false));
     Snapshot {
         mtu: 1420,
@@ -57,10 +51,7 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
         established: true,
         allowed: vec![],
     };
-    Live {
-        peers: up.iter().map(peer).collect(),
-        now: "2026-11-22T10:00:00Z".parse().unwrap(),
-    }
+    Live { peers: up.iter().map(peer).collect(), now: "2026-11-22T10:00:00Z".parse().unwrap() }
 }
 
 fn node(status: Option<MeshNodeStatus>) -> MeshNode {
@@ -76,13 +67,8 @@ fn tunnels(status: &MeshNodeStatus) -> &Condition {
 
 #[test]
 fn a_new_node_publishes_key_endpoints_and_conditions() {
-    let status = status(
-        &node(None),
-        &identity(),
-        &snapshot(&["a", "b"]),
-        &live(&["a", "b"], 0),
-    )
-    .unwrap();
+    let status =
+        status(&node(None), &identity(), &snapshot(&["a", "b"]), &live(&["a", "b"], 0)).unwrap();
 
     assert_eq!(status.public_keys[0].epoch, 1);
     assert_eq!(status.endpoints, ["192.0.2.1:51820", "[2001:db8::1]:51820"]);
@@ -95,20 +81,11 @@ fn a_new_node_publishes_key_endpoints_and_conditions() {
 
 #[test]
 fn bytes_and_time_that_pass_are_no_difference() {
-    let written = status(
-        &node(None),
-        &identity(),
-        &snapshot(&["a"]),
-        &live(&["a"], 0),
-    )
-    .unwrap();
+    let written = status(&node(None), &identity(), &snapshot(&["a"]), &live(&["a"], 0)).unwrap();
     let mut later = live(&["a"], 1 << 30);
     later.now = "2026-11-23T10:00:00Z".parse().unwrap();
 
-    assert_eq!(
-        status(&node(Some(written)), &identity(), &snapshot(&["a"]), &later),
-        None
-    );
+    assert_eq!(status(&node(Some(written)), &identity(), &snapshot(&["a"]), &later), None);
 }
 
 #[test]
@@ -120,13 +97,7 @@ fn conditions_and_fields_of_others_stay() {
         ..MeshNodeStatus::default()
     };
 
-    let after = status(
-        &node(Some(before)),
-        &identity(),
-        &snapshot(&[]),
-        &live(&[], 0),
-    )
-    .unwrap();
+    let after = status(&node(Some(before)), &identity(), &snapshot(&[]), &live(&[], 0)).unwrap();
 
     assert!(after.conditions.contains(&foreign));
     assert_eq!(after.nat.as_deref(), Some("cone"));
@@ -134,33 +105,15 @@ fn conditions_and_fields_of_others_stay() {
 
 #[test]
 fn a_node_that_reaches_nobody_says_so_and_one_that_reaches_some_is_well() {
-    let nobody = status(
-        &node(None),
-        &identity(),
-        &snapshot(&["a", "b"]),
-        &live(&[], 0),
-    )
-    .unwrap();
-    let some = status(
-        &node(None),
-        &identity(),
-        &snapshot(&["a", "b"]),
-        &live(&["b"], 0),
-    )
-    .unwrap();
+    let nobody = status(&node(None), &identity(), &snapshot(&["a", "b"]), &live(&[], 0)).unwrap();
+    let some = status(&node(None), &identity(), &snapshot(&["a", "b"]), &live(&["b"], 0)).unwrap();
 
     assert_eq!(
-        (
-            tunnels(&nobody).status.as_str(),
-            tunnels(&nobody).reason.as_str()
-        ),
+        (tunnels(&nobody).status.as_str(), tunnels(&nobody).reason.as_str()),
         ("False", "NoTunnels")
     );
     assert_eq!(
-        (
-            tunnels(&some).status.as_str(),
-            tunnels(&some).reason.as_str()
-        ),
+        (tunnels(&some).status.as_str(), tunnels(&some).reason.as_str()),
         ("True", "SomeDown")
     );
     assert_eq!(some.peers.as_deref(), Some("1/2"));
@@ -179,19 +132,10 @@ fn a_refusal_is_the_reason_of_the_condition() {
 
 #[test]
 fn given_endpoints_win_and_may_name_their_own_port() {
-    let given = [
-        "198.51.100.9:4000".parse().unwrap(),
-        "2001:db8::9".parse().unwrap(),
-    ];
-    let identity = Identity {
-        endpoints: given.to_vec(),
-        ..identity()
-    };
+    let given = ["198.51.100.9:4000".parse().unwrap(), "2001:db8::9".parse().unwrap()];
+    let identity = Identity { endpoints: given.to_vec(), ..identity() };
 
     let status = status(&node(None), &identity, &snapshot(&[]), &live(&[], 0)).unwrap();
 
-    assert_eq!(
-        status.endpoints,
-        ["198.51.100.9:4000", "[2001:db8::9]:51820"]
-    );
+    assert_eq!(status.endpoints, ["198.51.100.9:4000", "[2001:db8::9]:51820"]);
 }
