@@ -29,7 +29,7 @@ need() {
 }
 
 need_rust() {
-    command -v cargo >/dev/null || die "needs a Rust toolchain: https://rustup.rs"
+    command -v cargo >/dev/null || die "needs a Rust toolchain, 1.90 or later"
     need cc:gcc ld:binutils make:make
 }
 

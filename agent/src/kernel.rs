@@ -9,7 +9,15 @@ mod route;
 pub mod sysctl;
 pub mod underlay;
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use cni::POD_DEVICE_PREFIX;
 use ipnet::IpNet;
@@ -47,7 +55,13 @@ pub struct Kernel {
     handle: Handle,
     tun: String,
     table: nft::Table,
+    tables_changed: Arc<AtomicBool>,
+    table_listed: Option<Instant>,
 }
+
+/// Listing the table starts a program, so it is done when a table has changed, and this often for
+/// the counters and for events that were missed.
+const LIST_AGAIN: Duration = Duration::from_secs(10);
 
 impl Kernel {
     /// Opens the netlink socket; needs a tokio runtime, which then drives it.
@@ -55,7 +69,18 @@ impl Kernel {
         let (connection, handle, _) =
             rtnetlink::new_connection_with_strict_check().map_err(KernelError::Socket)?;
         tokio::spawn(connection);
-        Ok(Self { handle, tun: tun.to_owned(), table: nft::Table::default() })
+        Ok(Self {
+            handle,
+            tun: tun.to_owned(),
+            table: nft::Table::default(),
+            tables_changed: Arc::new(AtomicBool::new(true)),
+            table_listed: None,
+        })
+    }
+
+    /// What [`events::watch`] raises when anybody changes a table.
+    pub fn tables_changed(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.tables_changed)
     }
 
     /// What is there of the plan's things, and of things like them. What the data path knows is the
@@ -74,10 +99,26 @@ impl Kernel {
         Ok(Actual {
             device,
             routes: route::list(&self.handle, &links).await?,
-            table: self.table.read().await?,
+            table: self.table_in_force().await?,
             sysctls: sysctl::read(wanted),
             peers: Peers::default(),
         })
+    }
+
+    async fn table_in_force(&mut self) -> Result<Option<Guard>, KernelError> {
+        let fresh = self.table_listed.is_some_and(|at| at.elapsed() < LIST_AGAIN);
+        let changed = self.tables_changed.swap(false, Ordering::AcqRel);
+        if fresh
+            && !changed
+            && let Some(guard) = self.table.installed()
+        {
+            return Ok(Some(guard));
+        }
+        let guard = self.table.read().await.inspect_err(|_| {
+            self.tables_changed.store(true, Ordering::Release);
+        })?;
+        self.table_listed = guard.is_some().then(Instant::now);
+        Ok(guard)
     }
 
     pub async fn pod_devices(&self) -> Result<PodDevices, KernelError> {

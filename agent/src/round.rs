@@ -81,15 +81,16 @@ impl Round {
         }
         let facts = facts::gather(&self.kernel, &self.options, view).await?;
         let plan = Plan::new(view, &facts);
-        let changes = plan.changes_from(&self.read(&plan).await?);
+        let mut actual = self.read(&plan).await?;
+        let changes = plan.changes_from(&actual);
         let mut errors = Vec::new();
         if !changes.is_empty() {
             let outcome = apply(changes, &mut self.kernel, &self.datapath).await;
             tracing::info!(done = outcome.done, errors = outcome.errors.len(), "applied");
             errors.extend(outcome.errors.iter().map(ApplyError::to_string));
             self.told = plan.peers.clone();
+            actual = self.read(&plan).await?;
         }
-        let actual = self.read(&plan).await?;
         let before = Snapshot::clone(&self.snapshot.load());
         let snapshot = before.of_round(view, &facts, &plan, &actual);
         if let Err(error) = self.tell_the_plugin(&plan, &facts, &snapshot) {

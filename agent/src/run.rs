@@ -42,6 +42,8 @@ const ENGINE: Engine = Engine::Boringtun;
 const LOOK: Duration = Duration::from_secs(10);
 /// Events come in bursts; one round serves all that come within this.
 const SETTLE: Duration = Duration::from_millis(20);
+/// The same for views: when a hundred nodes start at once, each is news to all the others.
+const VIEW_SETTLE: Duration = Duration::from_millis(150);
 const RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// How often the highest handshake timestamp is kept on disk.
@@ -54,7 +56,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let _lock = state::lock(directory).await?;
     state::remember_device(directory, &options.tun).context("writing the state directory")?;
     let kernel = Kernel::open(&options.tun)?;
-    let events = events::watch(&options.tun)?;
+    let events = events::watch(&options.tun, kernel.tables_changed())?;
     let datapath = Arc::new(start_datapath(&options, &identity)?);
     let (publisher, views) = Publisher::new(view::store::load(directory));
     // Before the source may publish another, which is not on disk.
@@ -200,12 +202,12 @@ async fn follow(
             keep_clock = Instant::now() + KEEP_CLOCK;
         }
         let wake = (Instant::now() + pause).min(keep_clock);
-        tokio::select! {
-            changed = views.changed() => changed.context("following the source")?,
-            event = events.recv() => event.context("watching the kernel")?,
-            () = sleep_until(wake) => {}
-        }
-        sleep(SETTLE).await;
+        let settle = tokio::select! {
+            changed = views.changed() => changed.map(|()| VIEW_SETTLE).context("following the source")?,
+            event = events.recv() => event.map(|()| SETTLE).context("watching the kernel")?,
+            () = sleep_until(wake) => SETTLE,
+        };
+        sleep(settle).await;
         events.try_recv().ok();
     }
 }

@@ -1,7 +1,13 @@
 //! Wakes the agent when somebody touches what is ours, so that repair takes milliseconds and an
 //! idle node costs nothing. What exactly happened does not matter: the whole is read again.
 
-use std::io;
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use cni::POD_DEVICE_PREFIX;
 use futures::StreamExt;
@@ -20,12 +26,15 @@ use super::{KernelError, ROUTE_PROTOCOL};
 /// NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h).
 const NFTABLES_GROUP: u32 = 7;
 
-/// Sends a word on every change of our device, addresses, routes or of any nftables table. One
-/// waiting word is enough, so the channel holds one.
-pub fn watch(tun: &str) -> Result<mpsc::Receiver<()>, KernelError> {
+/// Sends a word on every change of our device, addresses, routes or of any nftables table, which
+/// also raises `tables_changed`. One waiting word is enough, so the channel holds one.
+pub fn watch(
+    tun: &str,
+    tables_changed: Arc<AtomicBool>,
+) -> Result<mpsc::Receiver<()>, KernelError> {
     let (changed, receiver) = mpsc::channel(1);
     watch_routes(tun.to_owned(), changed.clone()).map_err(KernelError::Socket)?;
-    watch_tables(changed).map_err(KernelError::Socket)?;
+    watch_tables(changed, tables_changed).map_err(KernelError::Socket)?;
     Ok(receiver)
 }
 
@@ -76,7 +85,7 @@ fn our_route(route: &RouteMessage) -> bool {
     route.header.protocol == RouteProtocol::Other(ROUTE_PROTOCOL)
 }
 
-fn watch_tables(changed: mpsc::Sender<()>) -> io::Result<()> {
+fn watch_tables(changed: mpsc::Sender<()>, tables_changed: Arc<AtomicBool>) -> io::Result<()> {
     let mut socket = TokioSocket::new(protocols::NETLINK_NETFILTER)?;
     socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
     socket.socket_mut().add_membership(NFTABLES_GROUP)?;
@@ -84,6 +93,7 @@ fn watch_tables(changed: mpsc::Sender<()>) -> io::Result<()> {
         loop {
             // An error means a full queue, which is news too.
             let news = socket.recv_from_full().await;
+            tables_changed.store(true, Ordering::Release);
             changed.try_send(()).ok();
             if news.is_err() {
                 tokio::time::sleep(std::time::Duration::from_millis(100)).await;

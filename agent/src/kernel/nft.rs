@@ -50,6 +50,11 @@ impl Table {
         Ok(unchanged.map(|(guard, _)| guard.clone()))
     }
 
+    /// What was last seen or put in force.
+    pub(super) fn installed(&self) -> Option<Guard> {
+        self.installed.as_ref().map(|(guard, _)| guard.clone())
+    }
+
     pub(super) async fn replace(&mut self, guard: &Guard) -> Result<(), KernelError> {
         self.installed = None;
         // Counters go on counting across the replacement.

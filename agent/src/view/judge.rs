@@ -114,8 +114,8 @@ fn node(
     complaints: &mut Vec<Complaint>,
 ) -> Result<Node, String> {
     let subnets = prefixes(&spec.subnets)?;
-    if let Some(stray) = subnets.iter().find(|s| !pools.iter().any(|pool| pool.contains(*s))) {
-        return Err(format!("subnet {stray} is in none of the Mesh's pools"));
+    if let Some(greedy) = subnets.iter().find(|net| swallows(net, pools)) {
+        return Err(format!("subnet {greedy} would take a whole pool"));
     }
     let (mut keys, bad) = published::public_keys(&status.public_keys);
     complaints.extend(bad.iter().map(|problem| Complaint::new("MeshNode", name, problem)));
@@ -141,9 +141,9 @@ fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
     if addresses.is_empty() {
         return Err("addresses is empty".into());
     }
-    let swallows =
-        |net: &&IpNet| net.prefix_len() == 0 || view.pools.iter().any(|p| net.contains(p));
-    if let Some(greedy) = addresses.iter().find(swallows) {
+    if let Some(greedy) =
+        addresses.iter().find(|net| swallows(net, &view.pools) || view.pools.contains(net))
+    {
         return Err(format!("{greedy} would take a whole pool"));
     }
     let key = PublicKey::from_published(&spec.public_key).map_err(|e| format!("publicKey: {e}"))?;
@@ -156,6 +156,12 @@ fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
         preshared_key_file: spec.preshared_key_file.as_ref().map(PathBuf::from),
         keepalive: spec.persistent_keepalive,
     })
+}
+
+/// A subnet may lie outside the pools, as after one has shrunk, but nobody gets everything.
+fn swallows(net: &IpNet, pools: &[IpNet]) -> bool {
+    let whole = |pool: &IpNet| net.contains(pool) && net != pool;
+    net.prefix_len() == 0 || pools.iter().any(whole)
 }
 
 fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {

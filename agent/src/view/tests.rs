@@ -139,6 +139,21 @@ fn a_newcomer_takes_neither_subnet_nor_key_from_the_one_who_had_it() {
 }
 
 #[test]
+fn a_subnet_outlives_the_pool_it_came_from_but_nobody_gets_a_whole_pool() {
+    let mut stray = node("a", 1);
+    stray["spec"]["subnets"] = json!(["10.77.1.0/24"]);
+    let mut greedy = node("b", 2);
+    greedy["spec"]["subnets"] = json!(["10.0.0.0/8"]);
+
+    let judgement = judge(vec![mesh(), stray, greedy], None);
+
+    let view = judgement.view.unwrap();
+    assert_eq!(view.nodes["a"].subnets, vec!["10.77.1.0/24".parse().unwrap()]);
+    assert!(!view.nodes.contains_key("b"));
+    assert_eq!(judgement.complaints.len(), 1);
+}
+
+#[test]
 fn a_plain_peer_inside_a_nodes_subnet_is_an_overlap() {
     let judgement = judge(vec![mesh(), node("a", 1), peer("laptop", "10.42.1.9/32")], None);
 
