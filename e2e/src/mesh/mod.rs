@@ -21,7 +21,7 @@ pub use member::Member;
 pub use pod::Pod;
 pub use reach::{Reach, every_pair};
 
-use crate::lab::Lab;
+use crate::lab::{Lab, NeighbourRoom};
 
 /// How long the first convergence may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -31,6 +31,7 @@ pub struct Mesh {
     pub members: Vec<Member>,
     pub controller: Controller,
     pub lab: Lab,
+    _room: NeighbourRoom,
 }
 
 impl Mesh {
@@ -46,6 +47,7 @@ impl Mesh {
 
     /// Everything but the agents; `say` hears what is being done.
     pub fn prepare(prefix: &str, nodes: usize, say: &mut dyn FnMut(&str)) -> anyhow::Result<Self> {
+        let room = NeighbourRoom::for_machines(nodes)?;
         let lab = Lab::new(prefix)?;
         say("starting the controller with its embedded API");
         let mut controller = Controller::new(&lab)?;
@@ -59,7 +61,7 @@ impl Mesh {
                 Ok(Member::new(lab.node(&name)?, kubeconfig))
             })
             .collect::<anyhow::Result<_>>()?;
-        Ok(Self { members, controller, lab })
+        Ok(Self { members, controller, lab, _room: room })
     }
 
     /// Waits until every agent has told its CNI plugin what it may give out.
