@@ -50,7 +50,7 @@ fn a_malformed_object_is_reported_and_left_out_alone() {
     let objects = [
         json!({"kind": "MeshNode", "metadata": {"name": "bad"}, "spec": {"subnets": 7}}),
         json!({"kind": "MeshNode", "metadata": {"name": "bad"}, "spec": {"subnets": ["10.42.1.5/24"]}}),
-        json!({"kind": "MeshNode", "metadata": {"name": "bad"}, "spec": {"subnets": ["172.16.0.0/24"]}}),
+        json!({"kind": "MeshNode", "metadata": {"name": "bad"}, "spec": {"subnets": ["0.0.0.0/0"]}}),
         json!({"kind": "MeshNode", "metadata": {"name": "Bad\n"}, "spec": {}}),
         json!({"kind": "MeshNode", "spec": {}}),
         json!({"kind": "MeshPeer", "metadata": {"name": "bad"}, "spec": {"publicKey": "x", "addresses": ["10.42.3.3/32"]}}),
