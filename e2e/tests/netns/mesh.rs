@@ -1,8 +1,11 @@
 //! The whole mesh: controller, agents and pods, as the demo starts them, under faults.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    time::{Duration, Instant},
+};
 
-use e2e::lab::{Cni, Flow, eventually};
+use e2e::lab::{Cni, Flow, Namespace, eventually};
 use e2e::mesh::{Alone, Member, Mesh, Pod, add_pods, every_pair, pods};
 use e2e::oracle::{Baseline, Oracles, marker};
 
@@ -77,6 +80,46 @@ fn every_pod_and_every_node_reaches_every_pod_and_nothing_is_readable() {
     let control = tunnel.seen();
     let verdict = oracles.judge(&control).unwrap();
     assert!(verdict.underlay.udp_ports.contains(&51820), "no tunnel traffic was captured");
+}
+
+/// Whom `to` sees when `from` sends a datagram to its `address`.
+fn seen_source(from: &Namespace, to: &Namespace, address: IpAddr) -> IpAddr {
+    let receiver = to.run(move || UdpSocket::bind((address, 0)).unwrap());
+    receiver.set_read_timeout(Some(LIMIT)).unwrap();
+    let target = receiver.local_addr().unwrap();
+    from.run(move || {
+        let any: IpAddr = if target.is_ipv4() {
+            Ipv4Addr::UNSPECIFIED.into()
+        } else {
+            Ipv6Addr::UNSPECIFIED.into()
+        };
+        UdpSocket::bind((any, 0)).unwrap().send_to(b"who am I?", target).unwrap();
+    });
+    receiver.recv_from(&mut [0; 16]).unwrap().1.ip()
+}
+
+#[test]
+fn pods_keep_their_address_in_the_mesh_and_take_the_nodes_outside_of_it() {
+    let marker = marker();
+    let mut mesh = Mesh::start("masq", 2).unwrap();
+    mesh.add_pods(1).unwrap();
+    all_reach(&mesh, &marker);
+    let outside = mesh.lab.node("outside").unwrap();
+    let node = mesh.members[0].node.address();
+    let (pod, other) = first_and_last(&mesh);
+
+    for v4 in [true, false] {
+        let (own, theirs) = (pod.address(v4).unwrap(), other.address(v4).unwrap());
+        assert_eq!(seen_source(&pod.namespace, &other.namespace, theirs), own);
+
+        let (far, near): (IpAddr, IpAddr) = if v4 {
+            (outside.address().v4.into(), node.v4.into())
+        } else {
+            (outside.address().v6.into(), node.v6.into())
+        };
+        outside.namespace().ping_until(near, &marker, LIMIT).unwrap();
+        assert_eq!(seen_source(&pod.namespace, outside.namespace(), far), near);
+    }
 }
 
 #[test]
