@@ -9,20 +9,19 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod boringtun;
 mod config;
 mod discard;
-mod engine;
 mod limiter;
-mod mesh;
+mod outbox;
 mod packet;
-mod peer;
 mod routes;
 mod source;
-mod tunnel;
 
+pub use admission::Problem;
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
-pub use mesh::{Event, Mesh, Outbox, Problem};
+pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};
 pub use routes::Routes;
 

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crypto::{Event, Mesh, Outbox, PeerConfig};
+use crypto::{Event, Outbox, PeerConfig, boringtun::Mesh};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use keys::{KeyEpoch, PrivateKey};
 

@@ -5,6 +5,7 @@
 use keys::PresharedKey;
 
 use super::*;
+use crate::Event;
 
 /// What a mesh made, datagrams and packets.
 #[derive(Default)]

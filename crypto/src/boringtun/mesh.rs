@@ -13,14 +13,16 @@ use std::{
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey, PublicKey};
 
-use crate::{
-    Discard, Discards, IpPacket, PeerConfig, PeerStatus, Routes,
-    admission::{self, Own},
+use super::{
     engine::{Engine, Identity, Message, Proof},
-    limiter::Limiter,
     peer::{Arrival, Io, Peer},
-    source::Owner,
     tunnel::Tunnel,
+};
+use crate::{
+    Discard, Discards, IpPacket, Outbox, PeerConfig, PeerStatus, Problem, Routes,
+    admission::{self, Own},
+    limiter::Limiter,
+    source::Owner,
 };
 
 /// How often timers run: boringtun's own advice.
@@ -29,43 +31,6 @@ const TICK: Duration = Duration::from_millis(250);
 const SCRATCH: usize = 65_535 + 64;
 /// A receiver index is a tunnel's id and eight bits for its sessions.
 const ID_BITS: u32 = 24;
-
-/// Where a mesh puts what it makes. Called in order; the bytes are only lent.
-pub trait Outbox {
-    /// A datagram for the underlay.
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]);
-    /// A packet for the tunnel device.
-    fn deliver(&mut self, packet: &[u8]);
-    /// Something an operator would write in a diary.
-    fn event(&mut self, event: Event<'_>);
-}
-
-/// What changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    HandshakeComplete { peer: &'a str },
-    HandshakeTimeout { peer: &'a str },
-    EndpointChanged { peer: &'a str, from: Option<SocketAddr>, to: SocketAddr },
-}
-
-/// Something in a list of peers that cannot be honoured; the rest of the list is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    #[error("two peers are named {0}; the second is ignored")]
-    SameName(String),
-    #[error("peer {0} publishes two keys of epoch {1}; the second is ignored")]
-    SameEpoch(String, KeyEpoch),
-    #[error("peers {0} and {1} publish the same public key; the second's is ignored")]
-    SameKey(String, String),
-    #[error("peers {0} and {1} both claim {2}; the second's claim is ignored")]
-    SamePrefix(String, String, IpNet),
-    #[error("peer {0} claims {1}, which is this node's own; the claim is ignored")]
-    OwnPrefix(String, IpNet),
-    #[error("peer {0} publishes this node's own public key; was a key file copied?")]
-    OwnKey(String),
-    #[error("peer {0} publishes a low-order key that belongs to nobody; it is ignored")]
-    LowOrderKey(String),
-}
 
 /// All peers of one node, as one value without a socket or a clock.
 pub struct Mesh {
