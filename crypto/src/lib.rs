@@ -13,16 +13,22 @@ pub mod boringtun;
 mod config;
 mod discard;
 mod limiter;
+mod mesh;
 mod outbox;
 mod packet;
+mod paths;
+mod random;
 mod routes;
 mod source;
 
 pub use admission::Problem;
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
+pub use mesh::{Mesh, Settings};
 pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};
+pub use paths::{HEADER, Inbox, Paths, Refused, TAG, Train};
+pub use random::Random;
 pub use routes::Routes;
 
 /// True when the engine's clock is a virtual one: for the package `sim` alone. A program that

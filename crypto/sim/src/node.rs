@@ -50,6 +50,7 @@ impl Node {
         PeerConfig {
             name: self.name.clone(),
             keys: vec![(KeyEpoch::FIRST, self.private.public())],
+            send_to: None,
             preshared_key: None,
             endpoint: Some(self.address),
             keepalive,
