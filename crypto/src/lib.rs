@@ -34,6 +34,9 @@ mod source;
 #[allow(dead_code, reason = "the native engine is about to use it")]
 mod tai64n;
 mod tunnel;
+#[cfg(any(test, feature = "workbench"))]
+#[doc(hidden)]
+pub mod workbench;
 
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
