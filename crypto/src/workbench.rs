@@ -3,4 +3,5 @@
 //! What is here has no secrets worth keeping and no promises to anybody.
 
 pub mod flood;
+pub mod fuzz;
 pub mod handshakes;

@@ -22,8 +22,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crypto::boringtun::Mesh;
 pub use crypto::PeerConfig;
+use crypto::boringtun::Mesh;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 

@@ -41,6 +41,7 @@ impl Flood {
         message
     }
 
+    /// From somewhere unknown.
     pub fn judge(
         &mut self,
         datagram: &[u8],
@@ -48,7 +49,15 @@ impl Flood {
         now: Instant,
         random: &mut dyn Random,
     ) -> Fate {
-        let arrival = Arrival { datagram, from, known: false };
+        self.judge_arrival(Arrival { datagram, from, known: false }, now, random)
+    }
+
+    pub(crate) fn judge_arrival(
+        &mut self,
+        arrival: Arrival<'_>,
+        now: Instant,
+        random: &mut dyn Random,
+    ) -> Fate {
         match self.doorman.judge(&self.identities, arrival, now, random) {
             Verdict::Answer(_) => Fate::Answered,
             Verdict::Demand(_) => Fate::Demanded,

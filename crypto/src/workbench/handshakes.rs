@@ -5,8 +5,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use keys::{KeyEpoch, PresharedKey, PrivateKey};
 
 use crate::{
+    cookie::Cookie,
     handshake::{Ends, Identity, Initiation, Ours, Remote, initiate, receive},
-    message::{INITIATION, Message, RESPONSE},
+    message::{COOKIE, INITIATION, Maced, Message, RESPONSE},
     random::Sequence,
     tai64n::Timestamp,
 };
@@ -75,6 +76,32 @@ impl Pair {
         let End { identity, remote, .. } = &self.alice;
         let ends = Ends { identity, remote, preshared: self.preshared.as_ref() };
         flight.0.finish(&ends, &message).is_ok()
+    }
+
+    /// The responder's demand for a cookie, instead of an answer.
+    pub fn demand(&self, first: &[u8]) -> Option<[u8; COOKIE]> {
+        let message = Maced::parse(first)?;
+        let door = self.bob.identity.door();
+        let mut random = Sequence::new(3);
+        Some(door.reply(message, &Cookie::for_tests([3; 16]), &mut random))
+    }
+
+    /// True if the responder takes the initiation for genuine.
+    pub fn verifies(&self, first: &[u8]) -> bool {
+        let Ok(Message::Initiation(message)) = Message::parse(first) else {
+            return false;
+        };
+        receive(&self.bob.identity, &message)
+            .and_then(|claim| claim.verify(&self.bob.remote))
+            .is_ok()
+    }
+
+    /// True if the initiator takes the cookie in a reply.
+    pub fn takes_cookie(&self, flight: &InFlight, reply: &[u8]) -> bool {
+        let Ok(Message::Cookie(message)) = Message::parse(reply) else {
+            return false;
+        };
+        self.alice.remote.door().open(&message, flight.0.mac1()).is_ok()
     }
 
     /// What a peer costs before its first handshake.
