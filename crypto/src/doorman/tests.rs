@@ -164,14 +164,14 @@ fn a_flood_from_forged_sources_gets_so_many_answers_and_so_many_cookies_a_second
     assert!(next.answered <= 1000 && next.demanded == 2000, "{next:?}");
 }
 
-/// Over ten seconds, at 200,000 a second.
+/// Over ten seconds, at 40,000 a second.
 #[test]
 fn cookies_are_bounded_over_time() {
     let mut house = House::new(1);
     let mut demanded = 0;
 
-    for _ in 0..1000 {
-        house.now += Duration::from_millis(10);
+    for _ in 0..200 {
+        house.now += Duration::from_millis(50);
         demanded += house.flood(2000).demanded;
     }
 
