@@ -8,6 +8,7 @@
 
 mod batch;
 mod inbound;
+pub mod offload;
 mod outbound;
 mod shared;
 mod timers;
