@@ -126,6 +126,11 @@ fn xchacha(key: &Hash, nonce: &[u8; 24]) -> (LessSafeKey, Nonce) {
 pub(crate) struct Cookie([u8; MAC]);
 
 impl Cookie {
+    #[cfg(any(test, feature = "workbench"))]
+    pub(crate) fn for_tests(bytes: [u8; MAC]) -> Self {
+        Self(bytes)
+    }
+
     fn mac2(&self, before: &[u8]) -> [u8; MAC] {
         Keyed::new(&self.0).mac(before)
     }

@@ -46,6 +46,9 @@ mod tai64n;
 mod timers;
 mod train;
 mod window;
+#[cfg(any(test, feature = "workbench"))]
+#[doc(hidden)]
+pub mod workbench;
 
 pub use admission::Problem;
 pub use chain::Place;
