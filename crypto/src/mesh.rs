@@ -365,4 +365,4 @@ impl Inbox for One {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -62,7 +62,7 @@ pub(super) fn peers(data: &[u8]) {
         list.push(config(&mut input));
     }
 
-    let (admitted, _) = admit(list, &Own { key: own_key, prefixes: &own });
+    let (admitted, _) = admit(list, &Own { keys: &[own_key], prefixes: &own });
 
     let (mut names, mut keys, mut prefixes) = (HashSet::new(), HashSet::new(), HashSet::new());
     for peer in &admitted {
