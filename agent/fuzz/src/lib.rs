@@ -78,7 +78,8 @@ fn check(coalesce: &mut Coalesce, arena: &[u8], pushed: usize) {
         let packets: Vec<_> = merged.packets().collect();
         assert_eq!(packets.len(), merged.count());
         seen += packets.len();
-        let written: Vec<u8> = merged.with_slices(|slices| slices.concat());
+        let written: Vec<u8> =
+            merged.with_slices(|slices| slices.iter().flat_map(|slice| slice.to_vec()).collect());
         let header = written.first_chunk().expect("an offload header comes first");
         let header = VnetHeader::parse(header).expect("a header that the device knows");
         let packet = &written[VNET..];
