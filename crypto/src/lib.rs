@@ -21,6 +21,7 @@ mod cookie;
 mod core;
 mod discard;
 mod doorman;
+mod export;
 mod handshake;
 mod keyring;
 mod limiter;
@@ -50,8 +51,10 @@ mod window;
 pub mod workbench;
 
 pub use admission::Problem;
+pub use chain::Place;
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
+pub use export::{ImportError, SessionState};
 pub use mesh::{Mesh, Settings};
 pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};

@@ -75,7 +75,8 @@ impl Paths {
         }
     }
 
-    /// Reserves `packets` messages to the owner of `to`: one lookup, one reservation.
+    /// Reserves `packets` messages (at most 1,024) to the owner of `to`: one lookup, one
+    /// reservation.
     pub fn train(&self, to: IpAddr, packets: u32, now: Instant) -> Result<Train, Refused> {
         let owner = self.routes.load().owner_of(to);
         let peer = match owner {
@@ -148,7 +149,7 @@ impl Paths {
         if reserved.rekey {
             self.ask(&peer, asks::REKEY);
         }
-        if reserved.asks {
+        if reserved.export {
             self.ask(&peer, asks::EXPORT);
         }
         let counters = reserved.first..reserved.first + u64::from(messages);

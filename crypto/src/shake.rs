@@ -31,6 +31,7 @@ use crate::{
     session::{ReceiveKey, SendKey, Span},
     slots::slot,
     tai64n::Timestamp,
+    window::Window,
 };
 
 /// How long the loser's initiation is kept aside for the winner's to be answered.
@@ -411,7 +412,8 @@ impl Peer {
     fn session<O>(&self, keys: Keys, label: Label, began: bool, io: &mut Io<'_, O>) -> Session {
         let span = Span::new(io.at, began);
         let Keys { send, receive, ours, theirs } = keys;
-        let receive = ReceiveKey::new(receive, ours, Arc::clone(&self.path), span);
+        let path = Arc::clone(&self.path);
+        let receive = ReceiveKey::new(receive, ours, path, Window::default(), span);
         receive.unconfirmed.store(!began, Ordering::Release);
         let receive = Arc::new(receive);
         io.core.paths.receivers.put(ours, Some(Arc::clone(&receive)));
