@@ -1,6 +1,8 @@
 //! What a flood of handshake messages costs, without sockets, one core.
 //! `cargo bench -p crypto --features workbench --bench flood`.
 
+#![allow(clippy::disallowed_methods, reason = "a moment to count from")]
+
 mod cpu;
 
 use std::{

@@ -1,10 +1,10 @@
 //! Whose address is this: with 10,000 nodes of two prefixes each, and with a million prefixes.
 
-#[path = "../tests/common/mod.rs"]
-mod common;
+mod cpu;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use cpu::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use crypto::Routes;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -35,7 +35,7 @@ fn routes(count: u32) -> Routes<u32> {
     routes
 }
 
-fn lookup(criterion: &mut Criterion) {
+fn lookup(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("lookup");
     for count in [2, 10_000, 65_536] {
         let routes = routes(count);
@@ -54,5 +54,9 @@ fn lookup(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, lookup);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime).sample_size(50);
+    targets = lookup
+}
 criterion_main!(benches);

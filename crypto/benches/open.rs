@@ -6,15 +6,17 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod cpu;
 
 use common::{Counted, Pair, address, packet};
+use cpu::CpuTime;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use crypto::{HEADER, Train};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
 
 const TRAIN: usize = 44;
 
-fn bare(criterion: &mut Criterion) {
+fn bare(criterion: &mut Criterion<CpuTime>) {
     let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).unwrap());
     let nonce = || Nonce::assume_unique_for_key([1; 12]);
     let mut group = criterion.benchmark_group("open/ring alone");
@@ -43,7 +45,7 @@ fn bare(criterion: &mut Criterion) {
     }
 }
 
-fn trains(criterion: &mut Criterion) {
+fn trains(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("open");
     for (packets, length) in [(TRAIN, 64), (TRAIN, 1408), (TRAIN, 1420), (1, 64), (1, 1420)] {
         let pair = Pair::with_peers(1);
@@ -71,5 +73,9 @@ fn trains(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, bare, trains);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime).sample_size(50);
+    targets = bare, trains
+}
 criterion_main!(benches);

@@ -4,15 +4,17 @@
 
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod cpu;
 
 use common::{Pair, pod};
+use cpu::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crypto::{HEADER, TAG, Train};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 const TRAIN: usize = 44;
 
-fn bare(criterion: &mut Criterion) {
+fn bare(criterion: &mut Criterion<CpuTime>) {
     let key = LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, &[7; 32]).unwrap());
     let mut group = criterion.benchmark_group("seal/ring alone");
     for length in [64, 1408, 1420] {
@@ -31,7 +33,7 @@ fn bare(criterion: &mut Criterion) {
     }
 }
 
-fn trains(criterion: &mut Criterion) {
+fn trains(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("seal");
     for (peers, packets, length) in [
         (1, TRAIN, 64),
@@ -53,7 +55,7 @@ fn trains(criterion: &mut Criterion) {
     }
 }
 
-fn reserve(criterion: &mut Criterion) {
+fn reserve(criterion: &mut Criterion<CpuTime>) {
     let pair = Pair::with_peers(10_000);
     criterion.bench_function("seal/nothing: route, session, counters", |bencher| {
         bencher.iter(|| pair.from.train(pod(2), 1, pair.now).ok());
@@ -61,5 +63,9 @@ fn reserve(criterion: &mut Criterion) {
     assert_eq!(TAG, 16);
 }
 
-criterion_group!(benches, bare, trains, reserve);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime).sample_size(50);
+    targets = bare, trains, reserve
+}
 criterion_main!(benches);

@@ -1,11 +1,14 @@
 //! The replay window: in order, out of order, and the jump of a whole window.
 
+mod cpu;
+
+use cpu::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use crypto::workbench::Window;
 
 const TRAIN: u64 = 44;
 
-fn window(criterion: &mut Criterion) {
+fn window(criterion: &mut Criterion<CpuTime>) {
     let mut group = criterion.benchmark_group("window");
     group.throughput(Throughput::Elements(TRAIN));
     let mut run = |name: &str, step: u64, turned: u64| {
@@ -24,5 +27,9 @@ fn window(criterion: &mut Criterion) {
     run("a jump of a window each", 8192, 0);
 }
 
-criterion_group!(benches, window);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(CpuTime).sample_size(50);
+    targets = window
+}
 criterion_main!(benches);

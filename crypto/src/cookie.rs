@@ -94,7 +94,7 @@ impl Door {
     /// The cookie in a reply by the owner of this key to our message with `mac1`.
     pub(crate) fn open(
         &self,
-        reply: &CookieMessage<'_>,
+        reply: CookieMessage<'_>,
         mac1: &[u8; MAC],
     ) -> Result<Cookie, Discard> {
         let (cipher, nonce) = xchacha(&self.cookie_key, &reply.nonce());

@@ -124,7 +124,7 @@ enum Prefix {
 
 impl From<IpAddr> for Prefix {
     fn from(address: IpAddr) -> Self {
-        match address {
+        match address.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4.to_bits()),
             IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 64) as u64),
         }
@@ -219,6 +219,18 @@ mod tests {
         let passed = (0..10_000).filter(|host| limiter.admit(from(*host), now)).count();
 
         assert_eq!(passed, 40);
+    }
+
+    #[test]
+    fn ipv4_sources_are_told_apart_through_an_ipv6_socket() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+        let mapped = |n: u32| IpAddr::V6(Ipv4Addr::from_bits(n).to_ipv6_mapped());
+
+        while limiter.admit(mapped(1), now) {}
+
+        assert!(!limiter.admit(v4(1), now));
+        assert!(limiter.admit(mapped(2), now));
     }
 
     #[test]

@@ -240,7 +240,7 @@ impl Mesh {
     ) -> Result<(), Discard> {
         let heard = self.admit(datagram, from, out, now).and_then(|place| {
             let identity = &self.core.keyring.all()[place];
-            let claim = receive(identity, message)?;
+            let claim = receive(identity, *message)?;
             let sender = claim.sender();
             let slot = self.roster.slot_of(&sender).ok_or(Discard::UnknownPeer)?;
             let peer = self.roster.get_mut(slot).ok_or(Discard::UnknownPeer)?;

@@ -331,7 +331,7 @@ impl Peer {
         let (label, mac1) = sent.ok_or(Discard::UnexpectedHandshake)?;
         let contact = self.shake.contacts.iter_mut().find(|contact| contact.label == label);
         let contact = contact.ok_or(Discard::UnexpectedHandshake)?;
-        let cookie = contact.remote.door().open(message, &mac1)?;
+        let cookie = contact.remote.door().open(*message, &mac1)?;
         contact.cookie = Some(StoredCookie::new(cookie, io.now));
         let ours = |attempt: &mut Box<Attempt>| {
             attempt.initiation.index() == message.receiver() && !attempt.cookie_used
@@ -410,7 +410,7 @@ impl Peer {
         };
         let preshared = self.config.preshared_key.as_ref();
         let ends = Ends { identity, remote: &contact.remote, preshared };
-        attempt.initiation.finish(&ends, response)
+        attempt.initiation.finish(&ends, *response)
     }
 
     /// Makes a session of a handshake's keys, open for what the peer sends.

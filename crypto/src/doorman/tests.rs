@@ -140,7 +140,7 @@ fn who_proves_an_address_is_answered_and_only_so_often() {
     let Verdict::Demand(reply) = house.judge(&message, source(1), false) else { panic!() };
     let Ok(Message::Cookie(reply)) = Message::parse(&reply) else { panic!() };
     let mac1 = Maced::parse(&message).unwrap().mac1();
-    let cookie = house.identities[0].door().open(&reply, &mac1).ok();
+    let cookie = house.identities[0].door().open(reply, &mac1).ok();
     let proven = house.message::<INITIATION>(0, cookie.as_ref());
 
     let verdicts: Vec<_> = (0..20).map(|_| house.judge(&proven, source(1), false)).collect();

@@ -9,6 +9,7 @@ mod engine;
 mod handshake;
 mod input;
 mod mesh;
+mod native;
 mod packets;
 mod peers;
 mod times;
@@ -31,6 +32,8 @@ macro_rules! targets {
 targets! {
     "message" => engine::message,
     "boringtun_seam" => engine::seam,
+    "mesh" => native::mesh,
+    "train" => native::train,
     "boringtun_mesh" => mesh::boringtun,
     "initiation" => handshake::initiation,
     "response" => handshake::response,

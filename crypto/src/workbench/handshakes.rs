@@ -62,7 +62,7 @@ impl Pair {
         let mut out = [0; RESPONSE];
         let preshared = self.preshared.as_ref();
         let End { identity, remote, random } = &mut self.bob;
-        let verified = receive(identity, &message).ok()?.verify(remote).ok()?;
+        let verified = receive(identity, message).ok()?.verify(remote).ok()?;
         let ends = Ends { identity, remote, preshared };
         verified.answer(&ends, &Ours { index: 2, cookie: None }, random, &mut out);
         Some(out)
@@ -75,7 +75,7 @@ impl Pair {
         };
         let End { identity, remote, .. } = &self.alice;
         let ends = Ends { identity, remote, preshared: self.preshared.as_ref() };
-        flight.0.finish(&ends, &message).is_ok()
+        flight.0.finish(&ends, message).is_ok()
     }
 
     /// The responder's demand for a cookie, instead of an answer.
@@ -91,7 +91,7 @@ impl Pair {
         let Ok(Message::Initiation(message)) = Message::parse(first) else {
             return false;
         };
-        receive(&self.bob.identity, &message)
+        receive(&self.bob.identity, message)
             .and_then(|claim| claim.verify(&self.bob.remote))
             .is_ok()
     }
@@ -101,7 +101,7 @@ impl Pair {
         let Ok(Message::Cookie(message)) = Message::parse(reply) else {
             return false;
         };
-        self.alice.remote.door().open(&message, flight.0.mac1()).is_ok()
+        self.alice.remote.door().open(message, flight.0.mac1()).is_ok()
     }
 
     /// What a peer costs before its first handshake.

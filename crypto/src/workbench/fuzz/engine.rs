@@ -60,7 +60,7 @@ pub(super) fn seam(data: &[u8]) {
         assert_eq!(ours.made_for_us(&datagram), its.made_for_us(&datagram));
     }
     if let Ok(Message::Initiation(message)) = parsed {
-        let sender = receive(ours, &message).ok().map(|claim| claim.sender());
+        let sender = receive(ours, message).ok().map(|claim| claim.sender());
         assert_eq!(sender, its.claimed_sender(&datagram));
     }
 }

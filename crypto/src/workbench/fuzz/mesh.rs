@@ -12,7 +12,7 @@ use super::input::Input;
 use crate::{Event, Outbox, PeerConfig, boringtun};
 
 #[allow(clippy::disallowed_methods, reason = "a moment to count from")]
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+pub(super) static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 #[derive(Default)]
 pub(super) struct Made {
