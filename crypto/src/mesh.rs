@@ -145,7 +145,7 @@ impl Mesh {
                 self.hear_response(&message, datagram, from, out, now)
             }
             Ok(Message::Cookie(message)) => {
-                let slot = self.awaiting(message.receiver());
+                let slot = self.core.indices.owner(message.receiver());
                 self.with(slot, out, now, |peer, _, io| peer.hear_cookie(&message, from, io))
                     .unwrap_or(Err(Discard::UnexpectedHandshake))
                     .inspect_err(|&discard| self.core.count(discard))
@@ -365,4 +365,4 @@ impl Inbox for One {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,7 +26,7 @@ use crate::{
     marks::Marks,
     moment::{Moment, Origin},
     path::{PeerPath, asks},
-    session::ReceiveKey,
+    session::{ReceiveKey, TOGETHER},
     slots::Slots,
     source::Owner,
 };
@@ -137,6 +137,9 @@ impl Paths {
         data: bool,
         at: Moment,
     ) -> Option<Train> {
+        if messages > TOGETHER {
+            return None;
+        }
         let key = peer.sending.load_full()?;
         let endpoint = peer.endpoint()?;
         let Some(reserved) = key.reserve(messages, at) else {

@@ -156,6 +156,8 @@ impl Shake {
             Some(place) => place,
             None => {
                 let remote = Remote::new(identity, key)?;
+                // Nearly always there is one, and a vector would make room for four.
+                self.contacts.reserve_exact(1);
                 self.contacts.push(Contact { label, remote, cookie: None });
                 self.contacts.len() - 1
             }
@@ -168,7 +170,10 @@ impl Shake {
         match self.stamps.iter_mut().find(|(known, _)| *known == key) {
             Some((_, newest)) if stamp <= *newest => return false,
             Some((_, newest)) => *newest = stamp,
-            None => self.stamps.push((key, stamp)),
+            None => {
+                self.stamps.reserve_exact(1);
+                self.stamps.push((key, stamp));
+            }
         }
         true
     }

@@ -5,3 +5,14 @@
 pub mod flood;
 pub mod fuzz;
 pub mod handshakes;
+
+/// The replay window.
+#[derive(Debug, Clone, Default)]
+pub struct Window(crate::window::Window);
+
+impl Window {
+    /// True if `counter` is new; from then on it is not.
+    pub fn mark(&mut self, counter: u64) -> bool {
+        self.0.mark(counter)
+    }
+}
