@@ -29,6 +29,18 @@ discards! {
     // On the way out.
     /// From the tunnel device: neither a whole IPv4 nor a whole IPv6 packet.
     NotIp = "not_ip",
+    /// From the tunnel device: an offload header of an unknown kind, or of another than its packet.
+    UnknownOffload = "unknown_offload",
+    /// From the tunnel device: a super packet that is to be cut into nothing.
+    SegmentSize = "segment_size",
+    /// From the tunnel device: a checksum to be completed that is not in the packet, or a super
+    /// packet whose checksum nobody vouches for.
+    ChecksumRange = "checksum_range",
+    /// From the tunnel device: a super packet with half a TCP or UDP header.
+    TruncatedTransport = "truncated_transport",
+    /// From the tunnel device: a super packet that is a fragment, or has an IPv6 extension header
+    /// that must not be repeated before every segment.
+    UnsupportedExtension = "unsupported_extension",
     /// No peer owns the destination.
     NoRoute = "no_route",
     /// The destination is this node's own: the kernel should not have sent it here.
@@ -41,7 +53,7 @@ discards! {
     QueueFull = "queue_full",
     /// Waited for a handshake that never completed.
     HandshakeTimeout = "handshake_timeout",
-    /// The session sent as many messages as it may; a new one is under way.
+    /// The session carried as many messages as it may; a new one is under way.
     SessionExhausted = "session_exhausted",
     /// The peer left the mesh while the packet waited.
     PeerRemoved = "peer_removed",
@@ -55,8 +67,12 @@ discards! {
     BadMac = "bad_mac",
     /// Too many handshakes from there: a cookie was sent, the sender must prove its address.
     CookieDemanded = "cookie_demanded",
+    /// Too many handshakes, and as many cookies as there may be were sent in this second.
+    CookieLimit = "cookie_limit",
     /// Too many handshakes even with a cookie.
     HandshakeLimit = "handshake_limit",
+    /// A handshake with a key that belongs to nobody (a point of low order).
+    LowOrderKey = "low_order_key",
     /// A handshake by a key that is in no peer's list.
     UnknownPeer = "unknown_peer",
     /// A handshake older than the last one from that peer: a replay, or its clock went back.
@@ -82,6 +98,8 @@ discards! {
     OwnSource = "own_source",
     /// Authentic, but the most specific owner of the source is not the peer that sent it.
     NotTheirAddress = "not_their_address",
+    /// A router marked congestion on a packet that does not understand it (RFC 6040, section 4.2).
+    CongestionNotEct = "congestion_not_ect",
     /// The tunnel device is missing or did not take the packet.
     TunnelGone = "tunnel_gone",
 }
@@ -99,6 +117,10 @@ impl Default for Discards {
 impl Discards {
     pub fn count(&mut self, discard: Discard) {
         self.0[discard as usize] += 1;
+    }
+
+    pub(crate) fn add(&mut self, discard: Discard, times: u64) {
+        self.0[discard as usize] += times;
     }
 
     pub fn get(&self, discard: Discard) -> u64 {

@@ -8,6 +8,7 @@
 
 mod batch;
 mod inbound;
+pub mod offload;
 mod outbound;
 mod shared;
 mod timers;
@@ -22,8 +23,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crypto::Mesh;
 pub use crypto::PeerConfig;
+use crypto::boringtun::Mesh;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
