@@ -6,9 +6,28 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ipnet::IpNet;
-use keys::PublicKey;
+use keys::{KeyEpoch, PublicKey};
 
-use crate::{PeerConfig, Problem};
+use crate::PeerConfig;
+
+/// Something in a list of peers that cannot be honoured; the rest of the list is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("two peers are named {0}; the second is ignored")]
+    SameName(String),
+    #[error("peer {0} publishes two keys of epoch {1}; the second is ignored")]
+    SameEpoch(String, KeyEpoch),
+    #[error("peers {0} and {1} publish the same public key; the second's is ignored")]
+    SameKey(String, String),
+    #[error("peers {0} and {1} both claim {2}; the second's claim is ignored")]
+    SamePrefix(String, String, IpNet),
+    #[error("peer {0} claims {1}, which is this node's own; the claim is ignored")]
+    OwnPrefix(String, IpNet),
+    #[error("peer {0} publishes this node's own public key; was a key file copied?")]
+    OwnKey(String),
+    #[error("peer {0} publishes a low-order key that belongs to nobody; it is ignored")]
+    LowOrderKey(String),
+}
 
 /// This node, as far as peers can collide with it.
 #[derive(Debug, Clone)]

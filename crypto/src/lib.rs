@@ -9,21 +9,26 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod boringtun;
 mod config;
 mod discard;
-mod engine;
 mod limiter;
 mod mesh;
+mod outbox;
 mod packet;
-mod peer;
+mod paths;
+mod random;
 mod routes;
 mod source;
-mod tunnel;
 
+pub use admission::Problem;
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
-pub use mesh::{Event, Mesh, Outbox, Problem};
+pub use mesh::{Mesh, Settings};
+pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};
+pub use paths::{HEADER, Inbox, Paths, Refused, TAG, Train};
+pub use random::Random;
 pub use routes::Routes;
 
 /// True when the engine's clock is a virtual one: for the package `sim` alone. A program that

@@ -1,101 +1,57 @@
-//! Every peer of this node: seal, open, tick, next_wake, set_peers.
-//!
-//! One value, no socket, no clock. The one exception to "no clock" is boringtun's, inside the
-//! engine.
+//! The control half: handshakes, timers, peers. One thread owns it.
+#![allow(clippy::todo, dead_code, unused_variables, reason = "signatures first")]
 
 use std::{
-    collections::HashMap,
-    mem,
     net::SocketAddr,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Instant, SystemTime},
 };
 
 use ipnet::IpNet;
-use keys::{KeyEpoch, PrivateKey, PublicKey};
+use keys::{KeyEpoch, PrivateKey};
 
-use crate::{
-    Discard, Discards, IpPacket, PeerConfig, PeerStatus, Routes,
-    admission::{self, Own},
-    engine::{Engine, Identity, Message, Proof},
-    limiter::Limiter,
-    peer::{Arrival, Io, Peer},
-    source::Owner,
-    tunnel::Tunnel,
-};
+use crate::{Discard, Discards, Outbox, Paths, PeerConfig, PeerStatus, Problem, Random};
 
-/// How often timers run: boringtun's own advice.
-const TICK: Duration = Duration::from_millis(250);
-/// The largest IP packet, with room for what a tunnel adds.
-const SCRATCH: usize = 65_535 + 64;
-/// A receiver index is a tunnel's id and eight bits for its sessions.
-const ID_BITS: u32 = 24;
-
-/// Where a mesh puts what it makes. Called in order; the bytes are only lent.
-pub trait Outbox {
-    /// A datagram for the underlay.
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]);
-    /// A packet for the tunnel device.
-    fn deliver(&mut self, packet: &[u8]);
-    /// Something an operator would write in a diary.
-    fn event(&mut self, event: Event<'_>);
-}
-
-/// What changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    HandshakeComplete { peer: &'a str },
-    HandshakeTimeout { peer: &'a str },
-    EndpointChanged { peer: &'a str, from: Option<SocketAddr>, to: SocketAddr },
-}
-
-/// Something in a list of peers that cannot be honoured; the rest of the list is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    #[error("two peers are named {0}; the second is ignored")]
-    SameName(String),
-    #[error("peer {0} publishes two keys of epoch {1}; the second is ignored")]
-    SameEpoch(String, KeyEpoch),
-    #[error("peers {0} and {1} publish the same public key; the second's is ignored")]
-    SameKey(String, String),
-    #[error("peers {0} and {1} both claim {2}; the second's claim is ignored")]
-    SamePrefix(String, String, IpNet),
-    #[error("peer {0} claims {1}, which is this node's own; the claim is ignored")]
-    OwnPrefix(String, IpNet),
-    #[error("peer {0} publishes this node's own public key; was a key file copied?")]
-    OwnKey(String),
-    #[error("peer {0} publishes a low-order key that belongs to nobody; it is ignored")]
-    LowOrderKey(String),
+/// What a mesh begins with.
+pub struct Settings {
+    /// This node's keys by epoch: one, or two while a rotation is under way.
+    pub identities: Vec<(KeyEpoch, PrivateKey)>,
+    /// Which of them handshakes are begun with; one that is not listed means the newest.
+    pub sending: KeyEpoch,
+    pub random: Box<dyn Random>,
+    /// The latest time ever put into a handshake, by [`Mesh::timestamp`] of an earlier life.
+    pub timestamp_floor: Option<SystemTime>,
+    pub wall: SystemTime,
 }
 
 /// All peers of one node, as one value without a socket or a clock.
-pub struct Mesh {
-    identity: Identity,
-    limiter: Limiter,
-    /// By name. An [`Owner::Peer`] is a place in here; it holds until the next `set_peers`.
-    peers: Vec<Peer>,
-    routes: Routes<Owner>,
-    by_tunnel: HashMap<u32, usize>,
-    by_key: HashMap<PublicKey, (usize, u32)>,
-    next_id: u32,
-    ticked: Instant,
-    discards: Discards,
-    scratch: Box<[u8]>,
-}
+pub struct Mesh;
 
 impl Mesh {
-    pub fn new(private_key: &PrivateKey, now: Instant) -> Self {
-        Self {
-            identity: Identity::new(private_key),
-            limiter: Limiter::new(now),
-            peers: Vec::new(),
-            routes: Routes::default(),
-            by_tunnel: HashMap::new(),
-            by_key: HashMap::new(),
-            next_id: 1,
-            ticked: now,
-            discards: Discards::default(),
-            scratch: vec![0; SCRATCH].into(),
-        }
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        todo!()
+    }
+
+    /// Changes this node's own keys. Sessions of an epoch that is gone end; the others are renewed
+    /// with the sending one, make before break.
+    pub fn set_identities(
+        &mut self,
+        identities: Vec<(KeyEpoch, PrivateKey)>,
+        sending: KeyEpoch,
+        out: &mut impl Outbox,
+        now: Instant,
+    ) {
+        todo!()
+    }
+
+    /// Tells what the wall clock says now. Handshakes' timestamps never go back.
+    pub fn set_wall_clock(&mut self, wall: SystemTime, now: Instant) {
+        todo!()
+    }
+
+    /// The latest time ever put into a handshake.
+    pub fn timestamp(&self) -> SystemTime {
+        todo!()
     }
 
     /// Makes `peers` the peers. Whoever stays keeps its sessions and its learned endpoint.
@@ -107,31 +63,18 @@ impl Mesh {
         out: &mut impl Outbox,
         now: Instant,
     ) -> Vec<Problem> {
-        let us = Own { key: self.identity.public(), prefixes: own };
-        let (configs, problems) = admission::admit(peers, &us);
-        let mut before: HashMap<String, Peer> =
-            mem::take(&mut self.peers).into_iter().map(|p| (p.config.name.clone(), p)).collect();
-        for config in configs {
-            let peer = self.peer(before.remove(&config.name), config);
-            self.peers.push(peer);
-        }
-        for mut gone in before.into_values() {
-            gone.forget_queue(Discard::PeerRemoved, &mut self.discards);
-        }
-        self.index(own);
-        self.each(out, now, Peer::start);
-        problems
+        todo!()
     }
 
-    /// Encrypts an IP packet for the peer that owns its destination.
+    /// Encrypts an IP packet for the peer that owns its destination, or keeps it for the session
+    /// that it asks for.
     pub fn seal(
         &mut self,
         packet: &[u8],
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {
-        let result = self.seal_or_say_why(packet, out, now);
-        result.inspect_err(|&discard| self.discards.count(discard))
+        todo!()
     }
 
     /// Takes a datagram from the underlay.
@@ -142,193 +85,30 @@ impl Mesh {
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {
-        let result = self.open_or_say_why(datagram, from, out, now);
-        result.inspect_err(|&discard| self.discards.count(discard))
+        todo!()
     }
 
-    /// Does what is due: retries, rekeys, keepalives, expiry.
+    /// Does what is due, and what [`Paths`] asked for.
     pub fn tick(&mut self, out: &mut impl Outbox, now: Instant) {
-        self.ticked = now;
-        self.each(out, now, Peer::tick);
+        todo!()
     }
 
-    /// Tells that the wall clock was put forward. boringtun keeps the clock that a tunnel was made
-    /// with; so whoever has no session gets a new one, whose handshakes are not taken for replays.
-    pub fn clock_put_forward(&mut self) {
-        for peer in &mut self.peers {
-            let preshared = peer.config.preshared_key.as_ref();
-            for tunnel in peer.tunnels.iter_mut().filter(|tunnel| !tunnel.ready()) {
-                tunnel.renew(Engine::new(&self.identity, &tunnel.key, preshared, tunnel.id));
-            }
-        }
-    }
-
-    /// When [`Mesh::tick`] wants to be called next; `None` while there is nobody to care for.
+    /// When [`Mesh::tick`] wants to be called next.
     pub fn next_wake(&self) -> Option<Instant> {
-        (!self.peers.is_empty()).then_some(self.ticked + TICK)
+        todo!()
     }
 
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.peers.iter().map(Peer::status).collect()
+        todo!()
     }
 
-    pub fn discards(&self) -> &Discards {
-        &self.discards
+    /// What died, here and in [`Paths`].
+    pub fn discards(&self) -> Discards {
+        todo!()
     }
 
-    fn seal_or_say_why(
-        &mut self,
-        packet: &[u8],
-        out: &mut impl Outbox,
-        now: Instant,
-    ) -> Result<(), Discard> {
-        let packet = IpPacket::parse(packet).ok_or(Discard::NotIp)?;
-        match self.routes.owner_of(packet.destination()) {
-            None => Err(Discard::NoRoute),
-            Some(Owner::Us) => Err(Discard::OwnDestination),
-            Some(Owner::Peer(place)) => {
-                let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-                let mut io = Io { out, scratch, discards, now };
-                self.peers[place].seal(packet.bytes(), &mut io)
-            }
-        }
-    }
-
-    fn open_or_say_why(
-        &mut self,
-        datagram: &[u8],
-        from: SocketAddr,
-        out: &mut impl Outbox,
-        now: Instant,
-    ) -> Result<(), Discard> {
-        if datagram.len() > SCRATCH {
-            return Err(Discard::NotWireGuard);
-        }
-        let message = Message::parse(datagram)?;
-        let (place, tunnel) = match message {
-            Message::Initiation => {
-                self.admit_handshake(datagram, from, out, now)?;
-                let key = self.identity.claimed_sender(datagram).ok_or(Discard::NotAuthentic)?;
-                *self.by_key.get(&key).ok_or(Discard::UnknownPeer)?
-            }
-            Message::Response { receiver } => {
-                let (place, tunnel) = self.receiver(receiver)?;
-                if !self.peers[place].tunnels.iter().any(|tunnel| tunnel.awaits(receiver)) {
-                    return Err(Discard::UnexpectedHandshake);
-                }
-                self.admit_handshake(datagram, from, out, now)?;
-                (place, tunnel)
-            }
-            Message::Cookie { receiver } | Message::Data { receiver } => self.receiver(receiver)?,
-        };
-        let arrival = Arrival { message, datagram, from, tunnel, owner: Owner::Peer(place) };
-        let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-        let mut io = Io { out, scratch, discards, now };
-        self.peers[place].open(&arrival, &self.routes, &mut io)
-    }
-
-    fn receiver(&self, receiver: u32) -> Result<(usize, u32), Discard> {
-        let tunnel = receiver >> (32 - ID_BITS);
-        let place = *self.by_tunnel.get(&tunnel).ok_or(Discard::UnknownReceiver)?;
-        Ok((place, tunnel))
-    }
-
-    /// Decides whether a handshake message is worth its 100 µs.
-    fn admit_handshake(
-        &mut self,
-        datagram: &[u8],
-        from: SocketAddr,
-        out: &mut impl Outbox,
-        now: Instant,
-    ) -> Result<(), Discard> {
-        if !self.identity.made_for_us(datagram) {
-            return Err(Discard::BadMac);
-        }
-        if self.limiter.admit(from.ip(), now) {
-            return Ok(());
-        }
-        match self.identity.proof(datagram, from, &mut self.scratch) {
-            Proof::Given if self.limiter.admit_proven(from.ip(), now) => Ok(()),
-            Proof::Given => Err(Discard::HandshakeLimit),
-            Proof::Demand(cookie) => {
-                out.send(from, cookie);
-                Err(Discard::CookieDemanded)
-            }
-            Proof::BadMac => Err(Discard::BadMac),
-        }
-    }
-
-    /// The peer of that name, with whatever of it can stay.
-    fn peer(&mut self, before: Option<Peer>, config: PeerConfig) -> Peer {
-        let Some(mut peer) = before else {
-            let tunnels = config.keys.iter().map(|&key| self.tunnel(key, &config)).collect();
-            return Peer::new(config, tunnels);
-        };
-        let mut stay = mem::take(&mut peer.tunnels);
-        if peer.config.preshared_key != config.preshared_key {
-            stay.clear();
-        }
-        let tunnels = config.keys.iter().map(|&key| {
-            match stay.iter().position(|tunnel| (tunnel.epoch, tunnel.key) == key) {
-                Some(place) => stay.swap_remove(place),
-                None => self.tunnel(key, &config),
-            }
-        });
-        let tunnels = tunnels.collect();
-        peer.reconfigure(config, tunnels);
-        peer
-    }
-
-    fn tunnel(&mut self, key: (KeyEpoch, PublicKey), config: &PeerConfig) -> Tunnel {
-        let id = self.free_id();
-        let engine = Engine::new(&self.identity, &key.1, config.preshared_key.as_ref(), id);
-        let wins = self.identity.public() < key.1;
-        Tunnel::new(engine, id, key, wins)
-    }
-
-    /// The next id that no tunnel had lately: a late message for a tunnel that is gone must not
-    /// find another.
-    fn free_id(&mut self) -> u32 {
-        loop {
-            let id = self.next_id;
-            self.next_id = (self.next_id + 1) % (1 << ID_BITS);
-            if !self.by_tunnel.contains_key(&id) {
-                return id;
-            }
-        }
-    }
-
-    fn index(&mut self, own: &[IpNet]) {
-        self.routes = Routes::default();
-        self.by_tunnel.clear();
-        self.by_key.clear();
-        for prefix in own {
-            self.routes.insert(*prefix, Owner::Us);
-        }
-        for (place, peer) in self.peers.iter().enumerate() {
-            for prefix in &peer.config.allowed {
-                self.routes.insert(*prefix, Owner::Peer(place));
-            }
-            for tunnel in &peer.tunnels {
-                self.by_tunnel.insert(tunnel.id, place);
-                self.by_key.insert(tunnel.key, (place, tunnel.id));
-            }
-        }
-    }
-
-    fn each<O: Outbox>(
-        &mut self,
-        out: &mut O,
-        now: Instant,
-        call: impl Fn(&mut Peer, &mut Io<'_, O>),
-    ) {
-        let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-        let mut io = Io { out, scratch, discards, now };
-        for peer in &mut self.peers {
-            call(peer, &mut io);
-        }
+    /// The half that workers share.
+    pub fn paths(&self) -> Arc<Paths> {
+        todo!()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -22,7 +22,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crypto::Mesh;
+use crypto::boringtun::Mesh;
 pub use crypto::PeerConfig;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};

@@ -11,6 +11,7 @@ fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
         keys: keys.iter().map(|&(epoch, byte)| (KeyEpoch(epoch), key(byte))).collect(),
+        send_to: None,
         preshared_key: None,
         endpoint: None,
         keepalive: None,

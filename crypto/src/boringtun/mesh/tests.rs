@@ -5,6 +5,7 @@
 use keys::PresharedKey;
 
 use super::*;
+use crate::Event;
 
 /// What a mesh made, datagrams and packets.
 #[derive(Default)]
@@ -33,6 +34,7 @@ fn peer(number: u8, key: &PrivateKey) -> PeerConfig {
     PeerConfig {
         name: format!("node-{number}"),
         keys: vec![(KeyEpoch::FIRST, key.public())],
+        send_to: None,
         preshared_key: None,
         endpoint: Some(address(number)),
         keepalive: None,

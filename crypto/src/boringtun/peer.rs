@@ -6,11 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::{
+    engine::Message,
+    tunnel::{Doing, Heard, Tunnel},
+};
 use crate::{
     Discard, Discards, Event, Outbox, PeerConfig, PeerStatus, Routes,
-    engine::Message,
     source::{Owner, theirs},
-    tunnel::{Doing, Heard, Tunnel},
 };
 
 /// Packets that wait for a handshake, at most (the Linux kernel's figure).
