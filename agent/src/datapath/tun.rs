@@ -14,6 +14,7 @@ mod request;
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
@@ -23,6 +24,7 @@ use rustix::{
 };
 
 use self::request::Offload;
+use super::offload::Merging;
 
 /// One tunnel device, open.
 #[derive(Debug)]
@@ -30,6 +32,8 @@ pub(super) struct Tun {
     queues: Vec<Queue>,
     name: String,
     offload: Offload,
+    /// Set once it refused what it said it would take.
+    refuses_trains: AtomicBool,
 }
 
 /// One queue of the device. Reads and writes never block, and begin with a `virtio_net_hdr`.
@@ -57,7 +61,7 @@ impl Tun {
             }
         }
         tracing::info!(device = name, queues = all.len(), ?offload, "tunnel device attached");
-        Ok(Self { queues: all, name: name.to_owned(), offload })
+        Ok(Self { queues: all, name: name.to_owned(), offload, refuses_trains: AtomicBool::new(false) })
     }
 
     /// The device's index, or an error when it was deleted or renamed since.
@@ -78,14 +82,26 @@ impl Tun {
         &self.queues[worker % self.queues.len()]
     }
 
-    /// True where the kernel takes several UDP datagrams in one write.
-    pub(super) fn takes_udp_trains(&self) -> bool {
-        self.offload == Offload::TcpAndUdp
+    /// Of the device, as it is now.
+    pub(super) fn mtu(&self) -> io::Result<usize> {
+        let mtu = request::mtu(any_socket()?.as_fd(), &self.name)?;
+        usize::try_from(mtu).map_err(|_| Errno::RANGE.into())
     }
 
-    /// True where the kernel takes several TCP segments in one write.
-    pub(super) fn takes_tcp_trains(&self) -> bool {
-        self.offload != Offload::Nothing
+    /// What the kernel takes in one write.
+    pub(super) fn merging(&self) -> Merging {
+        let trains = !self.refuses_trains.load(Ordering::Relaxed);
+        Merging {
+            tcp: trains && self.offload != Offload::Nothing,
+            udp: trains && self.offload == Offload::TcpAndUdp,
+        }
+    }
+
+    /// A super packet that it should have taken was not.
+    pub(super) fn refused_a_train(&self) {
+        if !self.refuses_trains.swap(true, Ordering::Relaxed) {
+            tracing::info!(device = self.name, "super packets refused; writing single packets");
+        }
     }
 }
 

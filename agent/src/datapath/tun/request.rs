@@ -14,6 +14,7 @@ const TUNSETPERSIST: Opcode = 0x4004_54cb;
 const TUNSETOFFLOAD: Opcode = 0x4004_54d0;
 const TUNGETIFF: Opcode = 0x8004_54d2;
 const TUNSETVNETHDRSZ: Opcode = 0x4004_54d8;
+const SIOCGIFMTU: Opcode = 0x8921;
 const SIOCSIFMTU: Opcode = 0x8922;
 
 const IFF_TUN: u16 = 0x0001;
@@ -109,4 +110,13 @@ pub(super) fn set_mtu(socket: BorrowedFd<'_>, name: &str, mtu: u16) -> Result<()
     request.value[..4].copy_from_slice(&i32::from(mtu).to_ne_bytes());
     // SAFETY: SIOCSIFMTU reads one `struct ifreq`; ours has its size and alignment.
     unsafe { ioctl(socket, Setter::<SIOCSIFMTU, Ifreq>::new(request)) }
+}
+
+pub(super) fn mtu(socket: BorrowedFd<'_>, name: &str) -> Result<i32> {
+    let mut request = Ifreq::new(name)?;
+    // SAFETY: SIOCGIFMTU reads and writes one `struct ifreq`; ours has its size and alignment, and
+    // every bit pattern is a valid one.
+    unsafe { ioctl(socket, Updater::<SIOCGIFMTU, Ifreq>::new(&mut request)) }?;
+    let [a, b, c, d, ..] = request.value;
+    Ok(i32::from_ne_bytes([a, b, c, d]))
 }

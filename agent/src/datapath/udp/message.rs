@@ -25,8 +25,8 @@ pub(in crate::datapath) struct Train {
     pub(in crate::datapath) range: Range<usize>,
     /// Length of each datagram but the last.
     pub(in crate::datapath) stride: usize,
-    /// The two congestion bits of the outer header.
-    pub(in crate::datapath) ecn: u8,
+    /// The outer traffic class: code point and congestion bits.
+    pub(in crate::datapath) class: u8,
 }
 
 impl Train {
@@ -39,7 +39,7 @@ impl Train {
         let starts = self.range.clone().step_by(self.stride.max(1));
         starts.map(|start| {
             let end = (start + self.stride).min(self.range.end);
-            Self { to: self.to, range: start..end, stride: self.stride, ecn: self.ecn }
+            Self { to: self.to, range: start..end, stride: self.stride, class: self.class }
         })
     }
 }
@@ -52,8 +52,8 @@ pub(in crate::datapath) struct Arrival {
     pub(in crate::datapath) range: Range<usize>,
     /// Length of each datagram but the last.
     pub(in crate::datapath) stride: usize,
-    /// The two congestion bits of the outer header.
-    pub(in crate::datapath) ecn: u8,
+    /// The outer traffic class: code point and congestion bits.
+    pub(in crate::datapath) class: u8,
 }
 
 /// Room for `struct sockaddr_in6`, the longer of the two.
@@ -122,13 +122,13 @@ fn mark(train: &Train, marks: &mut Marks) -> Range<usize> {
     marks.tos_header.cmsg_level = level;
     marks.tos_header.cmsg_type = kind;
     marks.tos_header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<libc::c_int>()) as _;
-    marks.tos = train.ecn.into();
+    marks.tos = train.class.into();
     marks.segment_header.cmsg_level = libc::SOL_UDP;
     marks.segment_header.cmsg_type = libc::UDP_SEGMENT;
     marks.segment_header.cmsg_len = (size_of::<libc::cmsghdr>() + size_of::<u16>()) as _;
     marks.segment = train.stride as u16;
     let segment = offset_of!(Marks, segment_header);
-    let start = if train.ecn == 0 { segment } else { 0 };
+    let start = if train.class == 0 { segment } else { 0 };
     let end = if train.is_single() { segment } else { size_of::<Marks>() };
     start..end
 }
@@ -171,17 +171,17 @@ pub(super) fn receive(
             continue;
         };
         let length = header.msg_len as usize;
-        let (stride, ecn) = read_marks(&header.msg_hdr);
+        let (stride, class) = read_marks(&header.msg_hdr);
         let stride = stride.unwrap_or(length).clamp(1, length.max(1));
         let start = place * LONGEST;
-        into.push(Arrival { from, range: start..start + length, stride, ecn });
+        into.push(Arrival { from, range: start..start + length, stride, class });
     }
     Ok(())
 }
 
-/// The length of a train's datagrams, and the congestion bits.
+/// The length of a train's datagrams, and the traffic class.
 fn read_marks(header: &libc::msghdr) -> (Option<usize>, u8) {
-    let (mut stride, mut ecn) = (None, 0);
+    let (mut stride, mut class) = (None, 0);
     // SAFETY: the kernel wrote well-formed control messages and their length; the header still
     // points to them.
     unsafe {
@@ -193,16 +193,16 @@ fn read_marks(header: &libc::msghdr) -> (Option<usize>, u8) {
                     let length = data.cast::<libc::c_int>().read_unaligned();
                     stride = usize::try_from(length).ok().filter(|&length| length > 0);
                 }
-                (libc::IPPROTO_IP, libc::IP_TOS) => ecn = data.read() & 3,
+                (libc::IPPROTO_IP, libc::IP_TOS) => class = data.read(),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    ecn = data.cast::<libc::c_int>().read_unaligned() as u8 & 3;
+                    class = data.cast::<libc::c_int>().read_unaligned() as u8;
                 }
                 _ => {}
             }
             message = libc::CMSG_NXTHDR(header, message);
         }
     }
-    (stride, ecn)
+    (stride, class)
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`; returns its length.

@@ -17,9 +17,9 @@ fn received(udp: &Udp) -> Vec<(SocketAddr, u8, Vec<Vec<u8>>)> {
     for socket in (0..WORKERS).flat_map(|worker| udp.of_worker(worker).each()) {
         let mut arrivals = Vec::new();
         while receive(socket, &mut slots, MOST, &mut arrivals).is_ok() {
-            for Arrival { from, range, stride, ecn } in arrivals.drain(..) {
+            for Arrival { from, range, stride, class } in arrivals.drain(..) {
                 let datagrams = slots[range].chunks(stride).map(<[u8]>::to_vec).collect();
-                all.push((from, ecn, datagrams));
+                all.push((from, class, datagrams));
             }
         }
     }
@@ -28,7 +28,7 @@ fn received(udp: &Udp) -> Vec<(SocketAddr, u8, Vec<Vec<u8>>)> {
 
 fn train(to: (IpAddr, u16), lengths: &[usize]) -> (Train, Vec<u8>) {
     let bytes: Vec<u8> = lengths.iter().zip(1..).flat_map(|(&n, mark)| vec![mark; n]).collect();
-    (Train { to: to.into(), range: 0..bytes.len(), stride: lengths[0], ecn: 0 }, bytes)
+    (Train { to: to.into(), range: 0..bytes.len(), stride: lengths[0], class: 0 }, bytes)
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn a_train_that_the_system_refuses_whole_goes_in_parts() {
 #[test]
 fn congestion_marks_go_and_come_with_a_datagram() {
     for loopback in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
-        for ecn in 0..4 {
+        for class in 0..4 {
             let (a, b) = (bound(), bound());
             let (train, bytes) = train((loopback, b.port()), &[100, 100]);
 
-            a.of_worker(1).send(&[Train { ecn, ..train }], &bytes);
+            a.of_worker(1).send(&[Train { class, ..train }], &bytes);
 
-            assert!(received(&b).iter().all(|(_, mark, _)| *mark == ecn), "{loopback} {ecn}");
+            assert!(received(&b).iter().all(|(_, mark, _)| *mark == class), "{loopback} {class}");
         }
     }
 }
