@@ -29,6 +29,18 @@ discards! {
     // On the way out.
     /// From the tunnel device: neither a whole IPv4 nor a whole IPv6 packet.
     NotIp = "not_ip",
+    /// From the tunnel device: an offload header of an unknown kind, or of another than its packet.
+    UnknownOffload = "unknown_offload",
+    /// From the tunnel device: a super packet that is to be cut into nothing.
+    SegmentSize = "segment_size",
+    /// From the tunnel device: a checksum to be completed that is not in the packet, or a super
+    /// packet whose checksum nobody vouches for.
+    ChecksumRange = "checksum_range",
+    /// From the tunnel device: a super packet with half a TCP or UDP header.
+    TruncatedTransport = "truncated_transport",
+    /// From the tunnel device: a super packet that is a fragment, or has an IPv6 extension header
+    /// that must not be repeated before every segment.
+    UnsupportedExtension = "unsupported_extension",
     /// No peer owns the destination.
     NoRoute = "no_route",
     /// The destination is this node's own: the kernel should not have sent it here.
@@ -82,6 +94,8 @@ discards! {
     OwnSource = "own_source",
     /// Authentic, but the most specific owner of the source is not the peer that sent it.
     NotTheirAddress = "not_their_address",
+    /// A router marked congestion on a packet that does not understand it (RFC 6040, section 4.2).
+    CongestionNotEct = "congestion_not_ect",
     /// The tunnel device is missing or did not take the packet.
     TunnelGone = "tunnel_gone",
 }
