@@ -67,8 +67,12 @@ discards! {
     BadMac = "bad_mac",
     /// Too many handshakes from there: a cookie was sent, the sender must prove its address.
     CookieDemanded = "cookie_demanded",
+    /// Too many handshakes, and as many cookies as there may be were sent in this second.
+    CookieLimit = "cookie_limit",
     /// Too many handshakes even with a cookie.
     HandshakeLimit = "handshake_limit",
+    /// A handshake with a key that belongs to nobody (a point of low order).
+    LowOrderKey = "low_order_key",
     /// A handshake by a key that is in no peer's list.
     UnknownPeer = "unknown_peer",
     /// A handshake older than the last one from that peer: a replay, or its clock went back.

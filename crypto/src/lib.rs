@@ -1,25 +1,35 @@
 //! Sessions of an encrypted mesh, sans I/O: bytes and the time in, bytes and events out.
 //!
 //! ```text
-//!  IP packet ──▶ Mesh::seal ──▶ Routes: whose? ──▶ peer ──▶ engine ──▶ Outbox::send
-//!  datagram  ──▶ Mesh::open ──▶ limiter ──▶ engine ──▶ "is this source theirs?" ──▶ Outbox::deliver
-//!  time      ──▶ Mesh::tick ──▶ handshakes, rekeys, keepalives ──▶ Outbox::send
+//!  IP packet ──▶ Paths::train ──▶ Routes: whose? ──▶ session ──▶ Train::seal, in place
+//!  datagrams ──▶ Paths::open ──▶ session by index, in place ──▶ "is this source theirs?"
+//!                    │ no session, handshakes
+//!                    ▼
+//!                  Mesh ──▶ doorman ──▶ handshake ──▶ a session for Paths
+//!  time      ──▶ Mesh::tick ──▶ retries, rekeys, keepalives ──▶ Outbox::send
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod admission;
+mod blake2s;
 pub mod boringtun;
 mod config;
+mod cookie;
 mod discard;
+mod doorman;
+mod handshake;
 mod limiter;
 mod mesh;
+mod message;
+mod noise;
 mod outbox;
 mod packet;
 mod paths;
 mod random;
 mod routes;
 mod source;
+mod tai64n;
 
 pub use admission::Problem;
 pub use config::{PeerConfig, PeerStatus};

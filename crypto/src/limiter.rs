@@ -13,11 +13,13 @@
 //! ```
 //!
 //! One flooder is put into cookie mode alone. Somebody who forges a neighbour's address empties the
-//! neighbour's first bucket, never the second: the neighbour gets through with a cookie.
+//! neighbour's first bucket, never the second: the neighbour gets through with a cookie. The
+//! endpoints at which peers are have buckets of their own, which no flood from elsewhere touches.
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    hash::Hash,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -27,8 +29,15 @@ const SOURCE: Rate = Rate { per_second: 20.0, burst: 40.0 };
 const PROVEN: Rate = Rate { per_second: 20.0, burst: 10.0 };
 /// From all sources together, before everybody must prove an address.
 const ALL: Rate = Rate { per_second: 500.0, burst: 1000.0 };
+/// From all endpoints of peers together. Ten thousand peers that begin again at once are through
+/// in some seconds; whoever forges all of their addresses takes a third of one core.
+const ALL_KNOWN: Rate = Rate { per_second: 2000.0, burst: 4000.0 };
+/// Cookie replies to all together. Each costs a datagram.
+const COOKIES: Rate = Rate { per_second: 20_000.0, burst: 2000.0 };
 /// Sources remembered at most; beyond, unknown sources must prove their address.
 const SOURCES: usize = 8192;
+/// The same for endpoints of peers, of which there are only so many.
+const ENDPOINTS: usize = 65_536;
 
 #[derive(Debug, Clone, Copy)]
 struct Rate {
@@ -63,28 +72,29 @@ impl Bucket {
     }
 }
 
-/// A bucket for each source prefix, in bounded memory.
+/// A bucket for each source, in bounded memory.
 #[derive(Debug)]
-struct Sources {
+struct Sources<K> {
     rate: Rate,
-    buckets: HashMap<Prefix, Bucket>,
+    most: usize,
+    buckets: HashMap<K, Bucket>,
     swept: Instant,
 }
 
-impl Sources {
-    fn new(rate: Rate, now: Instant) -> Self {
-        Self { rate, buckets: HashMap::new(), swept: now }
+impl<K: Eq + Hash> Sources<K> {
+    fn new(rate: Rate, most: usize, now: Instant) -> Self {
+        Self { rate, most, buckets: HashMap::new(), swept: now }
     }
 
-    fn take(&mut self, prefix: Prefix, now: Instant) -> bool {
-        if self.buckets.len() >= SOURCES && !self.buckets.contains_key(&prefix) {
+    fn take(&mut self, source: K, now: Instant) -> bool {
+        if self.buckets.len() >= self.most && !self.buckets.contains_key(&source) {
             self.sweep(now);
-            if self.buckets.len() >= SOURCES {
+            if self.buckets.len() >= self.most {
                 return false;
             }
         }
         let rate = self.rate;
-        self.buckets.entry(prefix).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
+        self.buckets.entry(source).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
     }
 
     /// Forgets who has a full bucket again; at most once a second, so that a flood cannot make
@@ -121,16 +131,22 @@ impl From<IpAddr> for Prefix {
 #[derive(Debug)]
 pub(crate) struct Limiter {
     all: Bucket,
-    sources: Sources,
-    proven: Sources,
+    sources: Sources<Prefix>,
+    all_known: Bucket,
+    known: Sources<SocketAddr>,
+    proven: Sources<Prefix>,
+    cookies: Bucket,
 }
 
 impl Limiter {
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             all: Bucket::full(ALL, now),
-            sources: Sources::new(SOURCE, now),
-            proven: Sources::new(PROVEN, now),
+            sources: Sources::new(SOURCE, SOURCES, now),
+            all_known: Bucket::full(ALL_KNOWN, now),
+            known: Sources::new(SOURCE, ENDPOINTS, now),
+            proven: Sources::new(PROVEN, SOURCES, now),
+            cookies: Bucket::full(COOKIES, now),
         }
     }
 
@@ -140,7 +156,17 @@ impl Limiter {
         self.sources.take(from.into(), now) && self.all.take(ALL, now)
     }
 
-    /// May it be answered with one?
+    /// The same for a source that is a peer's endpoint now.
+    pub(crate) fn admit_known(&mut self, from: SocketAddr, now: Instant) -> bool {
+        self.known.take(from, now) && self.all_known.take(ALL_KNOWN, now)
+    }
+
+    /// May a cookie be sent?
+    pub(crate) fn admit_cookie(&mut self, now: Instant) -> bool {
+        self.cookies.take(COOKIES, now)
+    }
+
+    /// May a handshake be answered with a proof of address?
     pub(crate) fn admit_proven(&mut self, from: IpAddr, now: Instant) -> bool {
         self.proven.take(from.into(), now)
     }
