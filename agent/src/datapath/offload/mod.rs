@@ -18,7 +18,9 @@ mod merge;
 pub mod split;
 pub mod vnet;
 
-
 pub use coalesce::{Coalesce, Full, Merged, Merging};
 pub use split::{Split, Super};
 pub use vnet::{Gso, VNET, VnetHeader};
+
+#[cfg(test)]
+mod tests;
