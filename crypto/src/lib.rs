@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod arrivals;
 mod blake2s;
 pub mod boringtun;
 mod config;
@@ -20,16 +21,23 @@ mod discard;
 mod doorman;
 mod handshake;
 mod limiter;
+mod marks;
 mod mesh;
 mod message;
+mod moment;
 mod noise;
 mod outbox;
 mod packet;
+mod path;
 mod paths;
 mod random;
 mod routes;
+mod session;
+mod slots;
 mod source;
 mod tai64n;
+mod train;
+mod window;
 
 pub use admission::Problem;
 pub use config::{PeerConfig, PeerStatus};
@@ -37,9 +45,10 @@ pub use discard::{Discard, Discards};
 pub use mesh::{Mesh, Settings};
 pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};
-pub use paths::{HEADER, Inbox, Paths, Refused, TAG, Train};
+pub use paths::{Inbox, Paths, Refused};
 pub use random::Random;
 pub use routes::Routes;
+pub use train::{HEADER, TAG, Train};
 
 /// True when the engine's clock is a virtual one: for the package `sim` alone. A program that
 /// carries real packets asserts the contrary at compile time.

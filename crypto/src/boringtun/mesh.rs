@@ -154,7 +154,7 @@ impl Mesh {
             Some(Owner::Peer(place)) => {
                 let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
                 let mut io = Io { out, scratch, discards, now };
-                self.peers[place].seal(packet.bytes(), &mut io)
+                self.peers[place as usize].seal(packet.bytes(), &mut io)
             }
         }
     }
@@ -186,7 +186,8 @@ impl Mesh {
             }
             Message::Cookie { receiver } | Message::Data { receiver } => self.receiver(receiver)?,
         };
-        let arrival = Arrival { message, datagram, from, tunnel, owner: Owner::Peer(place) };
+        let owner = Owner::Peer(place as u32);
+        let arrival = Arrival { message, datagram, from, tunnel, owner };
         let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
         let mut io = Io { out, scratch, discards, now };
         self.peers[place].open(&arrival, &self.routes, &mut io)
@@ -272,7 +273,7 @@ impl Mesh {
         }
         for (place, peer) in self.peers.iter().enumerate() {
             for prefix in &peer.config.allowed {
-                self.routes.insert(*prefix, Owner::Peer(place));
+                self.routes.insert(*prefix, Owner::Peer(place as u32));
             }
             for tunnel in &peer.tunnels {
                 self.by_tunnel.insert(tunnel.id, place);

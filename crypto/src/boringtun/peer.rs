@@ -138,7 +138,7 @@ impl Peer {
             Ok(Heard::Data { packet, first }) => {
                 self.heard_from(arrival.from, io.now, io.out);
                 let verdict = packet.map_or(Ok(()), |packet| {
-                    let packet = theirs(packet, arrival.owner, routes)?;
+                    let packet = theirs(packet, arrival.owner, routes, None)?;
                     self.rx_bytes += packet.bytes().len() as u64;
                     io.out.deliver(packet.bytes());
                     Ok(())
