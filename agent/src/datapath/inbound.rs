@@ -102,47 +102,125 @@ impl Inbound {
 
     fn write(&mut self, device: Option<(&Tun, &Queue)>, shared: &Shared) {
         let Self { coalesce, slots, .. } = self;
-        let mut refused = None;
+        let mut refused = false;
         coalesce.emit(slots, |merged| {
-            let Some((_, queue)) = device else {
-                shared.count(Discard::TunnelGone, merged.count() as u64);
-                return;
+            let done = match device {
+                Some((_, queue)) => deliver(merged, slots, |parts| queue.write(parts)),
+                None => Delivery { lost: merged.count(), refused: false },
             };
-            if let Err(error) = write(queue, slots, merged, shared) {
-                refused = Some(error);
-            }
+            shared.count(Discard::TunnelGone, done.lost as u64);
+            refused |= done.refused;
         });
-        if let (Some(Errno::INVAL), Some((tun, _))) = (refused, device) {
+        if let Some((tun, _)) = device.filter(|_| refused) {
             tun.refused_a_train();
             coalesce.set_merging(tun.merging());
         }
     }
 }
 
-/// Whole, or one by one where the kernel refuses that.
-fn write(
-    queue: &Queue,
-    slots: &[u8],
+/// What became of one write.
+#[derive(Debug, PartialEq, Eq)]
+struct Delivery {
+    /// Packets that the device did not take.
+    lost: usize,
+    /// It took none of them as a train, and some one by one.
+    refused: bool,
+}
+
+/// Whole, or one by one where the kernel does not know that kind of train.
+fn deliver(
     merged: &Merged<'_>,
-    shared: &Shared,
-) -> Result<(), Errno> {
-    let Err(error) = merged.with_slices(|parts| queue.write(parts)) else {
-        return Ok(());
+    slots: &[u8],
+    write: impl Fn(&[IoSlice<'_>]) -> Result<(), Errno>,
+) -> Delivery {
+    let Err(error) = merged.with_slices(&write) else {
+        return Delivery { lost: 0, refused: false };
     };
     if merged.count() == 1 || error != Errno::INVAL {
         tracing::trace!(%error, "packet not taken by the tunnel device");
-        shared.count(Discard::TunnelGone, merged.count() as u64);
-        return Ok(());
+        return Delivery { lost: merged.count(), refused: false };
     }
-    for packet in merged.packets() {
-        if write_one(queue, &slots[packet]).is_err() {
-            shared.count(Discard::TunnelGone, 1);
-        }
-    }
-    Err(error)
+    let one = |packet| write(&[IoSlice::new(&[0; VNET]), IoSlice::new(&slots[packet])]);
+    let lost = merged.packets().filter(|packet| one(packet.clone()).is_err()).count();
+    Delivery { lost, refused: lost < merged.count() }
 }
 
 /// A packet that needs nothing of the device.
 pub(super) fn write_one(queue: &Queue, packet: &[u8]) -> Result<(), Errno> {
     queue.write(&[IoSlice::new(&[0; VNET]), IoSlice::new(packet)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    const LENGTH: usize = 28 + 100;
+
+    /// Three datagrams of one flow, back to back.
+    fn arena() -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, LENGTH as u8, 0, 0, 0x40, 0, 64, 17, 0, 0];
+        packet.extend([10, 42, 1, 1, 10, 42, 2, 1, 0, 1, 0, 2, 0, 108, 0, 0]);
+        packet.resize(LENGTH, 0);
+        let sum = |bytes: &[u8]| {
+            let sum = bytes.chunks(2).map(|two| u64::from(two[0]) << 8 | u64::from(two[1]));
+            let mut sum: u64 = sum.sum();
+            while sum > 0xffff {
+                sum = (sum >> 16) + (sum & 0xffff);
+            }
+            (!(sum as u16)).to_be_bytes()
+        };
+        let pseudo = [&packet[12..20], &[0, 17, 0, 108], &packet[20..]].concat();
+        let [header, datagram] = [sum(&packet[..20]), sum(&pseudo)];
+        packet[10..12].copy_from_slice(&header);
+        packet[26..28].copy_from_slice(&datagram);
+        packet.repeat(3)
+    }
+
+    /// What a device that answers with `verdict` is given, as lengths of the writes.
+    fn written(verdict: impl Fn(usize) -> Result<(), Errno>) -> (Vec<usize>, Vec<Delivery>) {
+        let (arena, writes) = (arena(), RefCell::new(Vec::new()));
+        let mut coalesce = Coalesce::new(8, Merging { tcp: true, udp: true });
+        for start in (0..arena.len()).step_by(LENGTH) {
+            coalesce.push(&arena, start..start + LENGTH).unwrap();
+        }
+        let mut deliveries = Vec::new();
+        coalesce.emit(&arena, |merged| {
+            deliveries.push(deliver(merged, &arena, |parts| {
+                let length = parts.iter().map(|part| part.len()).sum();
+                verdict(length)?;
+                writes.borrow_mut().push(length);
+                Ok(())
+            }));
+        });
+        (writes.into_inner(), deliveries)
+    }
+
+    #[test]
+    fn a_device_that_takes_trains_is_written_to_once() {
+        let (writes, deliveries) = written(|_| Ok(()));
+
+        assert_eq!(writes, [VNET + 28 + 300]);
+        assert_eq!(deliveries, [Delivery { lost: 0, refused: false }]);
+    }
+
+    #[test]
+    fn one_that_refuses_trains_gets_the_same_packets_one_by_one() {
+        let single = VNET + LENGTH;
+
+        let (writes, deliveries) =
+            written(|length| if length > single { Err(Errno::INVAL) } else { Ok(()) });
+
+        assert_eq!(writes, [single; 3]);
+        assert_eq!(deliveries, [Delivery { lost: 0, refused: true }]);
+    }
+
+    #[test]
+    fn one_that_is_down_loses_all_and_is_asked_once() {
+        let (writes, deliveries) = written(|_| Err(Errno::IO));
+
+        assert_eq!(writes, []);
+        assert_eq!(deliveries, [Delivery { lost: 3, refused: false }]);
+    }
 }

@@ -151,3 +151,6 @@ fn any_socket() -> io::Result<OwnedFd> {
     let flags = SocketFlags::CLOEXEC;
     Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?)
 }
+
+#[cfg(test)]
+mod tests;
