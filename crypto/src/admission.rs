@@ -32,7 +32,7 @@ pub enum Problem {
 /// This node, as far as peers can collide with it.
 #[derive(Debug, Clone)]
 pub(crate) struct Own<'a> {
-    pub(crate) key: PublicKey,
+    pub(crate) keys: &'a [PublicKey],
     pub(crate) prefixes: &'a [IpNet],
 }
 
@@ -48,19 +48,19 @@ pub(crate) fn admit(peers: Vec<PeerConfig>, own: &Own<'_>) -> (Vec<PeerConfig>, 
         }
     }
     let mut peers: Vec<_> = named.into_values().collect();
-    admit_keys(&mut peers, own.key, &mut problems);
+    admit_keys(&mut peers, own.keys, &mut problems);
     admit_prefixes(&mut peers, own.prefixes, &mut problems);
     (peers, problems)
 }
 
-fn admit_keys(peers: &mut [PeerConfig], own: PublicKey, problems: &mut Vec<Problem>) {
+fn admit_keys(peers: &mut [PeerConfig], own: &[PublicKey], problems: &mut Vec<Problem>) {
     let mut owners: HashMap<PublicKey, String> = HashMap::new();
     for peer in peers {
         peer.keys.sort_unstable();
         let mut epochs = HashSet::new();
         let name = &peer.name;
         peer.keys.retain(|&(epoch, key)| {
-            let problem = if key == own {
+            let problem = if own.contains(&key) {
                 Problem::OwnKey(name.clone())
             } else if key.is_low_order() {
                 Problem::LowOrderKey(name.clone())

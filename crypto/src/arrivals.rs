@@ -138,7 +138,8 @@ impl<'a> Arrivals<'a> {
         if peer.follow(self.from) {
             ask |= asks::MOVED;
         }
-        if key.unconfirmed.load(Ordering::Relaxed) {
+        if key.unconfirmed.load(Ordering::Relaxed) && key.unconfirmed.swap(false, Ordering::AcqRel)
+        {
             ask |= asks::CONFIRMED;
         }
         if self.at >= key.span.stale_at {

@@ -21,7 +21,7 @@ fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
 
 fn judged(peers: Vec<PeerConfig>) -> (Vec<PeerConfig>, Vec<Problem>) {
     let own = ["10.42.1.0/24".parse().unwrap()];
-    admit(peers, &Own { key: key(200), prefixes: &own })
+    admit(peers, &Own { keys: &[key(200)], prefixes: &own })
 }
 
 #[test]

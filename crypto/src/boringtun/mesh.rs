@@ -72,7 +72,7 @@ impl Mesh {
         out: &mut impl Outbox,
         now: Instant,
     ) -> Vec<Problem> {
-        let us = Own { key: self.identity.public(), prefixes: own };
+        let us = Own { keys: &[self.identity.public()], prefixes: own };
         let (configs, problems) = admission::admit(peers, &us);
         let mut before: HashMap<String, Peer> =
             mem::take(&mut self.peers).into_iter().map(|p| (p.config.name.clone(), p)).collect();
