@@ -75,19 +75,23 @@ impl Sum {
     }
 
     fn folded(self) -> u16 {
-        let mut sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        while sum > 0xffff {
-            sum = (sum >> 16) + (sum & 0xffff);
-        }
-        sum as u16
+        let fold = |sum: u64| (sum >> 16) + (sum & 0xffff);
+        // 33 bits, then 18, then 17, then 16.
+        fold(fold(fold((self.0 >> 32) + (self.0 & 0xffff_ffff)))) as u16
     }
 
     fn total(lanes: &[u64; LANES], rest: &[u8]) -> Self {
+        let (longs, rest) = rest.as_chunks::<8>();
+        let longs = longs.iter().map(|&long| halves(u64::from_ne_bytes(long)));
         let (pairs, odd) = rest.as_chunks::<2>();
-        let last = odd.first().map_or(0, |&byte| u64::from(u16::from_ne_bytes([byte, 0])));
         let pairs = pairs.iter().map(|&pair| u64::from(u16::from_ne_bytes(pair)));
-        Self(lanes.iter().sum::<u64>() + pairs.sum::<u64>() + last)
+        let last = odd.first().map_or(0, |&byte| u64::from(u16::from_ne_bytes([byte, 0])));
+        Self(lanes.iter().sum::<u64>() + longs.sum::<u64>() + pairs.sum::<u64>() + last)
     }
+}
+
+fn halves(long: u64) -> u64 {
+    (long >> 32) + (long & 0xffff_ffff)
 }
 
 /// A lane takes up to 2^32 blocks before it can wrap; no packet has more than 1,024.
@@ -95,8 +99,7 @@ impl Sum {
 fn add(lanes: &mut [u64; LANES], block: &[u8; BLOCK]) {
     let (longs, _) = block.as_chunks::<8>();
     for (lane, &long) in lanes.iter_mut().zip(longs) {
-        let long = u64::from_ne_bytes(long);
-        *lane = lane.wrapping_add(long >> 32).wrapping_add(long & 0xffff_ffff);
+        *lane = lane.wrapping_add(halves(u64::from_ne_bytes(long)));
     }
 }
 

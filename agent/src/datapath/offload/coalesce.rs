@@ -165,10 +165,9 @@ impl Coalesce {
 
     /// Where in `open` the group of the same flow is.
     fn place_of(&self, arena: &[u8], bytes: &[u8]) -> Option<usize> {
-        let flow = merge::flow(bytes);
         self.open[..self.opened].iter().position(|&group| {
             let first = self.groups[usize::from(group)].first;
-            merge::flow(&arena[self.parts[usize::from(first)].range()]) == flow
+            merge::same_flow(&arena[self.parts[usize::from(first)].range()], bytes)
         })
     }
 

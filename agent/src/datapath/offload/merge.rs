@@ -18,11 +18,12 @@ const DONT_FRAGMENT: u8 = 0x40;
 /// Longest super packet, IP header included.
 pub(super) const LONGEST: usize = 65_535;
 
-/// What tells flows apart in a packet without options: family, protocol, addresses and ports.
-pub(super) fn flow(packet: &[u8]) -> (bool, u8, &[u8]) {
-    match packet[0] >> 4 == 4 {
-        true => (true, packet[9], &packet[12..V4_HEADER + 4]),
-        false => (false, packet[6], &packet[8..V6_HEADER + 4]),
+/// True of two packets without options of one family, protocol, pair of addresses and of ports.
+pub(super) fn same_flow(a: &[u8], b: &[u8]) -> bool {
+    match (a[0] >> 4, b[0] >> 4) {
+        (4, 4) => a[9] == b[9] && same::<12>(a, b, 12),
+        (6, 6) => a[6] == b[6] && same::<36>(a, b, 8),
+        _ => false,
     }
 }
 
@@ -67,30 +68,37 @@ pub(super) fn follows(
         true => {
             // Type of service; flags and fragment; time to live.
             first[1] == packet[1]
-                && first[6..9] == packet[6..9]
+                && same::<2>(first, packet, 6)
+                && first[8] == packet[8]
                 && (first[6] & DONT_FRAGMENT != 0
                     || word(first, 4).wrapping_add(parts) == word(packet, 4))
         }
         // Traffic class and flow label; hop limit.
-        false => first[..4] == packet[..4] && first[7] == packet[7],
+        false => same::<4>(first, packet, 0) && first[7] == packet[7],
     };
-    let (head, next) = (&first[layout.transport..], &packet[layout.transport..layout.payload]);
-    network && head.len() >= next.len() && same_transport(head, next, layout.kind, before)
+    network
+        && match layout.kind {
+            Transport::Tcp => follows_in_stream(first, packet, layout, before),
+            Transport::Udp => true,
+        }
 }
 
-fn same_transport(head: &[u8], next: &[u8], kind: Transport, before: usize) -> bool {
-    match kind {
-        Transport::Udp => true,
-        // Acknowledgement and length of the header; window; urgent pointer and options.
-        Transport::Tcp => {
-            head[8..13] == next[8..13]
-                && (head[13] ^ next[13]) & !(FIN | PSH | CWR) == 0
-                && next[13] & CWR == 0
-                && head[14..16] == next[14..16]
-                && head[18..next.len()] == next[18..]
-                && long(head, 4).wrapping_add(before as u32) == long(next, 4)
-        }
-    }
+fn follows_in_stream(first: &[u8], packet: &[u8], layout: &Layout, before: usize) -> bool {
+    let (head, next) = (&first[layout.transport..], &packet[layout.transport..]);
+    // Acknowledgement; length of the header; window; urgent pointer and options.
+    let options = 18..layout.payload - layout.transport;
+    long(head, 4).wrapping_add(before as u32) == long(next, 4)
+        && same::<4>(head, next, 8)
+        && head[12] == next[12]
+        && (head[13] ^ next[13]) & !(FIN | PSH | CWR) == 0
+        && next[13] & CWR == 0
+        && same::<2>(head, next, 14)
+        && head[options.clone()] == next[options]
+}
+
+/// Compares `N` bytes: so many that the compiler knows how many.
+fn same<const N: usize>(a: &[u8], b: &[u8], at: usize) -> bool {
+    a[at..at + N] == b[at..at + N]
 }
 
 /// Both checksums, the IP header's and the payload's.

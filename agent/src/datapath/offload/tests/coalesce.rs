@@ -202,12 +202,12 @@ fn in_order_within_flows(arena: &[u8], written: &[Range<usize>]) -> bool {
             0x60..=0x6f => packet.len() >= 48,
             _ => false,
         };
-        enough.then(|| merge::flow(packet))
+        enough.then_some(packet)
     };
     written.iter().enumerate().all(|(at, later)| {
         written[..at].iter().all(|earlier| {
             let same = match (flow(earlier), flow(later)) {
-                (Some(a), Some(b)) => a == b,
+                (Some(a), Some(b)) => merge::same_flow(a, b),
                 (None, _) | (_, None) => true,
             };
             !same || earlier.start < later.start
