@@ -13,9 +13,15 @@ mod cli;
 mod cni;
 #[path = "netns/demo.rs"]
 mod demo;
+#[path = "netns/flood.rs"]
+mod flood;
 #[path = "netns/interop.rs"]
 mod interop;
+#[path = "netns/interop_native.rs"]
+mod interop_native;
 #[path = "netns/lab.rs"]
 mod lab;
+#[path = "netns/laptop.rs"]
+mod laptop;
 #[path = "netns/mesh.rs"]
 mod mesh;
