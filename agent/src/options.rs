@@ -6,6 +6,8 @@ use api::Backend;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cni::POD_DEVICE_PREFIX;
 
+use crate::datapath::Engine;
+
 /// Hawser's agent: one on every node of the mesh.
 #[derive(Debug, Parser)]
 #[command(name = "hawser-agent", version)]
@@ -58,8 +60,12 @@ pub struct Run {
     pub tun: String,
 
     /// Which implementation carries the sessions.
-    #[arg(long, env = "HAWSER_ENGINE", value_enum, default_value_t = EngineOption::Boringtun)]
+    #[arg(long, env = "HAWSER_ENGINE", value_enum, default_value_t = EngineOption::Native)]
     pub engine: EngineOption,
+
+    /// Threads that carry packets; by default one for each core.
+    #[arg(long, env = "HAWSER_WORKERS", value_parser = workers)]
+    pub workers: Option<usize>,
 
     /// Overrides the Mesh's backend; its encryption judges the result all the same.
     #[arg(long, env = "HAWSER_BACKEND", value_parser = backend)]
@@ -96,6 +102,15 @@ pub struct Uninstall {
 pub enum EngineOption {
     Native,
     Boringtun,
+}
+
+impl From<EngineOption> for Engine {
+    fn from(option: EngineOption) -> Self {
+        match option {
+            EngineOption::Native => Self::Native,
+            EngineOption::Boringtun => Self::Boringtun,
+        }
+    }
 }
 
 /// `file:VIEW.yaml`, `kube` or `kube:KUBECONFIG`.
@@ -158,6 +173,12 @@ impl FromStr for Endpoint {
 fn backend(text: &str) -> Result<Backend, String> {
     serde_json::from_value(text.into())
         .map_err(|_| "one of wireguard, esp, udp, vxlan, direct".to_owned())
+}
+
+/// A device has 256 queues at most.
+fn workers(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=256).contains(count));
+    count.ok_or_else(|| "a number from 1 to 256".to_owned())
 }
 
 /// What Linux accepts as a device's name, and no pod's.

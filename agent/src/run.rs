@@ -25,19 +25,18 @@ use tokio::{
 
 use crate::{
     admin::{self, Live},
-    datapath::{Config, Datapath, Engine},
+    datapath::{Config, Datapath},
     facts,
     identity::{self, Identity},
     kernel::{Kernel, events},
     live::Agent,
-    options::{EngineOption, Run, SourceOption},
+    options::{Run, SourceOption},
     round::{Machine, Round},
     snapshot::Snapshot,
     source::{self, Publisher, Views, kube::status},
     state, view,
 };
 
-const ENGINE: Engine = Engine::Boringtun;
 /// Between two looks at everything, should an event ever be missed.
 const LOOK: Duration = Duration::from_secs(10);
 /// Events come in bursts; one round serves all that come within this.
@@ -66,7 +65,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     let agent = Agent {
-        engine: ENGINE,
+        engine: options.engine.into(),
         epoch: identity.current_epoch(),
         datapath: Arc::clone(&datapath),
         snapshot: Arc::clone(&snapshot),
@@ -115,14 +114,8 @@ fn serve(agent: Arc<dyn Live>, options: &Run) {
 
 fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
     match options.backend {
-        None | Some(Backend::Wireguard) => {}
+        None | Some(Backend::Wireguard) => Ok(()),
         Some(other) => bail!("backend {other} is not available in this version: use wireguard"),
-    }
-    match options.engine {
-        EngineOption::Boringtun => Ok(()),
-        EngineOption::Native => {
-            bail!("engine native is not available in this version: use boringtun")
-        }
     }
 }
 
@@ -130,13 +123,15 @@ fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath
     let epoch = identity.current_epoch();
     let private_key = identity.private_key(epoch).context("reading the node key")?.clone();
     let config = Config {
-        engine: ENGINE,
-        private_key,
+        engine: options.engine.into(),
+        identities: vec![(epoch, private_key)],
+        sending: epoch,
         listen_port: options.listen_port,
         tun_name: options.tun.clone(),
         mtu: 1420,
         fwmark: options.fwmark,
         timestamp_floor: identity.timestamp_floor().map(|floor| UNIX_EPOCH + floor),
+        workers: options.workers,
     };
     Ok(Datapath::start(config)?)
 }

@@ -6,14 +6,33 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ipnet::IpNet;
-use keys::PublicKey;
+use keys::{KeyEpoch, PublicKey};
 
-use crate::{PeerConfig, Problem};
+use crate::PeerConfig;
+
+/// Something in a list of peers that cannot be honoured; the rest of the list is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("two peers are named {0}; the second is ignored")]
+    SameName(String),
+    #[error("peer {0} publishes two keys of epoch {1}; the second is ignored")]
+    SameEpoch(String, KeyEpoch),
+    #[error("peers {0} and {1} publish the same public key; the second's is ignored")]
+    SameKey(String, String),
+    #[error("peers {0} and {1} both claim {2}; the second's claim is ignored")]
+    SamePrefix(String, String, IpNet),
+    #[error("peer {0} claims {1}, which is this node's own; the claim is ignored")]
+    OwnPrefix(String, IpNet),
+    #[error("peer {0} publishes this node's own public key; was a key file copied?")]
+    OwnKey(String),
+    #[error("peer {0} publishes a low-order key that belongs to nobody; it is ignored")]
+    LowOrderKey(String),
+}
 
 /// This node, as far as peers can collide with it.
 #[derive(Debug, Clone)]
 pub(crate) struct Own<'a> {
-    pub(crate) key: PublicKey,
+    pub(crate) keys: &'a [PublicKey],
     pub(crate) prefixes: &'a [IpNet],
 }
 
@@ -29,19 +48,19 @@ pub(crate) fn admit(peers: Vec<PeerConfig>, own: &Own<'_>) -> (Vec<PeerConfig>, 
         }
     }
     let mut peers: Vec<_> = named.into_values().collect();
-    admit_keys(&mut peers, own.key, &mut problems);
+    admit_keys(&mut peers, own.keys, &mut problems);
     admit_prefixes(&mut peers, own.prefixes, &mut problems);
     (peers, problems)
 }
 
-fn admit_keys(peers: &mut [PeerConfig], own: PublicKey, problems: &mut Vec<Problem>) {
+fn admit_keys(peers: &mut [PeerConfig], own: &[PublicKey], problems: &mut Vec<Problem>) {
     let mut owners: HashMap<PublicKey, String> = HashMap::new();
     for peer in peers {
         peer.keys.sort_unstable();
         let mut epochs = HashSet::new();
         let name = &peer.name;
         peer.keys.retain(|&(epoch, key)| {
-            let problem = if key == own {
+            let problem = if own.contains(&key) {
                 Problem::OwnKey(name.clone())
             } else if key.is_low_order() {
                 Problem::LowOrderKey(name.clone())

@@ -12,8 +12,10 @@ use keys::{KeyEpoch, PresharedKey, PublicKey};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerConfig {
     pub name: String,
-    /// Its public keys by epoch. All are listened to, the newest is sent with.
+    /// Its public keys by epoch. All are listened to.
     pub keys: Vec<(KeyEpoch, PublicKey)>,
+    /// Which of them handshakes are begun with; `None` or one that is not listed: the newest.
+    pub send_to: Option<KeyEpoch>,
     pub preshared_key: Option<PresharedKey>,
     /// Where it is reached. Learned endpoints win until this changes.
     pub endpoint: Option<SocketAddr>,

@@ -53,7 +53,7 @@ discards! {
     QueueFull = "queue_full",
     /// Waited for a handshake that never completed.
     HandshakeTimeout = "handshake_timeout",
-    /// The session sent as many messages as it may; a new one is under way.
+    /// The session carried as many messages as it may; a new one is under way.
     SessionExhausted = "session_exhausted",
     /// The peer left the mesh while the packet waited.
     PeerRemoved = "peer_removed",
@@ -117,6 +117,10 @@ impl Default for Discards {
 impl Discards {
     pub fn count(&mut self, discard: Discard) {
         self.0[discard as usize] += 1;
+    }
+
+    pub(crate) fn add(&mut self, discard: Discard, times: u64) {
+        self.0[discard as usize] += times;
     }
 
     pub fn get(&self, discard: Discard) -> u64 {

@@ -1,46 +1,61 @@
 //! Sessions of an encrypted mesh, sans I/O: bytes and the time in, bytes and events out.
 //!
 //! ```text
-//!  IP packet ──▶ Mesh::seal ──▶ Routes: whose? ──▶ peer ──▶ engine ──▶ Outbox::send
-//!  datagram  ──▶ Mesh::open ──▶ limiter ──▶ engine ──▶ "is this source theirs?" ──▶ Outbox::deliver
-//!  time      ──▶ Mesh::tick ──▶ handshakes, rekeys, keepalives ──▶ Outbox::send
+//!  IP packet ──▶ Paths::train ──▶ Routes: whose? ──▶ session ──▶ Train::seal, in place
+//!  datagrams ──▶ Paths::open ──▶ session by index, in place ──▶ "is this source theirs?"
+//!                    │ no session, handshakes
+//!                    ▼
+//!                  Mesh ──▶ doorman ──▶ handshake ──▶ a session for Paths
+//!  time      ──▶ Mesh::tick ──▶ retries, rekeys, keepalives ──▶ Outbox::send
 //! ```
 
 #![forbid(unsafe_code)]
 
 mod admission;
-#[allow(dead_code, reason = "the native engine is about to use it")]
+mod arrivals;
 mod blake2s;
+pub mod boringtun;
+mod chain;
 mod config;
-#[allow(dead_code, reason = "the native engine is about to use it")]
 mod cookie;
+mod core;
 mod discard;
-#[allow(dead_code, reason = "the native engine is about to use it")]
 mod doorman;
-mod engine;
-#[allow(dead_code, reason = "the native engine is about to use it")]
 mod handshake;
+mod keyring;
 mod limiter;
+mod marks;
 mod mesh;
-#[allow(dead_code, reason = "the native engine is about to use it")]
 mod message;
-#[allow(dead_code, reason = "the native engine is about to use it")]
+mod moment;
 mod noise;
+mod outbox;
 mod packet;
+mod path;
+mod paths;
 mod peer;
 mod random;
+mod roster;
 mod routes;
+mod session;
+mod shake;
+mod slots;
 mod source;
-#[allow(dead_code, reason = "the native engine is about to use it")]
 mod tai64n;
-mod tunnel;
+mod timers;
+mod train;
+mod window;
 
+pub use admission::Problem;
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
-pub use mesh::{Event, Mesh, Outbox, Problem};
+pub use mesh::{Mesh, Settings};
+pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};
+pub use paths::{Inbox, Paths, Refused};
 pub use random::Random;
 pub use routes::Routes;
+pub use train::{HEADER, TAG, Train};
 
 /// True when the engine's clock is a virtual one: for the package `sim` alone. A program that
 /// carries real packets asserts the contrary at compile time.

@@ -1,137 +1,127 @@
-//! Every peer of this node: seal, open, tick, next_wake, set_peers.
+//! The control half of a node's mesh: handshakes, timers, peers. One thread owns it.
 //!
-//! One value, no socket, no clock. The one exception to "no clock" is boringtun's, inside the
-//! engine.
+//! Workers seal and open on established sessions by [`Paths`]; what they cannot do comes here. A
+//! program of one thread may call nothing but this.
 
 use std::{
-    collections::HashMap,
-    mem,
     net::SocketAddr,
-    time::{Duration, Instant},
+    sync::Arc,
+    time::{Instant, SystemTime},
 };
 
-use ipnet::IpNet;
-use keys::{KeyEpoch, PrivateKey, PublicKey};
+use keys::{KeyEpoch, PrivateKey};
 
 use crate::{
-    Discard, Discards, IpPacket, PeerConfig, PeerStatus, Routes,
-    admission::{self, Own},
-    engine::{Engine, Identity, Message, Proof},
-    limiter::Limiter,
-    peer::{Arrival, Io, Peer},
+    Discard, Discards, HEADER, Inbox, IpPacket, Outbox, Paths, PeerStatus, Random, TAG,
+    chain::Label,
+    core::{Core, Endpoints, Io},
+    doorman::{Arrival, Doorman, Verdict},
+    handshake::receive,
+    keyring::Keyring,
+    message::{InitiationMessage, Message, ResponseMessage},
+    moment::Moment,
+    peer::Peer,
+    roster::Roster,
+    slots::{Indices, slot},
     source::Owner,
-    tunnel::Tunnel,
+    tai64n::Clock,
+    timers::{Due, Wheel},
 };
 
-/// How often timers run: boringtun's own advice.
-const TICK: Duration = Duration::from_millis(250);
-/// The largest IP packet, with room for what a tunnel adds.
-const SCRATCH: usize = 65_535 + 64;
-/// A receiver index is a tunnel's id and eight bits for its sessions.
-const ID_BITS: u32 = 24;
+/// The largest IP packet with its padding, in a message.
+const SCRATCH: usize = 65_536 + HEADER + TAG;
+/// When the keys change, so many peers a millisecond are asked for new sessions.
+const REKEYS_PER_MILLI: u64 = 2;
 
-/// Where a mesh puts what it makes. Called in order; the bytes are only lent.
-pub trait Outbox {
-    /// A datagram for the underlay.
-    fn send(&mut self, to: SocketAddr, datagram: &[u8]);
-    /// A packet for the tunnel device.
-    fn deliver(&mut self, packet: &[u8]);
-    /// Something an operator would write in a diary.
-    fn event(&mut self, event: Event<'_>);
-}
-
-/// What changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event<'a> {
-    HandshakeComplete { peer: &'a str },
-    HandshakeTimeout { peer: &'a str },
-    EndpointChanged { peer: &'a str, from: Option<SocketAddr>, to: SocketAddr },
-}
-
-/// Something in a list of peers that cannot be honoured; the rest of the list is.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    #[error("two peers are named {0}; the second is ignored")]
-    SameName(String),
-    #[error("peer {0} publishes two keys of epoch {1}; the second is ignored")]
-    SameEpoch(String, KeyEpoch),
-    #[error("peers {0} and {1} publish the same public key; the second's is ignored")]
-    SameKey(String, String),
-    #[error("peers {0} and {1} both claim {2}; the second's claim is ignored")]
-    SamePrefix(String, String, IpNet),
-    #[error("peer {0} claims {1}, which is this node's own; the claim is ignored")]
-    OwnPrefix(String, IpNet),
-    #[error("peer {0} publishes this node's own public key; was a key file copied?")]
-    OwnKey(String),
-    #[error("peer {0} publishes a low-order key that belongs to nobody; it is ignored")]
-    LowOrderKey(String),
+/// What a mesh begins with.
+pub struct Settings {
+    /// This node's keys by epoch: one, or two while a rotation is under way.
+    pub identities: Vec<(KeyEpoch, PrivateKey)>,
+    /// Which of them handshakes are begun with; one that is not listed means the newest.
+    pub sending: KeyEpoch,
+    pub random: Box<dyn Random>,
+    /// The latest time ever put into a handshake, by [`Mesh::timestamp`] of an earlier life.
+    pub timestamp_floor: Option<SystemTime>,
+    /// What the wall clock says now.
+    pub wall: SystemTime,
 }
 
 /// All peers of one node, as one value without a socket or a clock.
 pub struct Mesh {
-    identity: Identity,
-    limiter: Limiter,
-    /// By name. An [`Owner::Peer`] is a place in here; it holds until the next `set_peers`.
-    peers: Vec<Peer>,
-    routes: Routes<Owner>,
-    by_tunnel: HashMap<u32, usize>,
-    by_key: HashMap<PublicKey, (usize, u32)>,
-    next_id: u32,
-    ticked: Instant,
-    discards: Discards,
+    pub(crate) core: Core,
+    pub(crate) roster: Roster,
     scratch: Box<[u8]>,
+    marked: Vec<u32>,
+    due: Vec<(Due, u32)>,
 }
 
 impl Mesh {
-    pub fn new(private_key: &PrivateKey, now: Instant) -> Self {
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let Settings { identities, sending, random, timestamp_floor, wall } = settings;
         Self {
-            identity: Identity::new(private_key),
-            limiter: Limiter::new(now),
-            peers: Vec::new(),
-            routes: Routes::default(),
-            by_tunnel: HashMap::new(),
-            by_key: HashMap::new(),
-            next_id: 1,
-            ticked: now,
-            discards: Discards::default(),
+            core: Core {
+                keyring: Keyring::new(identities, sending),
+                clock: Clock::new(wall, timestamp_floor, now),
+                random,
+                doorman: Doorman::new(now),
+                indices: Indices::default(),
+                wheel: Wheel::default(),
+                paths: Arc::new(Paths::new(now)),
+                endpoints: Endpoints::default(),
+            },
+            roster: Roster::default(),
             scratch: vec![0; SCRATCH].into(),
+            marked: Vec::new(),
+            due: Vec::new(),
         }
     }
 
-    /// Makes `peers` the peers. Whoever stays keeps its sessions and its learned endpoint.
-    /// `own` are this node's prefixes: no peer may send from them.
-    pub fn set_peers(
+    /// Changes this node's own keys. Sessions of a key that is gone end; the others are renewed
+    /// with the sending one, make before break, spread over a while if there are many.
+    pub fn set_identities(
         &mut self,
-        peers: Vec<PeerConfig>,
-        own: &[IpNet],
+        identities: Vec<(KeyEpoch, PrivateKey)>,
+        sending: KeyEpoch,
         out: &mut impl Outbox,
         now: Instant,
-    ) -> Vec<Problem> {
-        let us = Own { key: self.identity.public(), prefixes: own };
-        let (configs, problems) = admission::admit(peers, &us);
-        let mut before: HashMap<String, Peer> =
-            mem::take(&mut self.peers).into_iter().map(|p| (p.config.name.clone(), p)).collect();
-        for config in configs {
-            let peer = self.peer(before.remove(&config.name), config);
-            self.peers.push(peer);
+    ) {
+        let before = std::mem::replace(&mut self.core.keyring, Keyring::new(identities, sending));
+        let kept = self.core.keyring.shared_with(&before);
+        let at = self.core.paths.origin.moment(now);
+        for (number, peer) in (0..).zip(self.roster.peers_mut()) {
+            peer.retain(&mut self.core, |label| kept.contains(&label.ours));
+            peer.wish_for_rekey(&self.core, Moment(at.0 + number / REKEYS_PER_MILLI));
+            peer.schedule(&mut self.core, at);
         }
-        for mut gone in before.into_values() {
-            gone.forget_queue(Discard::PeerRemoved, &mut self.discards);
-        }
-        self.index(own);
-        self.each(out, now, Peer::start);
-        problems
+        self.roster.doubt();
+        let beginning = self
+            .roster
+            .slots()
+            .filter(|slot| self.roster.get(*slot).is_some_and(|peer| peer.wishes(at)));
+        self.tick_peers(beginning.collect(), out, now);
     }
 
-    /// Encrypts an IP packet for the peer that owns its destination.
+    /// Tells what the wall clock says now. Handshakes' timestamps never go back.
+    pub fn set_wall_clock(&mut self, wall: SystemTime, now: Instant) {
+        self.core.clock.set_wall(wall, now);
+    }
+
+    /// The latest time ever put into a handshake: the floor of the next life.
+    pub fn timestamp(&self) -> SystemTime {
+        self.core.clock.latest()
+    }
+
+    /// Encrypts an IP packet for the peer that owns its destination, or keeps it for the session
+    /// that it asks for.
     pub fn seal(
         &mut self,
         packet: &[u8],
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {
-        let result = self.seal_or_say_why(packet, out, now);
-        result.inspect_err(|&discard| self.discards.count(discard))
+        let sealed = self.seal_or_say_why(packet, out, now);
+        self.settle(out, now);
+        sealed.inspect_err(|&discard| self.core.count(discard))
     }
 
     /// Takes a datagram from the underlay.
@@ -142,38 +132,59 @@ impl Mesh {
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {
-        let result = self.open_or_say_why(datagram, from, out, now);
-        result.inspect_err(|&discard| self.discards.count(discard))
+        let opened = match Message::parse(datagram) {
+            Ok(Message::Data { .. }) => self.open_data(datagram, from, out, now),
+            Ok(Message::Initiation(message)) => {
+                self.hear_initiation(&message, datagram, from, out, now)
+            }
+            Ok(Message::Response(message)) => {
+                self.hear_response(&message, datagram, from, out, now)
+            }
+            Ok(Message::Cookie(message)) => {
+                let slot = self.awaiting(message.receiver());
+                self.with(slot, out, now, |peer, _, io| peer.hear_cookie(&message, from, io))
+                    .unwrap_or(Err(Discard::UnexpectedHandshake))
+                    .inspect_err(|&discard| self.core.count(discard))
+            }
+            Err(discard) => Err(discard).inspect_err(|&discard| self.core.count(discard)),
+        };
+        self.settle(out, now);
+        opened
     }
 
-    /// Does what is due: retries, rekeys, keepalives, expiry.
+    /// Does what is due, and what [`Paths`] asked for.
     pub fn tick(&mut self, out: &mut impl Outbox, now: Instant) {
-        self.ticked = now;
-        self.each(out, now, Peer::tick);
-    }
-
-    /// Tells that the wall clock was put forward. boringtun keeps the clock that a tunnel was made
-    /// with; so whoever has no session gets a new one, whose handshakes are not taken for replays.
-    pub fn clock_put_forward(&mut self) {
-        for peer in &mut self.peers {
-            let preshared = peer.config.preshared_key.as_ref();
-            for tunnel in peer.tunnels.iter_mut().filter(|tunnel| !tunnel.ready()) {
-                tunnel.renew(Engine::new(&self.identity, &tunnel.key, preshared, tunnel.id));
+        self.attend(out, now);
+        let at = self.core.paths.origin.moment(now);
+        let mut due = std::mem::take(&mut self.due);
+        self.core.wheel.advance(at, &mut due);
+        for (due, slot) in due.drain(..) {
+            if self.roster.get_mut(slot).is_some_and(|peer| peer.is_due(due)) {
+                self.with(Some(slot), out, now, Peer::tick);
             }
         }
+        self.due = due;
+        self.settle(out, now);
     }
 
-    /// When [`Mesh::tick`] wants to be called next; `None` while there is nobody to care for.
+    /// When [`Mesh::tick`] wants to be called next.
     pub fn next_wake(&self) -> Option<Instant> {
-        (!self.peers.is_empty()).then_some(self.ticked + TICK)
+        self.core.wheel.next().map(|next| self.core.paths.origin.instant(next))
     }
 
+    /// All peers, by name.
     pub fn status(&self) -> Vec<PeerStatus> {
-        self.peers.iter().map(Peer::status).collect()
+        self.roster.peers().map(|peer| peer.status(&self.core)).collect()
     }
 
-    pub fn discards(&self) -> &Discards {
-        &self.discards
+    /// What died, here and in [`Paths`].
+    pub fn discards(&self) -> Discards {
+        self.core.paths.discards()
+    }
+
+    /// The half that workers share.
+    pub fn paths(&self) -> Arc<Paths> {
+        Arc::clone(&self.core.paths)
     }
 
     fn seal_or_say_why(
@@ -183,150 +194,167 @@ impl Mesh {
         now: Instant,
     ) -> Result<(), Discard> {
         let packet = IpPacket::parse(packet).ok_or(Discard::NotIp)?;
-        match self.routes.owner_of(packet.destination()) {
+        let owner = self.core.paths.routes.load().owner_of(packet.destination());
+        match owner {
             None => Err(Discard::NoRoute),
             Some(Owner::Us) => Err(Discard::OwnDestination),
-            Some(Owner::Peer(place)) => {
-                let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-                let mut io = Io { out, scratch, discards, now };
-                self.peers[place].seal(packet.bytes(), &mut io)
-            }
+            Some(Owner::Peer(id)) => self
+                .with(Some(slot(id)), out, now, |peer, scratch, io| {
+                    peer.seal(packet.bytes(), scratch, io)
+                })
+                .unwrap_or(Err(Discard::NoRoute)),
         }
     }
 
-    fn open_or_say_why(
+    fn open_data(
         &mut self,
         datagram: &[u8],
         from: SocketAddr,
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {
-        if datagram.len() > SCRATCH {
+        let Some(scratch) = self.scratch.get_mut(..datagram.len()) else {
+            self.core.count(Discard::NotWireGuard);
             return Err(Discard::NotWireGuard);
-        }
-        let message = Message::parse(datagram)?;
-        let (place, tunnel) = match message {
-            Message::Initiation => {
-                self.admit_handshake(datagram, from, out, now)?;
-                let key = self.identity.claimed_sender(datagram).ok_or(Discard::NotAuthentic)?;
-                *self.by_key.get(&key).ok_or(Discard::UnknownPeer)?
-            }
-            Message::Response { receiver } => {
-                let (place, tunnel) = self.receiver(receiver)?;
-                if !self.peers[place].tunnels.iter().any(|tunnel| tunnel.awaits(receiver)) {
-                    return Err(Discard::UnexpectedHandshake);
-                }
-                self.admit_handshake(datagram, from, out, now)?;
-                (place, tunnel)
-            }
-            Message::Cookie { receiver } | Message::Data { receiver } => self.receiver(receiver)?,
         };
-        let arrival = Arrival { message, datagram, from, tunnel, owner: Owner::Peer(place) };
-        let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-        let mut io = Io { out, scratch, discards, now };
-        self.peers[place].open(&arrival, &self.routes, &mut io)
+        scratch.copy_from_slice(datagram);
+        let mut one = One::default();
+        self.core.paths.open(scratch, datagram.len(), from, now, &mut one);
+        if let Some(packet) = one.packet {
+            out.deliver(&scratch[packet]);
+        }
+        one.discard.map_or(Ok(()), Err)
     }
 
-    fn receiver(&self, receiver: u32) -> Result<(usize, u32), Discard> {
-        let tunnel = receiver >> (32 - ID_BITS);
-        let place = *self.by_tunnel.get(&tunnel).ok_or(Discard::UnknownReceiver)?;
-        Ok((place, tunnel))
-    }
-
-    /// Decides whether a handshake message is worth its 100 µs.
-    fn admit_handshake(
+    fn hear_initiation(
         &mut self,
+        message: &InitiationMessage<'_>,
         datagram: &[u8],
         from: SocketAddr,
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {
-        if !self.identity.made_for_us(datagram) {
-            return Err(Discard::BadMac);
-        }
-        if self.limiter.admit(from.ip(), now) {
-            return Ok(());
-        }
-        match self.identity.proof(datagram, from, &mut self.scratch) {
-            Proof::Given if self.limiter.admit_proven(from.ip(), now) => Ok(()),
-            Proof::Given => Err(Discard::HandshakeLimit),
-            Proof::Demand(cookie) => {
-                out.send(from, cookie);
+        let heard = self.admit(datagram, from, out, now).and_then(|place| {
+            let identity = &self.core.keyring.all()[place];
+            let claim = receive(identity, message)?;
+            let sender = claim.sender();
+            let slot = self.roster.slot_of(&sender).ok_or(Discard::UnknownPeer)?;
+            let peer = self.roster.get_mut(slot).ok_or(Discard::UnknownPeer)?;
+            let theirs = peer.epoch_of(&sender).ok_or(Discard::UnknownPeer)?;
+            let label = Label { ours: identity.epoch(), theirs };
+            let verified = claim.verify(peer.shake.remote(identity, label, sender)?)?;
+            self.with(Some(slot), out, now, |peer, _, io| {
+                peer.hear_initiation(verified, (label, sender), from, io)
+            })
+            .unwrap_or(Err(Discard::UnknownPeer))
+        });
+        heard.inspect_err(|&discard| self.core.count(discard))
+    }
+
+    fn hear_response(
+        &mut self,
+        message: &ResponseMessage<'_>,
+        datagram: &[u8],
+        from: SocketAddr,
+        out: &mut impl Outbox,
+        now: Instant,
+    ) -> Result<(), Discard> {
+        let heard = match self.awaiting(message.receiver()) {
+            None => Err(Discard::UnexpectedHandshake),
+            slot => self.admit(datagram, from, out, now).and_then(|_| {
+                self.with(slot, out, now, |peer, scratch, io| {
+                    peer.hear_response(message, from, scratch, io)
+                })
+                .unwrap_or(Err(Discard::UnexpectedHandshake))
+            }),
+        };
+        heard.inspect_err(|&discard| self.core.count(discard))
+    }
+
+    /// The peer whose initiation, under way, has that index.
+    fn awaiting(&self, index: u32) -> Option<u32> {
+        let slot = self.core.indices.owner(index)?;
+        self.roster.get(slot)?.shake.awaits(index).then_some(slot)
+    }
+
+    /// Lets a handshake message in, or not: for which of our keys it is.
+    fn admit(
+        &mut self,
+        datagram: &[u8],
+        from: SocketAddr,
+        out: &mut impl Outbox,
+        now: Instant,
+    ) -> Result<usize, Discard> {
+        let core = &mut self.core;
+        let arrival = Arrival { datagram, from, known: core.endpoints.has(from) };
+        match core.doorman.judge(core.keyring.all(), arrival, now, &mut *core.random) {
+            Verdict::Answer(place) => Ok(place),
+            Verdict::Demand(cookie) => {
+                out.send(from, &cookie);
                 Err(Discard::CookieDemanded)
             }
-            Proof::BadMac => Err(Discard::BadMac),
+            Verdict::Drop(discard) => Err(discard),
         }
     }
 
-    /// The peer of that name, with whatever of it can stay.
-    fn peer(&mut self, before: Option<Peer>, config: PeerConfig) -> Peer {
-        let Some(mut peer) = before else {
-            let tunnels = config.keys.iter().map(|&key| self.tunnel(key, &config)).collect();
-            return Peer::new(config, tunnels);
-        };
-        let mut stay = mem::take(&mut peer.tunnels);
-        if peer.config.preshared_key != config.preshared_key {
-            stay.clear();
+    /// Lets these peers do what is due, without waiting for the wheel.
+    pub(crate) fn tick_peers(&mut self, slots: Vec<u32>, out: &mut impl Outbox, now: Instant) {
+        for slot in slots {
+            self.with(Some(slot), out, now, Peer::tick);
         }
-        let tunnels = config.keys.iter().map(|&key| {
-            match stay.iter().position(|tunnel| (tunnel.epoch, tunnel.key) == key) {
-                Some(place) => stay.swap_remove(place),
-                None => self.tunnel(key, &config),
-            }
-        });
-        let tunnels = tunnels.collect();
-        peer.reconfigure(config, tunnels);
-        peer
+        self.settle(out, now);
     }
 
-    fn tunnel(&mut self, key: (KeyEpoch, PublicKey), config: &PeerConfig) -> Tunnel {
-        let id = self.free_id();
-        let engine = Engine::new(&self.identity, &key.1, config.preshared_key.as_ref(), id);
-        let wins = self.identity.public() < key.1;
-        Tunnel::new(engine, id, key, wins)
-    }
-
-    /// The next id that no tunnel had lately: a late message for a tunnel that is gone must not
-    /// find another.
-    fn free_id(&mut self) -> u32 {
-        loop {
-            let id = self.next_id;
-            self.next_id = (self.next_id + 1) % (1 << ID_BITS);
-            if !self.by_tunnel.contains_key(&id) {
-                return id;
-            }
-        }
-    }
-
-    fn index(&mut self, own: &[IpNet]) {
-        self.routes = Routes::default();
-        self.by_tunnel.clear();
-        self.by_key.clear();
-        for prefix in own {
-            self.routes.insert(*prefix, Owner::Us);
-        }
-        for (place, peer) in self.peers.iter().enumerate() {
-            for prefix in &peer.config.allowed {
-                self.routes.insert(*prefix, Owner::Peer(place));
-            }
-            for tunnel in &peer.tunnels {
-                self.by_tunnel.insert(tunnel.id, place);
-                self.by_key.insert(tunnel.key, (place, tunnel.id));
-            }
-        }
-    }
-
-    fn each<O: Outbox>(
+    /// Calls the peer in that slot, and thinks of what is due there next.
+    fn with<O: Outbox, R>(
         &mut self,
+        slot: Option<u32>,
         out: &mut O,
         now: Instant,
-        call: impl Fn(&mut Peer, &mut Io<'_, O>),
-    ) {
-        let (scratch, discards) = (&mut self.scratch[..], &mut self.discards);
-        let mut io = Io { out, scratch, discards, now };
-        for peer in &mut self.peers {
-            call(peer, &mut io);
+        call: impl FnOnce(&mut Peer, &mut [u8], &mut Io<'_, O>) -> R,
+    ) -> Option<R> {
+        let peer = self.roster.get_mut(slot?)?;
+        let at = self.core.paths.origin.moment(now);
+        let mut io = Io { out, core: &mut self.core, now, at };
+        let result = call(peer, &mut self.scratch, &mut io);
+        peer.schedule(&mut self.core, at);
+        Some(result)
+    }
+
+    /// Looks at the peers that workers marked.
+    fn attend(&mut self, out: &mut impl Outbox, now: Instant) {
+        let mut marked = std::mem::take(&mut self.marked);
+        self.core.paths.marks.take(|slot| marked.push(slot));
+        for slot in marked.drain(..) {
+            self.with(Some(slot), out, now, Peer::attend);
         }
+        self.marked = marked;
+    }
+
+    /// The same, if there is any.
+    pub(crate) fn settle(&mut self, out: &mut impl Outbox, now: Instant) {
+        while self.core.paths.wants_control() {
+            self.attend(out, now);
+        }
+    }
+}
+
+/// What came of one datagram.
+#[derive(Default)]
+struct One {
+    packet: Option<std::ops::Range<usize>>,
+    discard: Option<Discard>,
+}
+
+impl Inbox for One {
+    fn packet(&mut self, place: std::ops::Range<usize>) {
+        self.packet = Some(place);
+    }
+
+    fn handshake(&mut self, _: std::ops::Range<usize>) {}
+
+    fn discard(&mut self, discard: Discard) {
+        self.discard = Some(discard);
     }
 }
 

@@ -1,325 +1,433 @@
-//! A peer: its keys, where it is, and the packets that wait for its first session.
+//! A peer as the control half sees it: what it may, what waits for it, what is due.
+//!
+//! Its hot half is a [`PeerPath`], which workers use meanwhile; its handshakes are in
+//! [`crate::shake`].
 
 use std::{
     collections::VecDeque,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use keys::{KeyEpoch, PublicKey};
+
 use crate::{
-    Discard, Discards, Event, Outbox, PeerConfig, PeerStatus, Routes,
-    engine::Message,
-    source::{Owner, theirs},
-    tunnel::{Doing, Heard, Tunnel},
+    Discard, Event, HEADER, Outbox, PeerConfig, PeerStatus, TAG,
+    chain::{Chain, Label},
+    core::{Core, Io},
+    moment::Moment,
+    path::{PeerPath, asks},
+    session::padded,
+    shake::Shake,
+    slots::slot,
+    timers::{Due, Wheel},
 };
 
 /// Packets that wait for a handshake, at most (the Linux kernel's figure).
 const QUEUE: usize = 128;
-/// A peer that was heard within this time needs no help with its clock.
-const SILENT: Duration = Duration::from_secs(5);
+/// The WireGuard paper, section 6.5: a keepalive answers data after so long ...
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// ... and who heard nothing for so long begins a handshake (that and Rekey-Timeout).
+const UNANSWERED: Duration = Duration::from_secs(15);
 
-/// What a peer needs of the world for one call.
-pub(crate) struct Io<'a, O> {
-    pub(crate) out: &'a mut O,
-    pub(crate) scratch: &'a mut [u8],
-    pub(crate) discards: &'a mut Discards,
-    pub(crate) now: Instant,
-}
-
-/// A message, for whom in the list it is and where it came from.
-pub(crate) struct Arrival<'a> {
-    pub(crate) message: Message,
-    pub(crate) datagram: &'a [u8],
-    pub(crate) from: SocketAddr,
-    pub(crate) tunnel: u32,
-    pub(crate) owner: Owner,
-}
+/// What could not be done at once is tried again after so long.
+const LATER: Duration = Duration::from_secs(1);
 
 pub(crate) struct Peer {
     pub(crate) config: PeerConfig,
-    /// By epoch, the newest last.
-    pub(crate) tunnels: Vec<Tunnel>,
-    endpoint: Option<SocketAddr>,
+    pub(crate) path: Arc<PeerPath>,
+    pub(crate) chain: Chain,
+    pub(crate) shake: Shake,
     queue: VecDeque<Vec<u8>>,
-    last_sent: Option<Instant>,
-    last_received: Option<Instant>,
-    last_handshake: Option<Instant>,
-    rx_bytes: u64,
-    tx_bytes: u64,
-    rtt: Option<Duration>,
+    pub(crate) last_handshake: Option<Instant>,
+    pub(crate) rtt: Option<Duration>,
+    /// The endpoint that was last told of.
+    endpoint: Option<SocketAddr>,
+    /// A session with other keys is wanted from then on.
+    rekey_at: Moment,
+    /// When to look for an answer, and when to give one.
+    look_at: Moment,
+    answer_at: Moment,
+    ticked: Moment,
+    /// The entry in the wheel that counts.
+    scheduled: Option<Due>,
 }
 
 impl Peer {
-    pub(crate) fn new(config: PeerConfig, tunnels: Vec<Tunnel>) -> Self {
+    pub(crate) fn new(id: u32, config: PeerConfig, core: &mut Core) -> Self {
+        core.endpoints.moved(None, config.endpoint);
         Self {
+            path: Arc::new(PeerPath::new(id, config.endpoint)),
             endpoint: config.endpoint,
             config,
-            tunnels,
+            chain: Chain::default(),
+            shake: Shake::default(),
             queue: VecDeque::new(),
-            last_sent: None,
-            last_received: None,
             last_handshake: None,
-            rx_bytes: 0,
-            tx_bytes: 0,
             rtt: None,
+            rekey_at: Moment::NEVER,
+            look_at: Moment::NEVER,
+            answer_at: Moment::NEVER,
+            ticked: Moment::NEVER,
+            scheduled: None,
         }
     }
 
-    /// Takes a new configuration. What was learned about the endpoint stays, unless the
-    /// configured one changed.
-    pub(crate) fn reconfigure(&mut self, config: PeerConfig, tunnels: Vec<Tunnel>) {
+    /// Takes a new configuration. What was learned about the endpoint stays unless the configured
+    /// one changed; sessions stay unless their key is gone. A new preshared key counts from the
+    /// next handshake on.
+    pub(crate) fn reconfigure(&mut self, config: PeerConfig, core: &mut Core, at: Moment) {
         if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
+            core.endpoints.moved(self.endpoint, config.endpoint);
+            self.path.endpoint.store(config.endpoint.map(Arc::new));
             self.endpoint = config.endpoint;
         }
-        self.config = config;
-        self.tunnels = tunnels;
+        let before = std::mem::replace(&mut self.config, config);
+        if before.keys != self.config.keys || before.send_to != self.config.send_to {
+            let mut keys = self.config.keys.clone();
+            self.shake.retain_stamps(|key| keys.iter().any(|(_, listed)| listed == key));
+            keys.retain(|key| before.keys.contains(key));
+            self.retain(core, |label| keys.iter().any(|(epoch, _)| *epoch == label.theirs));
+            self.wish_for_rekey(core, at);
+        }
     }
 
-    /// Begins the first handshake of a peer that shall always be connected.
-    pub(crate) fn start<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
-        if self.config.keepalive.is_some() && !self.established() {
-            self.initiate(io);
+    /// Drops what belongs to keys that are gone.
+    pub(crate) fn retain(&mut self, core: &mut Core, keep: impl Fn(Label) -> bool) {
+        let gone = self.chain.remove(|session| !keep(session.label));
+        core.bury(gone);
+        self.shake.retain(core, keep);
+        self.publish();
+    }
+
+    /// Asks for a session with the keys that are to be used now, if this one has others.
+    pub(crate) fn wish_for_rekey(&mut self, core: &Core, at: Moment) {
+        let wanted = self.label(core);
+        let current = self.chain.current().map(|session| session.label);
+        if current.is_some() && wanted.is_some() && current != wanted {
+            self.rekey_at = at;
         }
+    }
+
+    /// True if a new session is wanted now.
+    pub(crate) fn wishes(&self, at: Moment) -> bool {
+        self.rekey_at.happened().is_some_and(|rekey_at| rekey_at <= at)
+    }
+
+    /// The keys that a handshake of ours is begun with.
+    pub(crate) fn label(&self, core: &Core) -> Option<Label> {
+        let ours = core.keyring.sending()?.epoch();
+        let keys = &self.config.keys;
+        let listed = |epoch: &KeyEpoch| keys.iter().any(|(listed, _)| listed == epoch);
+        let theirs = self.config.send_to.filter(listed).or(keys.last().map(|(epoch, _)| *epoch))?;
+        Some(Label { ours, theirs })
+    }
+
+    pub(crate) fn key_of(&self, epoch: KeyEpoch) -> Option<PublicKey> {
+        key_of(&self.config, epoch)
+    }
+
+    pub(crate) fn epoch_of(&self, key: &PublicKey) -> Option<KeyEpoch> {
+        self.config.keys.iter().find(|(_, listed)| listed == key).map(|(epoch, _)| *epoch)
     }
 
     /// Encrypts a packet, or keeps it for the session that it asks for.
     pub(crate) fn seal<O: Outbox>(
         &mut self,
         packet: &[u8],
+        scratch: &mut [u8],
         io: &mut Io<'_, O>,
     ) -> Result<(), Discard> {
-        let Some(tunnel) = self.tunnels.last() else {
+        if self.config.keys.is_empty() {
             return Err(Discard::NoKey);
-        };
-        let Some(to) = self.endpoint else {
-            return Err(Discard::NoEndpoint);
-        };
-        if tunnel.ready() {
-            return self.send(packet, to, io);
         }
-        self.wait(packet, io.discards);
-        self.initiate(io);
+        if self.path.endpoint().is_none() {
+            return Err(Discard::NoEndpoint);
+        }
+        if padded(packet.len()) + HEADER + TAG > scratch.len() {
+            return Err(Discard::NotIp);
+        }
+        if !self.send(packet, scratch, io) {
+            self.wait(packet, io.core);
+            self.initiate(io);
+        }
         Ok(())
     }
 
-    /// Takes a message that is for one of this peer's tunnels.
-    pub(crate) fn open<O: Outbox>(
-        &mut self,
-        arrival: &Arrival<'_>,
-        routes: &Routes<Owner>,
-        io: &mut Io<'_, O>,
-    ) -> Result<(), Discard> {
-        let Some(tunnel) = self.tunnels.iter_mut().find(|tunnel| tunnel.id == arrival.tunnel)
-        else {
-            return Err(Discard::UnknownReceiver);
-        };
-        let message = (arrival.message, arrival.datagram);
-        match tunnel.hear(message, arrival.from, io.scratch, io.now) {
-            Ok(Heard::Nothing) => Ok(()),
-            Ok(Heard::Answer(answer)) => {
-                io.out.send(arrival.from, answer);
-                Ok(())
-            }
-            Ok(Heard::Cookie) => {
-                if let Some(initiation) = tunnel.use_cookie(io.scratch, io.now) {
-                    io.out.send(self.endpoint.unwrap_or(arrival.from), initiation);
-                }
-                Ok(())
-            }
-            Ok(Heard::Complete(first, rtt)) => {
-                let to = *self.endpoint.get_or_insert(arrival.from);
-                io.out.send(to, first);
-                let not_needed = tunnel.drop_held();
-                self.completed(rtt, not_needed, io);
-                Ok(())
-            }
-            Ok(Heard::Data { packet, first }) => {
-                self.heard_from(arrival.from, io.now, io.out);
-                let verdict = packet.map_or(Ok(()), |packet| {
-                    let packet = theirs(packet, arrival.owner, routes)?;
-                    self.rx_bytes += packet.bytes().len() as u64;
-                    io.out.deliver(packet.bytes());
-                    Ok(())
-                });
-                if first {
-                    self.established_now(io);
-                }
-                verdict
-            }
-            Err(Discard::StaleHandshake) => {
-                self.help_a_late_clock(arrival.from, io);
-                Err(Discard::StaleHandshake)
-            }
-            Err(discard) => Err(discard),
+    /// Does what workers asked for.
+    pub(crate) fn attend<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
+        if self.path.take_asked(asks::MOVED) != 0 {
+            self.tell_endpoint(io);
+        }
+        if self.path.take_asked(asks::CONFIRMED) != 0 {
+            self.confirmed(scratch, io);
+        }
+        if self.path.asked(asks::SENT) && self.look_at == Moment::NEVER {
+            self.look_at = io.at.after(UNANSWERED);
+        }
+        if self.path.asked(asks::RECEIVED) && self.answer_at == Moment::NEVER {
+            self.answer_at = io.at.after(KEEPALIVE);
+        }
+        if self.path.asked(asks::REKEY) {
+            self.initiate(io);
         }
     }
 
     /// Does what is due.
-    pub(crate) fn tick<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
-        let mut gave_up = false;
-        for tunnel in &mut self.tunnels {
-            if let Some((to, answer)) = tunnel.release(io.scratch, io.now) {
-                match answer {
-                    Ok(answer) => io.out.send(to, answer),
-                    Err(discard) => io.discards.count(discard),
-                }
-            }
-            match tunnel.tick(io.scratch, io.now) {
-                Doing::Nothing => {}
-                Doing::Send(datagram) => {
-                    if let Some(to) = self.endpoint {
-                        self.last_sent = Some(io.now);
-                        io.out.send(to, datagram);
-                    }
-                }
-                Doing::GaveUp => match (tunnel.begin_again(io.scratch, io.now), self.endpoint) {
-                    (Some(initiation), Some(to)) => io.out.send(to, initiation),
-                    (Some(_) | None, _) => gave_up = true,
-                },
-            }
-        }
-        if gave_up {
-            self.forget_queue(Discard::HandshakeTimeout, io.discards);
-            io.out.event(Event::HandshakeTimeout { peer: &self.config.name });
-        }
-        self.keep_alive(io);
-        if !self.queue.is_empty() {
+    pub(crate) fn tick<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
+        let ended = self.chain.expire(io.at);
+        io.core.bury(ended);
+        self.publish();
+        self.release(io);
+        self.retry(io);
+        self.look_for_an_answer(io);
+        self.answer_data(scratch, io);
+        self.keep_alive(scratch, io);
+        let wished = self.wishes(io.at);
+        if wished || !self.queue.is_empty() || self.path.asked(asks::REKEY) {
             self.initiate(io);
         }
+        if wished && self.shake.quiet() {
+            // Nowhere to send to, or no key: the next configuration asks again.
+            self.rekey_at = Moment::NEVER;
+        }
+        self.ticked = io.at;
+    }
+
+    /// Puts the time of what is due next into the wheel.
+    pub(crate) fn schedule(&mut self, core: &mut Core, at: Moment) {
+        let Some(next) = self.due() else {
+            self.scheduled = None;
+            return;
+        };
+        // What was due at the last tick and still is could not be helped.
+        let due = Wheel::due(if next <= self.ticked { at.after(LATER) } else { next });
+        if self.scheduled.is_none_or(|scheduled| due < scheduled) {
+            self.scheduled = Some(due);
+            core.wheel.insert(due, slot(self.path.id));
+        }
+    }
+
+    /// True if this entry of the wheel is the one that counts; there is none then.
+    pub(crate) fn is_due(&mut self, due: Due) -> bool {
+        self.scheduled.take_if(|scheduled| *scheduled == due).is_some()
+    }
+
+    /// Begins the first handshake of a peer that shall always be connected, now or a bit later.
+    /// True if there is one to begin.
+    pub(crate) fn start(&mut self, at: Moment) -> bool {
+        let begins = self.config.keepalive.is_some() && self.chain.current().is_none();
+        if begins {
+            self.rekey_at = at;
+        }
+        begins
     }
 
     /// Drops what waits, and counts it.
-    pub(crate) fn forget_queue(&mut self, why: Discard, discards: &mut Discards) {
+    pub(crate) fn forget_queue(&mut self, why: Discard, core: &Core) {
         for _ in self.queue.drain(..) {
-            discards.count(why);
+            core.count(why);
         }
+        self.queue.shrink_to_fit();
     }
 
-    pub(crate) fn status(&self) -> PeerStatus {
+    /// Ends everything.
+    pub(crate) fn leave(mut self, core: &mut Core) {
+        self.forget_queue(Discard::PeerRemoved, core);
+        self.retain(core, |_| false);
+        core.endpoints.moved(self.endpoint, None);
+    }
+
+    pub(crate) fn status(&self, core: &Core) -> PeerStatus {
+        let current = self.chain.current();
+        let wanted = self.label(core).map(|label| label.theirs);
+        let origin = core.paths.origin;
         PeerStatus {
             name: self.config.name.clone(),
-            endpoint: self.endpoint,
-            epoch: self.tunnels.last().map(|tunnel| tunnel.epoch),
+            endpoint: self.path.endpoint(),
+            epoch: current.map(|session| session.label.theirs).or(wanted),
             last_handshake: self.last_handshake,
-            last_received: self.last_received,
-            rx_bytes: self.rx_bytes,
-            tx_bytes: self.tx_bytes,
+            last_received: self.path.last_received.get().happened().map(|at| origin.instant(at)),
+            rx_bytes: self.path.rx_bytes(),
+            tx_bytes: self.path.tx_bytes(),
             rtt: self.rtt,
-            established: self.established(),
+            established: current.is_some(),
             allowed: self.config.allowed.clone(),
         }
     }
 
-    fn established(&self) -> bool {
-        self.tunnels.last().is_some_and(Tunnel::ready)
+    /// What workers seal with is what the chain says.
+    pub(crate) fn publish(&mut self) {
+        let current = self.chain.current().and_then(|session| session.send.clone());
+        self.path.sending.store(current);
     }
 
-    fn send<O: Outbox>(
+    /// A session can be used: what waited goes first. Without anything that waits, `confirm` sends
+    /// an empty message, so that the peer knows.
+    pub(crate) fn established<O: Outbox>(
         &mut self,
-        packet: &[u8],
-        to: SocketAddr,
-        io: &mut Io<'_, O>,
-    ) -> Result<(), Discard> {
-        let Some(tunnel) = self.tunnels.last_mut() else {
-            return Err(Discard::NoKey);
-        };
-        let (datagram, worn) = tunnel.seal(packet, io.scratch)?;
-        io.out.send(to, datagram);
-        self.tx_bytes += packet.len() as u64;
-        self.last_sent = Some(io.now);
-        if worn {
-            self.initiate(io);
-        }
-        Ok(())
-    }
-
-    fn completed<O: Outbox>(
-        &mut self,
-        rtt: Duration,
-        held_one_not_needed: bool,
+        confirm: bool,
+        scratch: &mut [u8],
         io: &mut Io<'_, O>,
     ) {
-        if held_one_not_needed {
-            io.discards.count(Discard::SimultaneousHandshake);
+        self.publish();
+        self.path.take_asked(asks::REKEY);
+        self.wished(io);
+        self.last_handshake = Some(io.now);
+        self.path.last_received.set(io.at);
+        io.out.event(Event::HandshakeComplete { peer: &self.config.name });
+        if self.queue.is_empty() && confirm {
+            self.send(&[], scratch, io);
         }
-        self.rtt = Some(rtt);
-        self.last_sent = Some(io.now);
-        self.established_now(io);
+        while let Some(packet) = self.queue.pop_front() {
+            if !self.send(&packet, scratch, io) {
+                self.queue.push_front(packet);
+                return;
+            }
+        }
+        self.queue.shrink_to_fit();
     }
 
-    /// Authentic data came. Only that moves an endpoint: neither a handshake nor a cookie does.
-    fn heard_from(&mut self, from: SocketAddr, now: Instant, out: &mut impl Outbox) {
-        self.last_received = Some(now);
-        if self.endpoint != Some(from) {
-            let peer = &self.config.name;
-            out.event(Event::EndpointChanged { peer, from: self.endpoint, to: from });
-            self.endpoint = Some(from);
+    /// There is a new session: is it the one that was wished for? If theirs came first, ours
+    /// follows.
+    fn wished<O>(&mut self, io: &Io<'_, O>) {
+        if self.rekey_at != Moment::NEVER {
+            self.rekey_at = Moment::NEVER;
+            self.wish_for_rekey(io.core, io.at.after(LATER));
         }
     }
 
-    fn wait(&mut self, packet: &[u8], discards: &mut Discards) {
+    /// The peer did not answer for as long as one tries.
+    pub(crate) fn gave_up<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
+        self.forget_queue(Discard::HandshakeTimeout, io.core);
+        self.path.take_asked(asks::REKEY);
+        self.rekey_at = Moment::NEVER;
+        self.path.unanswered.end();
+        io.out.event(Event::HandshakeTimeout { peer: &self.config.name });
+    }
+
+    /// Seals on the current session; false if there is none that may.
+    fn send<O: Outbox>(&mut self, packet: &[u8], scratch: &mut [u8], io: &mut Io<'_, O>) -> bool {
+        let data = !packet.is_empty();
+        let path = Arc::clone(&self.path);
+        let Some(mut train) = io.core.paths.depart(path, 1, data, io.at) else {
+            return false;
+        };
+        scratch[HEADER..][..packet.len()].copy_from_slice(packet);
+        let length = train.seal(scratch, packet.len());
+        io.out.send(train.endpoint(), &scratch[..length]);
+        true
+    }
+
+    fn wait(&mut self, packet: &[u8], core: &Core) {
         if self.queue.len() == QUEUE {
             self.queue.pop_front();
-            discards.count(Discard::QueueFull);
+            core.count(Discard::QueueFull);
         }
         self.queue.push_back(packet.to_vec());
     }
 
-    fn initiate<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
-        let (Some(to), Some(tunnel)) = (self.endpoint, self.tunnels.last_mut()) else {
-            return;
-        };
-        if let Some(initiation) = tunnel.initiate(io.scratch, io.now) {
-            io.out.send(to, initiation);
-            self.last_sent = Some(io.now);
+    pub(crate) fn tell_endpoint<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
+        let to = self.path.endpoint();
+        if let Some(address) = to.filter(|_| to != self.endpoint) {
+            let event = Event::EndpointChanged {
+                peer: &self.config.name,
+                from: self.endpoint,
+                to: address,
+            };
+            io.out.event(event);
+            io.core.endpoints.moved(self.endpoint, to);
+            self.endpoint = to;
         }
     }
 
-    /// A session can be used: what waited goes first.
-    fn established_now<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
-        self.last_received = Some(io.now);
-        self.last_handshake = Some(io.now);
-        io.out.event(Event::HandshakeComplete { peer: &self.config.name });
-        let Some(to) = self.endpoint.filter(|_| self.established()) else {
+    /// Data went out: did anything come back? If not, the session may be dead at the other end.
+    fn look_for_an_answer<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
+        if self.look_at.happened().is_none_or(|look_at| look_at > io.at) {
             return;
-        };
-        while let Some(packet) = self.queue.pop_front() {
-            if let Err(discard) = self.send(&packet, to, io) {
-                io.discards.count(discard);
+        }
+        let since = self.path.unanswered.get().happened();
+        let (again, silent) = judge(since, self.path.last_sent.get(), UNANSWERED, io.at);
+        self.look_at = again;
+        if silent {
+            self.path.unanswered.end();
+            self.initiate(io);
+        }
+        if again == Moment::NEVER {
+            self.path.take_asked(asks::SENT);
+            if self.path.unanswered.get() != Moment::NEVER {
+                self.path.ask(asks::SENT);
+                self.look_at = io.at.after(UNANSWERED);
             }
         }
     }
 
-    fn keep_alive<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
-        let (Some(every), Some(to)) = (self.config.keepalive, self.endpoint) else {
-            return;
-        };
-        if self.last_sent.is_some_and(|sent| io.now.saturating_duration_since(sent) < every) {
+    /// Data came in: did anything go back? If not, an empty message says that we are here.
+    fn answer_data<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
+        if self.answer_at.happened().is_none_or(|answer_at| answer_at > io.at) {
             return;
         }
-        if !self.established() {
-            self.initiate(io);
-        } else if let Err(discard) = self.send(&[], to, io) {
-            io.discards.count(discard);
+        let since = self.path.unacknowledged.get().happened();
+        let (again, owed) = judge(since, self.path.last_received.get(), KEEPALIVE, io.at);
+        self.answer_at = again;
+        if owed {
+            self.path.unacknowledged.end();
+            self.send(&[], scratch, io);
+        }
+        if again == Moment::NEVER {
+            self.path.take_asked(asks::RECEIVED);
+            if self.path.unacknowledged.get() != Moment::NEVER {
+                self.path.ask(asks::RECEIVED);
+                self.answer_at = io.at.after(KEEPALIVE);
+            }
         }
     }
 
-    /// A node whose clock went back (no battery, no network yet) cannot begin a handshake: its
-    /// timestamps look like replays. It can answer one, though, so we begin. A replay can make us
-    /// do so too, at most once in five seconds and only while the peer is silent.
-    fn help_a_late_clock<O: Outbox>(&mut self, from: SocketAddr, io: &mut Io<'_, O>) {
-        let silent =
-            self.last_received.is_none_or(|at| io.now.saturating_duration_since(at) >= SILENT);
-        let to = self.endpoint.unwrap_or(from);
-        let Some(tunnel) = self.tunnels.last_mut() else {
+    fn keep_alive<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
+        if self.keepalive_at().is_none_or(|due| due > io.at) {
             return;
-        };
-        if silent
-            && tunnel.idle(io.now)
-            && let Some(initiation) = tunnel.initiate(io.scratch, io.now)
-        {
-            io.out.send(to, initiation);
-            self.last_sent = Some(io.now);
+        }
+        if !self.send(&[], scratch, io) {
+            self.initiate(io);
+            // Tried is as good as sent: not again before the next interval.
+            self.path.last_sent.set(io.at);
         }
     }
+
+    /// When the next message must have been sent to a peer that shall always be connected.
+    fn keepalive_at(&self) -> Option<Moment> {
+        let every = self.config.keepalive?;
+        self.path.endpoint()?;
+        // Before anything was sent, [`Peer::start`] says when.
+        Some(self.path.last_sent.get().happened()?.after(every))
+    }
+
+    fn due(&self) -> Option<Moment> {
+        let waits = !self.queue.is_empty() || self.path.asked(asks::REKEY);
+        let times = [
+            self.chain.ends(),
+            self.shake.due(waits || self.rekey_at != Moment::NEVER),
+            self.look_at.happened(),
+            self.answer_at.happened(),
+            self.keepalive_at(),
+            self.rekey_at.happened(),
+        ];
+        times.into_iter().flatten().min()
+    }
+}
+
+/// Looks at something that began at `since` and is over when nothing of it is left: when to look
+/// again (never: nothing goes on), and whether it took too long.
+fn judge(since: Option<Moment>, last: Moment, limit: Duration, at: Moment) -> (Moment, bool) {
+    match since {
+        Some(since) if at >= since.after(limit) => (at.after(limit), true),
+        Some(since) => (since.after(limit), false),
+        None if at.since(last) < limit => (at.after(limit), false),
+        None => (Moment::NEVER, false),
+    }
+}
+
+fn key_of(config: &PeerConfig, epoch: KeyEpoch) -> Option<PublicKey> {
+    config.keys.iter().find(|(listed, _)| *listed == epoch).map(|(_, key)| *key)
 }

@@ -53,6 +53,15 @@ impl<T: Copy> Routes<T> {
         }
     }
 
+    /// Takes `prefix` away from whoever has it.
+    pub fn remove(&mut self, prefix: IpNet) {
+        let length = prefix.prefix_len();
+        match prefix.network() {
+            IpAddr::V4(v4) => self.v4.remove(length, &v4.to_bits()),
+            IpAddr::V6(v6) => self.v6.remove(length, &v6.to_bits()),
+        }
+    }
+
     /// The owner of exactly this prefix.
     pub fn get(&self, prefix: IpNet) -> Option<T> {
         let length = prefix.prefix_len();
@@ -71,6 +80,16 @@ impl<K: Hash + Eq + Copy, T: Copy> Family<K, T> {
     fn exact(&self, length: u8, network: K) -> Option<T> {
         let table = self.0.iter().find(|table| table.length == length)?;
         table.owners.get(&network).copied()
+    }
+
+    fn remove(&mut self, length: u8, network: &K) {
+        let Some(place) = self.0.iter().position(|table| table.length == length) else {
+            return;
+        };
+        self.0[place].owners.remove(network);
+        if self.0[place].owners.is_empty() {
+            self.0.remove(place);
+        }
     }
 
     fn table(&mut self, length: u8) -> &mut HashMap<K, T> {

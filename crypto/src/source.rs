@@ -1,25 +1,33 @@
 //! May this packet be from this peer? The question that boringtun does not ask.
 
+use std::net::IpAddr;
+
 use crate::{Discard, IpPacket, Routes, is_martian};
 
 /// Whose a prefix is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
     Us,
-    /// The place in the list of peers.
-    Peer(usize),
+    /// The place in the list of peers, or its id.
+    Peer(u32),
 }
 
 /// The packet, if its sender may send it. The most specific owner of the source must be the
-/// sender: whoever owns a wide prefix cannot speak for somebody inside of it.
+/// sender: whoever owns a wide prefix cannot speak for somebody inside of it. `known`: a source
+/// that was found to be theirs a moment ago, in the same routes.
 pub(crate) fn theirs<'a>(
     packet: &'a [u8],
     sender: Owner,
     routes: &Routes<Owner>,
+    known: Option<IpAddr>,
 ) -> Result<IpPacket<'a>, Discard> {
     let packet = IpPacket::parse(packet).ok_or(Discard::MalformedPacket)?;
-    if is_martian(packet.source()) || is_martian(packet.destination()) {
+    let known = known == Some(packet.source());
+    if is_martian(packet.destination()) || (!known && is_martian(packet.source())) {
         return Err(Discard::Martian);
+    }
+    if known {
+        return Ok(packet);
     }
     match routes.owner_of(packet.source()) {
         Some(Owner::Us) => Err(Discard::OwnSource),

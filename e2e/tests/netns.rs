@@ -11,6 +11,8 @@ mod agent;
 mod cli;
 #[path = "netns/cni.rs"]
 mod cni;
+#[path = "netns/datapath.rs"]
+mod datapath;
 #[path = "netns/demo.rs"]
 mod demo;
 #[path = "netns/flood.rs"]

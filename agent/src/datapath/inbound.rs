@@ -1,43 +1,226 @@
 //! Datagrams from the underlay to the tunnel device. Mirror image of `outbound.rs`.
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    os::fd::AsFd,
-    time::Instant,
-};
+use std::{io::IoSlice, net::UdpSocket, ops::Range, time::Instant};
 
-use rustix::event::{PollFd, PollFlags};
+use crypto::Discard;
+use rustix::io::Errno;
 
 use super::{
-    batch::{Inbox, Outgoing},
+    offload::{Coalesce, Merged, Merging, VNET, ecn},
+    sessions::Opened,
     shared::Shared,
-    udp,
+    train::Departures,
+    tun::{Queue, Tun},
+    udp::{self, Arrival, LONGEST},
 };
 
-/// Runs until the data path stops.
-pub(super) fn run(shared: &Shared, socket: &UdpSocket) {
-    let mut inbox = Inbox::new();
-    let mut out = Outgoing::default();
-    while shared.wait([PollFd::new(socket, PollFlags::IN)], None) {
-        inbox.clear();
+/// Slots of one receive call.
+const SLOTS: usize = udp::MOST;
+/// From this length on an arrival is a train, of which few at once fill the cache.
+const TRAIN: usize = 8 << 10;
+/// Trains taken in one call.
+const FEW: usize = 1;
+/// Packets merged at once.
+const PACKETS: u16 = 1024;
+
+pub(super) struct Inbound {
+    slots: Box<[u8]>,
+    arrivals: Vec<Arrival>,
+    opened: Opened,
+    coalesce: Coalesce,
+    /// How many arrivals to ask for.
+    most: usize,
+}
+
+impl Inbound {
+    pub(super) fn new() -> Self {
+        Self {
+            slots: vec![0; SLOTS * LONGEST].into(),
+            arrivals: Vec::with_capacity(SLOTS),
+            opened: Opened::default(),
+            coalesce: Coalesce::new(PACKETS, Merging::default()),
+            most: SLOTS,
+        }
+    }
+
+    /// What the device takes in one piece.
+    pub(super) fn set_merging(&mut self, merging: Merging) {
+        self.coalesce.set_merging(merging);
+    }
+
+    /// Opens what waits in the socket and writes it to the device.
+    pub(super) fn turn(
+        &mut self,
+        socket: &UdpSocket,
+        device: Option<(&Tun, &Queue)>,
+        out: &mut Departures<'_>,
+    ) {
+        self.arrivals.clear();
         // Whatever it ends with (nothing more, or an error that a datagram of ours came back
         // with), what was read counts.
-        let _ = inbox.fill(|into| udp::receive(socket.as_fd(), into));
-        open(shared, &inbox, &mut out);
+        let _ = udp::receive(socket, &mut self.slots, self.most, &mut self.arrivals);
+        if self.arrivals.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        for number in 0..self.arrivals.len() {
+            self.open(number, device, out, now);
+        }
+        self.write(device, out.shared());
+        out.send();
+        let trains = self.arrivals.iter().any(|arrival| arrival.range.len() >= TRAIN);
+        self.most = if trains { FEW } else { SLOTS };
+    }
+
+    fn open(
+        &mut self,
+        number: usize,
+        device: Option<(&Tun, &Queue)>,
+        out: &mut Departures<'_>,
+        now: Instant,
+    ) {
+        let shared = out.shared();
+        let Arrival { from, ref range, stride, class } = self.arrivals[number];
+        let (start, train) = (range.start, &mut self.slots[range.clone()]);
+        shared.sessions.open(train, (from, stride), &mut self.opened, out, now);
+        for place in &self.opened.handshakes {
+            shared.desk.handshake(&train[place.clone()], from, shared);
+        }
+        for place in 0..self.opened.packets.len() {
+            let Range { start: first, end } = self.opened.packets[place];
+            let packet = start + first..start + end;
+            if let Err(discard) = ecn::combine(class, &mut self.slots[packet.clone()]) {
+                shared.count(discard, 1);
+                continue;
+            }
+            if self.coalesce.push(&self.slots, packet.clone()).is_err() {
+                self.write(device, shared);
+                let _ = self.coalesce.push(&self.slots, packet);
+            }
+        }
+    }
+
+    fn write(&mut self, device: Option<(&Tun, &Queue)>, shared: &Shared) {
+        let Self { coalesce, slots, .. } = self;
+        let mut refused = false;
+        coalesce.emit(slots, |merged| {
+            let done = match device {
+                Some((_, queue)) => deliver(merged, slots, |parts| queue.write(parts)),
+                None => Delivery { lost: merged.count(), refused: false },
+            };
+            shared.count(Discard::TunnelGone, done.lost as u64);
+            refused |= done.refused;
+        });
+        if let Some((tun, _)) = device.filter(|_| refused) {
+            tun.refused_a_train();
+            coalesce.set_merging(tun.merging());
+        }
     }
 }
 
-fn open(shared: &Shared, inbox: &Inbox<SocketAddr>, out: &mut Outgoing) {
-    if inbox.is_empty() {
-        return;
+/// What became of one write.
+#[derive(Debug, PartialEq, Eq)]
+struct Delivery {
+    /// Packets that the device did not take.
+    lost: usize,
+    /// It took none of them as a train, and some one by one.
+    refused: bool,
+}
+
+/// Whole, or one by one where the kernel does not know that kind of train.
+fn deliver(
+    merged: &Merged<'_>,
+    slots: &[u8],
+    write: impl Fn(&[IoSlice<'_>]) -> Result<(), Errno>,
+) -> Delivery {
+    let Err(error) = merged.with_slices(&write) else {
+        return Delivery { lost: 0, refused: false };
+    };
+    if merged.count() == 1 || error != Errno::INVAL {
+        tracing::trace!(%error, "packet not taken by the tunnel device");
+        return Delivery { lost: merged.count(), refused: false };
     }
-    let now = Instant::now();
-    let mut mesh = shared.mesh();
-    for (datagram, from) in inbox.iter() {
-        if let Err(discard) = mesh.open(datagram, *from, out, now) {
-            tracing::trace!(discard = discard.name(), %from, "datagram not delivered");
+    let one = |packet| write(&[IoSlice::new(&[0; VNET]), IoSlice::new(&slots[packet])]);
+    let lost = merged.packets().filter(|packet| one(packet.clone()).is_err()).count();
+    Delivery { lost, refused: lost < merged.count() }
+}
+
+/// A packet that needs nothing of the device.
+pub(super) fn write_one(queue: &Queue, packet: &[u8]) -> Result<(), Errno> {
+    queue.write(&[IoSlice::new(&[0; VNET]), IoSlice::new(packet)])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    const LENGTH: usize = 28 + 100;
+
+    /// Three datagrams of one flow, back to back.
+    fn arena() -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, LENGTH as u8, 0, 0, 0x40, 0, 64, 17, 0, 0];
+        packet.extend([10, 42, 1, 1, 10, 42, 2, 1, 0, 1, 0, 2, 0, 108, 0, 0]);
+        packet.resize(LENGTH, 0);
+        let sum = |bytes: &[u8]| {
+            let sum = bytes.chunks(2).map(|two| u64::from(two[0]) << 8 | u64::from(two[1]));
+            let mut sum: u64 = sum.sum();
+            while sum > 0xffff {
+                sum = (sum >> 16) + (sum & 0xffff);
+            }
+            (!(sum as u16)).to_be_bytes()
+        };
+        let pseudo = [&packet[12..20], &[0, 17, 0, 108], &packet[20..]].concat();
+        let [header, datagram] = [sum(&packet[..20]), sum(&pseudo)];
+        packet[10..12].copy_from_slice(&header);
+        packet[26..28].copy_from_slice(&datagram);
+        packet.repeat(3)
+    }
+
+    /// What a device that answers with `verdict` is given, as lengths of the writes.
+    fn written(verdict: impl Fn(usize) -> Result<(), Errno>) -> (Vec<usize>, Vec<Delivery>) {
+        let (arena, writes) = (arena(), RefCell::new(Vec::new()));
+        let mut coalesce = Coalesce::new(8, Merging { tcp: true, udp: true });
+        for start in (0..arena.len()).step_by(LENGTH) {
+            coalesce.push(&arena, start..start + LENGTH).unwrap();
         }
+        let mut deliveries = Vec::new();
+        coalesce.emit(&arena, |merged| {
+            deliveries.push(deliver(merged, &arena, |parts| {
+                let length = parts.iter().map(|part| part.len()).sum();
+                verdict(length)?;
+                writes.borrow_mut().push(length);
+                Ok(())
+            }));
+        });
+        (writes.into_inner(), deliveries)
     }
-    drop(mesh);
-    shared.flush(out);
+
+    #[test]
+    fn a_device_that_takes_trains_is_written_to_once() {
+        let (writes, deliveries) = written(|_| Ok(()));
+
+        assert_eq!(writes, [VNET + 28 + 300]);
+        assert_eq!(deliveries, [Delivery { lost: 0, refused: false }]);
+    }
+
+    #[test]
+    fn one_that_refuses_trains_gets_the_same_packets_one_by_one() {
+        let single = VNET + LENGTH;
+
+        let (writes, deliveries) =
+            written(|length| if length > single { Err(Errno::INVAL) } else { Ok(()) });
+
+        assert_eq!(writes, [single; 3]);
+        assert_eq!(deliveries, [Delivery { lost: 0, refused: true }]);
+    }
+
+    #[test]
+    fn one_that_is_down_loses_all_and_is_asked_once() {
+        let (writes, deliveries) = written(|_| Err(Errno::IO));
+
+        assert_eq!(writes, []);
+        assert_eq!(deliveries, [Delivery { lost: 3, refused: false }]);
+    }
 }

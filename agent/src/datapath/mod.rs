@@ -1,19 +1,22 @@
 //! Carries packets between the tunnel device and the underlay, on threads of its own.
 //!
 //! ```text
-//!   tun.rs → outbound.rs → crypto::Mesh → udp.rs
-//!   udp.rs → inbound.rs  → crypto::Mesh → tun.rs
-//!            timers.rs   → crypto::Mesh
+//!   one worker a core:  tun.rs → outbound.rs → sessions.rs → train.rs → udp.rs
+//!                       udp.rs → inbound.rs  → sessions.rs → offload/ → tun.rs
+//!   beside them, one:   control.rs: handshakes, waiting packets, timers
 //! ```
 
-mod batch;
+mod config;
+mod control;
 mod inbound;
 pub mod offload;
 mod outbound;
+mod sessions;
 mod shared;
-mod timers;
+mod train;
 mod tun;
 mod udp;
+mod worker;
 
 use std::{
     collections::BTreeMap,
@@ -23,64 +26,22 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crypto::Mesh;
 pub use crypto::PeerConfig;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
-use self::{batch::Outgoing, shared::Shared, tun::Tun, udp::Udp};
+pub use self::config::{Config, DatapathError, Engine, TunInfo};
+use self::{
+    config::Cores,
+    control::{Desk, Made, Tray},
+    sessions::Sessions,
+    shared::Shared,
+    tun::Tun,
+    udp::Udp,
+};
 
 // The simulator's clock would stop every handshake.
 const _: () = assert!(!crypto::SIMULATED);
-
-/// Which implementation of the sessions carries packets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Engine {
-    #[default]
-    Boringtun,
-}
-
-impl Engine {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Boringtun => "boringtun",
-        }
-    }
-}
-
-/// What a data path needs to start.
-#[derive(Debug, Clone)]
-pub struct Config {
-    pub engine: Engine,
-    pub private_key: PrivateKey,
-    /// 0 takes a free one; see [`Datapath::listen_port`].
-    pub listen_port: u16,
-    /// Name of the tunnel device, at most 15 bytes.
-    pub tun_name: String,
-    /// MTU of the tunnel device when this data path creates it.
-    pub mtu: u16,
-    /// Firewall mark on the encrypted datagrams.
-    pub fwmark: Option<u32>,
-    /// The latest time that this node ever put into a handshake (kept by the caller, see
-    /// [`Datapath::handshake_clock`]).
-    pub timestamp_floor: Option<SystemTime>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum DatapathError {
-    #[error("udp/{port} on this node: {source}; does another WireGuard or agent listen there?")]
-    Bind { port: u16, source: std::io::Error },
-    #[error("tunnel device {name}: {source}")]
-    Tun { name: String, source: std::io::Error },
-    #[error("thread {name}: {source}")]
-    Thread { name: &'static str, source: std::io::Error },
-}
-
-/// The tunnel device as attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TunInfo {
-    pub ifindex: u32,
-}
 
 /// One peer, live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +67,7 @@ pub struct Datapath {
     config: Config,
     shared: Arc<Shared>,
     desired: Mutex<Desired>,
-    workers: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     started: (SystemTime, Instant),
 }
 
@@ -122,13 +83,16 @@ impl Datapath {
     pub fn start(config: Config) -> Result<Self, DatapathError> {
         let port = config.listen_port;
         let bind = |source| DatapathError::Bind { port, source };
-        let udp = Udp::bind(port, config.fwmark).map_err(bind)?;
-        let mesh = Mesh::new(&config.private_key, Instant::now());
-        let shared = Arc::new(Shared::new(mesh, udp).map_err(bind)?);
+        let workers = config.workers.unwrap_or_else(|| Cores::allowed().count()).max(1);
+        let sessions = config.sessions()?;
+        let udp = Udp::bind(port, config.fwmark, workers).map_err(bind)?;
+        let (desk, tray) = Desk::new().map_err(bind)?;
+        let shared = Shared::new(sessions, udp, desk, config.mtu, workers).map_err(bind)?;
+        let shared = Arc::new(shared);
         let started = (SystemTime::now(), Instant::now());
-        warn_of_a_late_clock(config.timestamp_floor, started.0);
-        let workers = workers(&shared)?;
-        Ok(Self { config, shared, desired: Mutex::default(), workers, started })
+        config.warn_of_a_late_clock(started.0);
+        let threads = threads(&shared, tray, workers)?;
+        Ok(Self { config, shared, desired: Mutex::default(), threads, started })
     }
 
     /// Attaches the tunnel device, creating it when it is missing. Repeating it is harmless, so
@@ -140,11 +104,11 @@ impl Datapath {
         let name = &self.config.tun_name;
         let failed = |source| DatapathError::Tun { name: name.clone(), source };
         // Its file first: a device that was renamed is still held by it.
-        self.shared.tun.store(None);
-        let tun = Tun::open(name, self.config.mtu).map_err(failed)?;
+        self.shared.set_tun(None);
+        let queues = self.shared.workers();
+        let tun = Tun::open(name, self.config.mtu, queues).map_err(failed)?;
         let ifindex = tun.index().map_err(failed)?;
-        self.shared.tun.store(Some(Arc::new(tun)));
-        self.shared.tun_was_changed();
+        self.shared.set_tun(Some(Arc::new(tun)));
         Ok(TunInfo { ifindex })
     }
 
@@ -155,7 +119,7 @@ impl Datapath {
 
     /// False when a worker died: the data path carries packets no more and must be restarted.
     pub fn alive(&self) -> bool {
-        self.workers.iter().all(|worker| !worker.is_finished())
+        self.threads.iter().all(|thread| !thread.is_finished())
     }
 
     /// Makes `peers` the peers; unchanged ones keep sessions and learned endpoints.
@@ -174,8 +138,22 @@ impl Datapath {
         }
     }
 
+    /// Changes this node's own keys: several while a rotation is under way, of which `sending`
+    /// begins handshakes. Sessions of a key that is gone end. boringtun has one key for life, and
+    /// keeps it.
+    pub fn set_identities(&self, identities: Vec<(KeyEpoch, PrivateKey)>, sending: KeyEpoch) {
+        let mut out = Made::new(&self.shared);
+        let now = Instant::now();
+        if !self.shared.sessions.set_identities(identities, sending, &mut out, now) {
+            tracing::warn!("the engine boringtun cannot change its key while it runs");
+        }
+        out.departures.send();
+        self.shared.desk.ring();
+    }
+
     pub fn status(&self) -> Vec<PeerStatus> {
-        let (status, now, wall) = (self.shared.mesh().status(), Instant::now(), SystemTime::now());
+        let status = self.shared.sessions.status();
+        let (now, wall) = (Instant::now(), SystemTime::now());
         let at = |instant: Instant| wall.checked_sub(now.saturating_duration_since(instant));
         status.into_iter().map(|peer| PeerStatus::new(peer, at)).collect()
     }
@@ -183,8 +161,8 @@ impl Datapath {
     /// Every reason, also those that never happened.
     pub fn discards(&self) -> BTreeMap<&'static str, u64> {
         let mut counts: BTreeMap<_, _> =
-            self.shared.mesh().discards().iter().map(|(why, n)| (why.name(), n)).collect();
-        for (why, n) in self.shared.failures() {
+            self.shared.sessions.discards().iter().map(|(why, n)| (why.name(), n)).collect();
+        for (why, n) in self.shared.counts() {
             *counts.entry(why.name()).or_default() += n;
         }
         counts
@@ -198,21 +176,23 @@ impl Datapath {
     /// The latest time that may have been put into a handshake so far: what the caller keeps on
     /// disk and hands back as [`Config::timestamp_floor`].
     pub fn handshake_clock(&self) -> SystemTime {
-        // The engine's clock runs on from when a peer was added, whatever becomes of the wall's.
-        let engine = self.started.0 + self.started.1.elapsed();
-        let now = SystemTime::now().max(engine);
-        self.config.timestamp_floor.map_or(now, |floor| floor.max(now))
+        let latest = self.shared.sessions.timestamp().unwrap_or_else(|| {
+            // boringtun's clock runs on from when a peer was added, whatever becomes of the wall's.
+            SystemTime::now().max(self.started.0 + self.started.1.elapsed())
+        });
+        self.config.timestamp_floor.map_or(latest, |floor| floor.max(latest))
     }
 
     fn tun_index(&self) -> Option<u32> {
-        self.shared.tun.load().as_ref().and_then(|tun| tun.index().ok())
+        self.shared.tun().and_then(|tun| tun.index().ok())
     }
 
     fn apply(&self, desired: &Desired) {
-        let mut out = Outgoing::default();
-        let peers = desired.peers.clone();
-        let problems = self.shared.mesh().set_peers(peers, &desired.own, &mut out, Instant::now());
-        self.shared.flush(&mut out);
+        let mut out = Made::new(&self.shared);
+        let (peers, now) = (desired.peers.clone(), Instant::now());
+        let problems = self.shared.sessions.set_peers(peers, &desired.own, &mut out, now);
+        out.departures.send();
+        self.shared.desk.ring();
         for problem in problems {
             tracing::warn!(%problem, "peer not wholly accepted");
         }
@@ -222,9 +202,9 @@ impl Datapath {
 impl Drop for Datapath {
     fn drop(&mut self) {
         self.shared.stop();
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has said so already.
-            let _ = worker.join();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so already.
+            let _ = thread.join();
         }
     }
 }
@@ -246,22 +226,22 @@ impl PeerStatus {
     }
 }
 
-fn workers(shared: &Arc<Shared>) -> Result<Vec<JoinHandle<()>>, DatapathError> {
-    let mut workers = vec![
-        worker("hawser-outbound", shared, outbound::run)?,
-        worker("hawser-timers", shared, timers::run)?,
-    ];
-    for socket in shared.udp.sockets() {
-        let socket = socket
-            .try_clone()
-            .map_err(|source| DatapathError::Thread { name: "hawser-inbound", source })?;
-        let run = move |shared: &Shared| inbound::run(shared, &socket);
-        workers.push(worker("hawser-inbound", shared, run)?);
+fn threads(
+    shared: &Arc<Shared>,
+    tray: Tray,
+    workers: usize,
+) -> Result<Vec<JoinHandle<()>>, DatapathError> {
+    let mut threads = vec![thread("hawser-control", shared, move |shared| {
+        control::run(shared, &tray);
+    })?];
+    for number in 0..workers {
+        let run = move |shared: &Shared| worker::run(shared, number);
+        threads.push(thread("hawser-worker", shared, run)?);
     }
-    Ok(workers)
+    Ok(threads)
 }
 
-fn worker(
+fn thread(
     name: &'static str,
     shared: &Arc<Shared>,
     run: impl FnOnce(&Shared) + Send + 'static,
@@ -269,18 +249,6 @@ fn worker(
     let shared = Arc::clone(shared);
     let started = thread::Builder::new().name(name.to_owned()).spawn(move || run(&shared));
     started.map_err(|source| DatapathError::Thread { name, source })
-}
-
-/// boringtun stamps its handshakes with the wall clock and cannot be told otherwise, so a machine
-/// whose clock went back cannot begin a handshake. Peers of ours notice and begin themselves.
-fn warn_of_a_late_clock(floor: Option<SystemTime>, now: SystemTime) {
-    if let Some(behind) = floor.and_then(|floor| floor.duration_since(now).ok()) {
-        tracing::warn!(
-            ?behind,
-            "the clock went back since the last start; until it is right again, only peers that \
-             run hawser can be reached, or whoever begins the handshake"
-        );
-    }
 }
 
 #[cfg(test)]

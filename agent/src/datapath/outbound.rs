@@ -2,65 +2,69 @@
 
 use std::time::Instant;
 
-use rustix::{
-    event::{PollFd, PollFlags},
-    io::Errno,
-};
+use crypto::Discard;
+use rustix::io::Errno;
 
 use super::{
-    batch::{Inbox, Outgoing},
-    shared::Shared,
+    offload::{Super, VNET, VnetHeader},
+    train::Departures,
+    tun::Queue,
 };
 
-/// Runs until the data path stops.
-pub(super) fn run(shared: &Shared) {
-    let mut inbox = Inbox::new();
-    let mut out = Outgoing::default();
-    loop {
-        let tun = shared.tun.load_full();
-        let files = tun.iter().map(|tun| PollFd::new(&**tun, PollFlags::IN));
-        let changed = PollFd::new(&shared.tun_changed, PollFlags::IN);
-        if !wait(shared, files.chain([changed])) {
-            return;
+/// A header and the longest super packet.
+const RAW: usize = VNET + 65_536;
+/// Bytes that are sent without looking whether there are more: what stays in the cache.
+const ENOUGH: usize = 48 << 10;
+/// Packets read at one wake-up, at most, so that the other direction has its turn.
+const MOST: usize = 64;
+
+pub(super) struct Outbound {
+    raw: Box<[u8]>,
+}
+
+impl Outbound {
+    pub(super) fn new() -> Self {
+        Self { raw: vec![0; RAW].into() }
+    }
+
+    /// Seals and sends what waits in the queue, up to a full train. Fails only if the device is
+    /// gone.
+    pub(super) fn turn(&mut self, queue: &Queue, out: &mut Departures<'_>) -> Result<(), Errno> {
+        let read = self.read(queue, out);
+        out.send();
+        match read {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            other => other,
         }
-        let Some(tun) = tun else {
-            continue;
-        };
-        inbox.clear();
-        let filled = inbox.fill(|into| tun.read(into).map(|length| (length, ())));
-        seal(shared, &inbox, &mut out);
-        if let Err(error) = filled
-            && error != Errno::AGAIN
-            && error != Errno::INTR
-        {
-            forget(shared, &tun, error);
+    }
+
+    fn read(&mut self, queue: &Queue, out: &mut Departures<'_>) -> Result<(), Errno> {
+        let mut length = queue.read(&mut self.raw)?;
+        let now = Instant::now();
+        for _ in 1..MOST {
+            self.seal(length, out, now);
+            if out.waiting() >= ENOUGH {
+                return Ok(());
+            }
+            length = queue.read(&mut self.raw)?;
+        }
+        self.seal(length, out, now);
+        Ok(())
+    }
+
+    fn seal(&mut self, length: usize, out: &mut Departures<'_>, now: Instant) {
+        let shared = out.shared();
+        match parse(&mut self.raw[..length]) {
+            Ok(packet) => shared.sessions.seal(packet, out, now),
+            Err(discard) => {
+                tracing::trace!(discard = discard.name(), "packet not sent");
+                shared.count(discard, 1);
+            }
         }
     }
 }
 
-fn wait<'a>(shared: &'a Shared, files: impl Iterator<Item = PollFd<'a>>) -> bool {
-    let goes_on = shared.wait(files, None);
-    let _ = rustix::io::read(&shared.tun_changed, &mut [0u8; 8]);
-    goes_on
-}
-
-fn seal(shared: &Shared, inbox: &Inbox<()>, out: &mut Outgoing) {
-    if inbox.is_empty() {
-        return;
-    }
-    let now = Instant::now();
-    let mut mesh = shared.mesh();
-    for (packet, ()) in inbox.iter() {
-        if let Err(discard) = mesh.seal(packet, out, now) {
-            tracing::trace!(discard = discard.name(), "packet not sent");
-        }
-    }
-    drop(mesh);
-    shared.flush(out);
-}
-
-/// The device was deleted. Whoever cares for the node's devices attaches the next one.
-fn forget(shared: &Shared, tun: &std::sync::Arc<super::tun::Tun>, error: Errno) {
-    tracing::warn!(%error, "tunnel device lost");
-    shared.tun.compare_and_swap(tun, None);
+fn parse(raw: &mut [u8]) -> Result<Super<'_>, Discard> {
+    let (header, packet) = raw.split_first_chunk_mut::<VNET>().ok_or(Discard::NotIp)?;
+    Super::parse(&VnetHeader::parse(header)?, packet)
 }

@@ -1,125 +1,146 @@
-//! What the workers of one data path share.
+//! What the threads of one data path share. Nothing on a packet's way waits for a lock in here.
 
 use std::{
     os::fd::OwnedFd,
     sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Instant,
 };
 
 use arc_swap::ArcSwapOption;
-use crypto::{Discard, Mesh};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
-
-use super::{
-    batch::{Outgoing, Told},
-    tun::Tun,
-    udp::Udp,
+use crypto::{Discard, Event};
+use rustix::{
+    event::{EventfdFlags, eventfd},
+    io::Errno,
 };
 
+use super::{control::Desk, offload::ecn::Dscp, sessions::Sessions, tun::Tun, udp::Udp};
+
 pub(super) struct Shared {
-    /// Taken once a batch; the system calls happen outside of it.
-    mesh: Mutex<Mesh>,
-    pub(super) tun: ArcSwapOption<Tun>,
+    pub(super) sessions: Sessions,
     pub(super) udp: Udp,
-    /// Readable once everything shall end.
-    stop: OwnedFd,
-    /// Readable when `tun` changed.
-    pub(super) tun_changed: OwnedFd,
-    send_failed: AtomicU64,
-    tunnel_gone: AtomicU64,
+    pub(super) desk: Desk,
+    /// Code point of the outer header.
+    pub(super) dscp: Dscp,
+    tun: ArcSwapOption<Tun>,
+    mtu: AtomicUsize,
+    /// One a worker, readable when `tun` changed or everything shall end.
+    news: Vec<OwnedFd>,
+    stopped: AtomicBool,
+    counts: Counts,
 }
 
+/// Deaths that the sessions cannot see.
+struct Counts([AtomicU64; Discard::ALL.len()]);
+
 impl Shared {
-    pub(super) fn new(mesh: Mesh, udp: Udp) -> std::io::Result<Self> {
-        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+    pub(super) fn new(
+        sessions: Sessions,
+        udp: Udp,
+        desk: Desk,
+        mtu: u16,
+        workers: usize,
+    ) -> std::io::Result<Self> {
         Ok(Self {
-            mesh: Mutex::new(mesh),
-            tun: ArcSwapOption::empty(),
+            sessions,
             udp,
-            stop: eventfd(0, flags)?,
-            tun_changed: eventfd(0, flags)?,
-            send_failed: AtomicU64::new(0),
-            tunnel_gone: AtomicU64::new(0),
+            desk,
+            dscp: Dscp::default(),
+            tun: ArcSwapOption::empty(),
+            mtu: AtomicUsize::new(mtu.into()),
+            news: (0..workers).map(|_| event()).collect::<Result<_, _>>()?,
+            stopped: AtomicBool::new(false),
+            counts: Counts([const { AtomicU64::new(0) }; _]),
         })
     }
 
-    /// The mesh stays usable after a worker's panic: its state is checked with every packet, and
-    /// a node that is cut off helps nobody.
-    pub(super) fn mesh(&self) -> MutexGuard<'_, Mesh> {
-        self.mesh.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn tun(&self) -> Option<Arc<Tun>> {
+        self.tun.load_full()
+    }
+
+    pub(super) fn set_tun(&self, tun: Option<Arc<Tun>>) {
+        self.tun.store(tun);
+        self.learn_mtu();
+        self.tell();
+    }
+
+    /// The device was deleted. Whoever cares for the node's devices attaches the next one.
+    pub(super) fn lose_tun(&self, lost: &Arc<Tun>, error: Errno) {
+        let before = self.tun.compare_and_swap(lost, None);
+        if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, lost)) {
+            tracing::warn!(%error, "tunnel device lost");
+            self.tell();
+        }
+    }
+
+    /// The longest packet that is padded no further.
+    pub(super) fn mtu(&self) -> usize {
+        self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Asks the device, whose MTU others may change.
+    pub(super) fn learn_mtu(&self) {
+        if let Some(mtu) = self.tun.load().as_ref().and_then(|tun| tun.mtu().ok()) {
+            self.mtu.store(mtu, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn stop(&self) {
-        signal(&self.stop);
+        self.stopped.store(true, Ordering::Release);
+        self.tell();
+        self.desk.ring();
     }
 
-    pub(super) fn tun_was_changed(&self) {
-        signal(&self.tun_changed);
+    pub(super) fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
-    /// Waits until one of `files` is readable or broken, or until `deadline`. False when
-    /// everything shall end.
-    pub(super) fn wait<'a>(
-        &'a self,
-        files: impl IntoIterator<Item = PollFd<'a>>,
-        deadline: Option<Instant>,
-    ) -> bool {
-        let mut polled = vec![PollFd::new(&self.stop, PollFlags::IN)];
-        polled.extend(files);
-        let timeout = deadline.map(|deadline| {
-            let left = deadline.saturating_duration_since(Instant::now());
-            Timespec::try_from(left).expect("timers are due within seconds")
-        });
-        // An interrupted wait is as good as a short one.
-        let _ = rustix::event::poll(&mut polled, timeout.as_ref());
-        polled[0].revents().is_empty()
+    pub(super) fn workers(&self) -> usize {
+        self.news.len()
     }
 
-    /// Sends, delivers and logs what the mesh made. Outside of its lock.
-    pub(super) fn flush(&self, out: &mut Outgoing) {
-        for (to, datagram) in out.datagrams() {
-            if let Err(error) = self.udp.send(to, datagram) {
-                self.send_failed.fetch_add(1, Ordering::Relaxed);
-                tracing::trace!(%to, %error, "datagram refused");
-            }
+    pub(super) fn news(&self, worker: usize) -> &OwnedFd {
+        &self.news[worker]
+    }
+
+    pub(super) fn count(&self, discard: Discard, times: u64) {
+        if times > 0 {
+            self.counts.0[discard as usize].fetch_add(times, Ordering::Relaxed);
         }
-        let tun = self.tun.load();
-        for packet in out.packets() {
-            let written = tun.as_ref().is_some_and(|tun| tun.write(packet).is_ok());
-            if !written {
-                self.tunnel_gone.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        for event in out.events() {
-            log(event);
-        }
-        out.clear();
     }
 
-    /// Deaths that the mesh cannot see.
-    pub(super) fn failures(&self) -> [(Discard, u64); 2] {
-        [
-            (Discard::SendFailed, self.send_failed.load(Ordering::Relaxed)),
-            (Discard::TunnelGone, self.tunnel_gone.load(Ordering::Relaxed)),
-        ]
+    pub(super) fn counts(&self) -> impl Iterator<Item = (Discard, u64)> + '_ {
+        let counts = self.counts.0.iter().map(|count| count.load(Ordering::Relaxed));
+        Discard::ALL.iter().copied().zip(counts)
+    }
+
+    fn tell(&self) {
+        self.news.iter().for_each(signal);
     }
 }
 
-fn signal(event: &OwnedFd) {
+pub(super) fn event() -> std::io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+pub(super) fn signal(event: &OwnedFd) {
     // Only fails when the counter is full, and then it is readable already.
     let _ = rustix::io::write(event, &1u64.to_ne_bytes());
 }
 
-fn log(event: &Told) {
+/// Makes it unreadable until the next signal.
+pub(super) fn quiet(event: &OwnedFd) {
+    let _ = rustix::io::read(event, &mut [0u8; 8]);
+}
+
+pub(super) fn log(event: &Event<'_>) {
     match event {
-        Told::HandshakeComplete { peer } => tracing::debug!(?peer, "handshake complete"),
-        Told::HandshakeTimeout { peer } => {
+        Event::HandshakeComplete { peer } => tracing::debug!(?peer, "handshake complete"),
+        Event::HandshakeTimeout { peer } => {
             tracing::warn!(?peer, "no handshake for 90s; is the peer's udp port open?");
         }
-        Told::EndpointChanged { peer, from, to } => {
+        Event::EndpointChanged { peer, from, to } => {
             tracing::info!(?peer, ?from, %to, "endpoint changed");
         }
     }

@@ -9,12 +9,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 fn start(key: u8) -> Datapath {
     Datapath::start(Config {
         engine: Engine::Boringtun,
-        private_key: PrivateKey::from_bytes([key; 32]),
+        identities: vec![(KeyEpoch::FIRST, PrivateKey::from_bytes([key; 32]))],
+        sending: KeyEpoch::FIRST,
         listen_port: 0,
         tun_name: "hawser0".to_owned(),
         mtu: 1420,
         fwmark: None,
         timestamp_floor: None,
+        workers: None,
     })
     .unwrap()
 }
@@ -23,6 +25,7 @@ fn peer(key: u8, endpoint: Option<SocketAddr>) -> PeerConfig {
     PeerConfig {
         name: format!("node-{key}"),
         keys: vec![(KeyEpoch::FIRST, PrivateKey::from_bytes([key; 32]).public())],
+        send_to: None,
         preshared_key: None,
         endpoint,
         keepalive: endpoint.map(|_| Duration::from_secs(1)),

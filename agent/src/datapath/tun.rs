@@ -1,12 +1,20 @@
-//! The tunnel device, as a file.
+//! The tunnel device: one queue a worker, super packets in both directions.
 //!
+//! ```text
+//!   read:  virtio_net_hdr | packet, or super packet of up to 64 KiB to be split
+//!   write: virtio_net_hdr | packet, or super packet that the kernel takes apart where it must
+//! ```
 //! The device is persistent: when the agent dies it stays, with its addresses and routes, and
 //! drops what is sent into it. A device that went away with its owner would hand the mesh's
-//! packets to the default route.
+//! packets to the default route. For the same reason a device that an earlier run made with one
+//! queue is used as it is, not made anew.
+
+mod request;
 
 use std::{
-    io,
+    io::{self, IoSlice},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use rustix::{
@@ -15,47 +23,122 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with},
 };
 
-/// One tunnel device, open. Reads and writes are whole IP packets, and never block.
+use self::request::Offload;
+use super::offload::Merging;
+
+/// One tunnel device, open.
 #[derive(Debug)]
 pub(super) struct Tun {
-    file: OwnedFd,
+    queues: Vec<Queue>,
     name: String,
+    offload: Offload,
+    /// Set once it refused what it said it would take.
+    refuses_trains: AtomicBool,
 }
 
+/// One queue of the device. Reads and writes never block, and begin with a `virtio_net_hdr`.
+#[derive(Debug)]
+pub(super) struct Queue(OwnedFd);
+
 impl Tun {
-    /// Opens the device `name`, creating it when it is missing.
-    pub(super) fn open(name: &str, mtu: u16) -> io::Result<Self> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = rustix::fs::open("/dev/net/tun", flags, Mode::empty())?;
+    /// Opens the device `name` with up to `queues` queues, creating it when it is missing.
+    pub(super) fn open(name: &str, mtu: u16, queues: usize) -> io::Result<Self> {
         let existed = index(name).is_ok();
-        request::attach(file.as_fd(), name)?;
-        request::persist(file.as_fd())?;
+        let first = Queue::file()?;
+        let several = attach_as_it_is(first.as_fd(), name)?;
+        request::persist(first.as_fd())?;
+        request::set_header_length(first.as_fd())?;
+        let offload = request::offload(first.as_fd());
         if !existed {
             request::set_mtu(any_socket()?.as_fd(), name, mtu)?;
         }
-        Ok(Self { file, name: name.to_owned() })
+        let mut all = vec![Queue(first)];
+        if several {
+            while all.len() < queues.max(1) {
+                let next = Queue::file()?;
+                request::attach(next.as_fd(), name, true)?;
+                all.push(Queue(next));
+            }
+        }
+        tracing::info!(device = name, queues = all.len(), ?offload, "tunnel device attached");
+        Ok(Self { queues: all, name: name.to_owned(), offload, refuses_trains: AtomicBool::new(false) })
     }
 
     /// The device's index, or an error when it was deleted or renamed since.
     pub(super) fn index(&self) -> io::Result<u32> {
-        if request::attached_name(self.file.as_fd())? != self.name {
+        if request::attached_name(self.queues[0].as_fd())? != self.name {
             return Err(Errno::NODEV.into());
         }
         index(&self.name)
     }
 
-    pub(super) fn read(&self, into: &mut [u8]) -> Result<usize, Errno> {
-        rustix::io::read(&self.file, into)
+    /// The queue of that worker alone, to be read from. None if the device has fewer.
+    pub(super) fn own_queue(&self, worker: usize) -> Option<&Queue> {
+        self.queues.get(worker)
     }
 
-    pub(super) fn write(&self, packet: &[u8]) -> Result<(), Errno> {
-        rustix::io::write(&self.file, packet).map(|_| ())
+    /// A queue to write to: any takes every packet, and one worker's stay in order.
+    pub(super) fn queue(&self, worker: usize) -> &Queue {
+        &self.queues[worker % self.queues.len()]
+    }
+
+    /// Of the device, as it is now.
+    pub(super) fn mtu(&self) -> io::Result<usize> {
+        let mtu = request::mtu(any_socket()?.as_fd(), &self.name)?;
+        usize::try_from(mtu).map_err(|_| Errno::RANGE.into())
+    }
+
+    /// What the kernel takes in one write.
+    pub(super) fn merging(&self) -> Merging {
+        let trains = !self.refuses_trains.load(Ordering::Relaxed);
+        Merging {
+            tcp: trains && self.offload != Offload::Nothing,
+            udp: trains && self.offload == Offload::TcpAndUdp,
+        }
+    }
+
+    /// A super packet that it should have taken was not.
+    pub(super) fn refused_a_train(&self) {
+        if !self.refuses_trains.swap(true, Ordering::Relaxed) {
+            tracing::info!(device = self.name, "super packets refused; writing single packets");
+        }
     }
 }
 
-impl AsFd for Tun {
+impl Queue {
+    fn file() -> io::Result<OwnedFd> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK;
+        Ok(rustix::fs::open("/dev/net/tun", flags, Mode::empty())?)
+    }
+
+    /// One packet or super packet behind its header.
+    pub(super) fn read(&self, into: &mut [u8]) -> Result<usize, Errno> {
+        rustix::io::read(&self.0, into)
+    }
+
+    /// The parts of one header and its packet.
+    pub(super) fn write(&self, parts: &[IoSlice<'_>]) -> Result<(), Errno> {
+        rustix::io::writev(&self.0, parts).map(|_| ())
+    }
+}
+
+impl AsFd for Queue {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.0.as_fd()
+    }
+}
+
+/// True when the device has, or may get, more queues. The kernel refuses to open a device in
+/// another way than the one it was made in.
+fn attach_as_it_is(file: BorrowedFd<'_>, name: &str) -> io::Result<bool> {
+    match request::attach(file, name, true) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL) => {
+            request::attach(file, name, false)?;
+            tracing::info!(device = name, "made with one queue, so one core reads it");
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -69,67 +152,5 @@ fn any_socket() -> io::Result<OwnedFd> {
     Ok(socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?)
 }
 
-/// The requests of `linux/if_tun.h` and `netdevice(7)`.
-#[allow(unsafe_code, reason = "the kernel offers these as ioctls only")]
-mod request {
-    use std::os::fd::BorrowedFd;
-
-    use rustix::{
-        io::{Errno, Result},
-        ioctl::{IntegerSetter, Opcode, Setter, Updater, ioctl},
-    };
-
-    const TUNSETIFF: Opcode = 0x4004_54ca;
-    const TUNSETPERSIST: Opcode = 0x4004_54cb;
-    const TUNGETIFF: Opcode = 0x8004_54d2;
-    const SIOCSIFMTU: Opcode = 0x8922;
-    const IFF_TUN: i16 = 0x0001;
-    const IFF_NO_PI: i16 = 0x1000;
-    const NAME: usize = 16;
-
-    /// `struct ifreq`: a name and a union of 24 bytes, which begins with the flags or the MTU.
-    #[repr(C, align(8))]
-    struct Ifreq {
-        name: [u8; NAME],
-        value: [u8; 24],
-    }
-
-    impl Ifreq {
-        fn new(name: &str) -> Result<Self> {
-            let mut request = Self { name: [0; NAME], value: [0; 24] };
-            if name.is_empty() || name.len() >= NAME || name.contains(['\0', '/', '%']) {
-                return Err(Errno::INVAL);
-            }
-            request.name[..name.len()].copy_from_slice(name.as_bytes());
-            Ok(request)
-        }
-    }
-
-    pub(super) fn attach(file: BorrowedFd<'_>, name: &str) -> Result<()> {
-        let mut request = Ifreq::new(name)?;
-        request.value[..2].copy_from_slice(&(IFF_TUN | IFF_NO_PI).to_ne_bytes());
-        // SAFETY: TUNSETIFF reads one `struct ifreq`; ours has its size and alignment.
-        unsafe { ioctl(file, Setter::<TUNSETIFF, Ifreq>::new(request)) }
-    }
-
-    pub(super) fn persist(file: BorrowedFd<'_>) -> Result<()> {
-        // SAFETY: TUNSETPERSIST takes an integer in the place of a pointer.
-        unsafe { ioctl(file, IntegerSetter::<TUNSETPERSIST>::new_usize(1)) }
-    }
-
-    pub(super) fn attached_name(file: BorrowedFd<'_>) -> Result<String> {
-        let mut request = Ifreq { name: [0; NAME], value: [0; 24] };
-        // SAFETY: TUNGETIFF writes one `struct ifreq`; ours has its size and alignment, and every
-        // bit pattern is a valid one.
-        unsafe { ioctl(file, Updater::<TUNGETIFF, Ifreq>::new(&mut request)) }?;
-        let length = request.name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
-        String::from_utf8(request.name[..length].to_vec()).map_err(|_| Errno::ILSEQ)
-    }
-
-    pub(super) fn set_mtu(socket: BorrowedFd<'_>, name: &str, mtu: u16) -> Result<()> {
-        let mut request = Ifreq::new(name)?;
-        request.value[..4].copy_from_slice(&i32::from(mtu).to_ne_bytes());
-        // SAFETY: SIOCSIFMTU reads one `struct ifreq`; ours has its size and alignment.
-        unsafe { ioctl(socket, Setter::<SIOCSIFMTU, Ifreq>::new(request)) }
-    }
-}
+#[cfg(test)]
+mod tests;

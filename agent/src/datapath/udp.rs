@@ -1,153 +1,142 @@
-//! The two UDP sockets, one a family, on one port.
+//! The UDP sockets: one a worker and family, all on one port, trains in both directions.
+//!
+//! A train is several datagrams of one length (the last may be shorter) to or from one address,
+//! back to back in memory. The kernel takes and gives it in one piece (UDP_SEGMENT, UDP_GRO);
+//! where it does not, the same bytes go as single datagrams in one `sendmmsg`.
+
+mod message;
+mod open;
 
 use std::{
     io,
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    net::{SocketAddr, UdpSocket},
     os::fd::{AsFd, BorrowedFd},
-};
-
-use nix::sys::socket::{setsockopt, sockopt};
-use rustix::{
-    io::Errno,
-    net::{
-        RecvFlags,
-        sockopt::{
-            Ipv4PathMtuDiscovery, Ipv6PathMtuDiscovery, set_ip_mtu_discover, set_ipv6_mtu_discover,
-        },
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
 };
-use socket2::{Domain, Protocol, Socket, Type};
 
-/// Room for what arrives while a worker is busy.
-const BUFFER: usize = 8 << 20;
+use rustix::io::Errno;
 
-/// Sockets on the same port for IPv4 and IPv6. A machine may lack one family, not both.
+pub(super) use self::message::{Arrival, LONGEST, MOST, Train};
+
+/// Most datagrams in one train: what Linux allows since 4.18.
+pub(super) const MOST_SEGMENTS: usize = 64;
+/// Most bytes in one train: the longest UDP datagram over IPv4.
+pub(super) const MOST_BYTES: usize = 65_507;
+
+/// All sockets of a data path. A machine may lack one family, not both.
 #[derive(Debug)]
 pub(super) struct Udp {
-    v4: Option<UdpSocket>,
-    v6: Option<UdpSocket>,
+    workers: Vec<Sockets>,
     port: u16,
 }
 
+/// One worker's sockets.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    v4: Option<UdpSocket>,
+    v6: Option<UdpSocket>,
+    /// False once the kernel or a device could not take trains apart.
+    trains: Arc<AtomicBool>,
+}
+
 impl Udp {
-    pub(super) fn bind(port: u16, mark: Option<u32>) -> io::Result<Self> {
-        let v4 = present(open((Ipv4Addr::UNSPECIFIED, port).into(), mark))?;
-        let port = v4.as_ref().map_or(Ok(port), local_port)?;
-        let v6 = present(open((Ipv6Addr::UNSPECIFIED, port).into(), mark))?;
-        let port = v6.as_ref().map_or(Ok(port), local_port)?;
-        if v4.is_none() && v6.is_none() {
-            return Err(Errno::AFNOSUPPORT.into());
-        }
-        Ok(Self { v4, v6, port })
+    /// Binds `workers` sockets a family; datagrams of one sender come to one of them.
+    pub(super) fn bind(port: u16, mark: Option<u32>, workers: usize) -> io::Result<Self> {
+        let (v4, v6, port) = open::groups(port, mark, workers.max(1))?;
+        let segments = v4.iter().chain(&v6).all(open::takes_trains);
+        let trains = Arc::new(AtomicBool::new(segments));
+        let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
+        let sockets = (0..workers.max(1))
+            .map(|_| Sockets { v4: v4.next(), v6: v6.next(), trains: Arc::clone(&trains) });
+        Ok(Self { workers: sockets.collect(), port })
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
     }
 
+    pub(super) fn of_worker(&self, worker: usize) -> &Sockets {
+        &self.workers[worker]
+    }
+}
+
+impl Sockets {
     /// The sockets that there are, to be read from.
-    pub(super) fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+    pub(super) fn each(&self) -> impl Iterator<Item = &UdpSocket> {
         self.v4.iter().chain(self.v6.iter())
     }
 
-    /// Waits while the socket's buffer is full: that slows down whoever sends.
-    pub(super) fn send(&self, to: SocketAddr, datagram: &[u8]) -> io::Result<()> {
-        let socket = match to {
-            SocketAddr::V4(_) => &self.v4,
-            SocketAddr::V6(_) => &self.v6,
-        };
-        let socket = socket.as_ref().ok_or(Errno::AFNOSUPPORT)?;
-        socket.send_to(datagram, to).map(|_| ())
+    /// Sends what `trains` describe of `bytes`, in order, and returns how many datagrams were
+    /// refused. Waits while a socket's buffer is full: that slows down whoever sends.
+    pub(super) fn send(&self, trains: &[Train], bytes: &[u8]) -> u64 {
+        let (mut left, mut refused) = (trains, 0);
+        while let Some(first) = left.first() {
+            let whole = self.trains.load(Ordering::Relaxed) || first.is_single();
+            let sent = if whole { self.send_some(left, bytes) } else { Err(Errno::IO) };
+            let done = match sent {
+                Ok(sent) => sent,
+                Err(Errno::INTR) => 0,
+                Err(error) => {
+                    refused += self.send_singly(first, bytes, error);
+                    1
+                }
+            };
+            left = &left[done..];
+        }
+        refused
+    }
+
+    /// As many of the first trains as go to one family.
+    fn send_some(&self, trains: &[Train], bytes: &[u8]) -> Result<usize, Errno> {
+        let v4 = trains[0].to.is_ipv4();
+        let run = trains.iter().take(MOST).take_while(|train| train.to.is_ipv4() == v4).count();
+        message::send(self.socket(v4)?, &trains[..run], bytes)
+    }
+
+    /// `why` the whole train was refused: a device without checksums (EIO), or one whose MTU is
+    /// smaller than the datagrams (EINVAL), which are then sent in fragments.
+    fn send_singly(&self, train: &Train, bytes: &[u8], why: Errno) -> u64 {
+        if train.is_single() {
+            tracing::trace!(to = %train.to, error = %why, "datagram refused");
+            return 1;
+        }
+        if why == Errno::IO && self.trains.swap(false, Ordering::Relaxed) {
+            tracing::info!("trains refused by the device; sending single datagrams");
+        }
+        let singles: Vec<_> = train.singles().collect();
+        let (mut left, mut refused) = (&singles[..], 0);
+        while !left.is_empty() {
+            match self.send_some(left, bytes) {
+                Ok(sent) => left = &left[sent..],
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    tracing::trace!(to = %train.to, %error, "datagram refused");
+                    (left, refused) = (&left[1..], refused + 1);
+                }
+            }
+        }
+        refused
+    }
+
+    fn socket(&self, v4: bool) -> Result<BorrowedFd<'_>, Errno> {
+        let socket = if v4 { &self.v4 } else { &self.v6 };
+        socket.as_ref().map(AsFd::as_fd).ok_or(Errno::AFNOSUPPORT)
     }
 }
 
-/// Takes one datagram if one is there, without waiting.
+/// Takes up to `most` datagrams or trains that are there, without waiting, each into a slot of
+/// [`LONGEST`] bytes of its own.
 pub(super) fn receive(
-    socket: BorrowedFd<'_>,
-    into: &mut [u8],
-) -> Result<(usize, SocketAddr), Errno> {
-    let (length, _, from) = rustix::net::recvfrom(socket, &mut *into, RecvFlags::DONTWAIT)?;
-    let from = from.and_then(|from| SocketAddr::try_from(from).ok()).ok_or(Errno::AFNOSUPPORT)?;
-    Ok((length, from))
-}
-
-fn open(address: SocketAddr, mark: Option<u32>) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-        set_ipv6_mtu_discover(&socket, Ipv6PathMtuDiscovery::DONT)?;
-    } else {
-        // Without "don't fragment": a path with a smaller MTU costs speed instead of a black hole.
-        set_ip_mtu_discover(&socket, Ipv4PathMtuDiscovery::DONT)?;
-    }
-    if let Some(mark) = mark {
-        socket.set_mark(mark)?;
-    }
-    enlarge(&socket)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
-}
-
-/// Past the system's limit where we may (as root), else up to it.
-fn enlarge(socket: &Socket) -> io::Result<()> {
-    if setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &BUFFER).is_err() {
-        socket.set_recv_buffer_size(BUFFER)?;
-    }
-    if setsockopt(&socket.as_fd(), sockopt::SndBufForce, &BUFFER).is_err() {
-        socket.set_send_buffer_size(BUFFER)?;
-    }
-    Ok(())
-}
-
-/// A machine without this family is no error.
-fn present(socket: io::Result<UdpSocket>) -> io::Result<Option<UdpSocket>> {
-    match socket {
-        Ok(socket) => Ok(Some(socket)),
-        Err(error) => match Errno::from_io_error(&error) {
-            Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => Ok(None),
-            _ => Err(error),
-        },
-    }
-}
-
-fn local_port(socket: &UdpSocket) -> io::Result<u16> {
-    Ok(socket.local_addr()?.port())
+    socket: &UdpSocket,
+    slots: &mut [u8],
+    most: usize,
+    into: &mut Vec<Arrival>,
+) -> Result<(), Errno> {
+    message::receive(socket.as_fd(), slots, most, into)
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use super::*;
-
-    #[test]
-    fn both_families_share_a_port() {
-        let udp = Udp::bind(0, None).unwrap();
-
-        let ports: Vec<_> = udp.sockets().map(|s| s.local_addr().unwrap().port()).collect();
-
-        assert!(ports.iter().all(|&port| port == udp.port()), "{ports:?}");
-    }
-
-    #[test]
-    fn a_port_in_use_is_an_error_and_not_a_missing_family() {
-        let first = Udp::bind(0, None).unwrap();
-
-        let error = Udp::bind(first.port(), None).unwrap_err();
-
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn a_datagram_arrives_with_its_sender() {
-        let (a, b) = (Udp::bind(0, None).unwrap(), Udp::bind(0, None).unwrap());
-
-        a.send((Ipv4Addr::LOCALHOST, b.port()).into(), b"hello").unwrap();
-
-        let socket = b.v4.as_ref().unwrap();
-        let mut buffer = [0; 64];
-        let (length, from) = receive(socket.as_fd(), &mut buffer).unwrap();
-        assert_eq!((&buffer[..length], from.port()), (&b"hello"[..], a.port()));
-        assert_eq!(receive(socket.as_fd(), &mut buffer), Err(Errno::AGAIN));
-    }
-}
+mod tests;

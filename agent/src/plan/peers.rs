@@ -46,6 +46,7 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
         keys: node.keys.iter().filter(|(epoch, _)| *epoch <= node.epoch).copied().collect(),
+        send_to: None,
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
         keepalive: Some(KEEPALIVE),
@@ -58,6 +59,7 @@ fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
         keys: vec![(KeyEpoch::FIRST, peer.key)],
+        send_to: None,
         preshared_key: facts.preshared.get(name).cloned(),
         endpoint: peer.endpoint,
         keepalive: keepalive.map(|seconds| Duration::from_secs(u64::from(seconds))),

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crypto::{Event, Mesh, Outbox, PeerConfig};
+use crypto::{Event, Outbox, PeerConfig, boringtun::Mesh};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use keys::{KeyEpoch, PrivateKey};
 
@@ -50,6 +50,7 @@ impl Node {
         PeerConfig {
             name: self.name.clone(),
             keys: vec![(KeyEpoch::FIRST, self.private.public())],
+            send_to: None,
             preshared_key: None,
             endpoint: Some(self.address),
             keepalive,

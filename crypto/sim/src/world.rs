@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crypto::{Discard, Mesh};
+use crypto::{Discard, boringtun::Mesh};
 use mock_instant::MockClock;
 
 use crate::{

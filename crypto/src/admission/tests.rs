@@ -11,6 +11,7 @@ fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
         keys: keys.iter().map(|&(epoch, byte)| (KeyEpoch(epoch), key(byte))).collect(),
+        send_to: None,
         preshared_key: None,
         endpoint: None,
         keepalive: None,
@@ -20,7 +21,7 @@ fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
 
 fn judged(peers: Vec<PeerConfig>) -> (Vec<PeerConfig>, Vec<Problem>) {
     let own = ["10.42.1.0/24".parse().unwrap()];
-    admit(peers, &Own { key: key(200), prefixes: &own })
+    admit(peers, &Own { keys: &[key(200)], prefixes: &own })
 }
 
 #[test]

@@ -24,6 +24,12 @@ impl Contender {
         self.needs.iter().all(|name| program(name).is_ok())
     }
 
+    /// True of its name and of the first words of it: `hawser` are all of ours.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        let rest = self.name.strip_prefix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
     pub(crate) fn start(&self, machines: &Machines) -> anyhow::Result<Running> {
         (self.start)(machines)
     }
@@ -47,6 +53,9 @@ pub(crate) fn contenders() -> Vec<Contender> {
             wireguard::start(machines, "gotatun", &["-f", "--disable-drop-privileges"])
         }),
         contender("nebula", &["nebula", "nebula-cert"], nebula::start),
+        contender("hawser-wireguard-native", &["hawser-agent"], |machines| {
+            wireguard::start_hawser(machines, &["--backend", "wireguard", "--engine", "native"])
+        }),
         contender("hawser-wireguard-boringtun", &["hawser-agent"], |machines| {
             wireguard::start_hawser(machines, &["--backend", "wireguard", "--engine", "boringtun"])
         }),

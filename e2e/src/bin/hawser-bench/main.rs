@@ -84,12 +84,12 @@ type Chosen = Vec<(Contender, Vec<Figures>)>;
 fn choose(only: &[String]) -> anyhow::Result<(Chosen, Vec<String>)> {
     let all = contenders();
     for name in only {
-        let known = all.iter().any(|contender| contender.name == name);
+        let known = all.iter().any(|contender| contender.is_called(name));
         let names: Vec<_> = all.iter().map(|contender| contender.name).collect();
         anyhow::ensure!(known, "there is no {name}; there are {}", names.join(", "));
     }
     let wanted =
-        |contender: &Contender| only.is_empty() || only.iter().any(|name| name == contender.name);
+        |contender: &Contender| only.is_empty() || only.iter().any(|name| contender.is_called(name));
     let (present, absent): (Vec<_>, Vec<_>) =
         all.into_iter().filter(wanted).partition(Contender::is_installed);
     let missing = absent.iter().map(|contender| contender.name.to_owned()).collect();

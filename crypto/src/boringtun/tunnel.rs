@@ -17,10 +17,8 @@ use std::{
 
 use keys::{KeyEpoch, PublicKey};
 
-use crate::{
-    Discard,
-    engine::{Due, Engine, INITIATION, Message, OVERHEAD, Opened},
-};
+use super::engine::{Due, Engine, INITIATION, Message, OVERHEAD, Opened};
+use crate::Discard;
 
 /// How long the loser's initiation is kept aside for the winner's to be answered.
 const HOLD: Duration = Duration::from_millis(500);

@@ -1,0 +1,123 @@
+//! Our own engine: workers seal and open side by side, the control half has one lock that no
+//! packet waits for.
+
+use std::{
+    net::SocketAddr,
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Instant,
+};
+
+use crypto::{Discard, HEADER, Inbox, IpPacket, Mesh, Paths, Refused, Settings, Train};
+
+use super::{Opened, boringtun::lock};
+use crate::datapath::{
+    offload::{Split, Super, ecn},
+    train::Departures,
+};
+
+/// Messages reserved at once, at most.
+const RESERVED: usize = 64;
+
+pub(in crate::datapath) struct Native {
+    paths: Arc<Paths>,
+    mesh: Mutex<Mesh>,
+}
+
+impl Native {
+    pub(in crate::datapath) fn new(settings: Settings, now: Instant) -> Self {
+        let mesh = Mesh::new(settings, now);
+        Self { paths: mesh.paths(), mesh: Mutex::new(mesh) }
+    }
+
+    /// The control half.
+    pub(super) fn mesh(&self) -> MutexGuard<'_, Mesh> {
+        lock(&self.mesh)
+    }
+
+    pub(super) fn wants_control(&self) -> bool {
+        self.paths.wants_control()
+    }
+
+    pub(super) fn seal(&self, packet: Super<'_>, out: &mut Departures<'_>, now: Instant) {
+        match packet {
+            Super::One(packet) => self.seal_one(packet, out, now),
+            Super::Many(split) => self.seal_many(&split, out, now),
+        }
+    }
+
+    fn seal_one(&self, packet: &[u8], out: &mut Departures<'_>, now: Instant) {
+        let shared = out.shared();
+        let Some(parsed) = IpPacket::parse(packet) else {
+            shared.count(Discard::NotIp, 1);
+            return;
+        };
+        match self.paths.train(parsed.destination(), 1, now) {
+            Ok(mut train) => {
+                let class = ecn::outer(ecn::traffic_class(packet), shared.dscp);
+                let room = Train::length(packet.len(), shared.mtu());
+                out.record(train.endpoint(), class, room, |record| {
+                    record[HEADER..HEADER + packet.len()].copy_from_slice(packet);
+                    train.seal(record, packet.len())
+                });
+            }
+            Err(Refused::Control) => shared.desk.packet(packet, shared),
+            Err(Refused::Discard(_)) => {}
+        }
+    }
+
+    /// One lookup and one reservation for up to [`RESERVED`] packets, each cut straight into the
+    /// record that it is sealed in.
+    fn seal_many(&self, split: &Split<'_>, out: &mut Departures<'_>, now: Instant) {
+        let shared = out.shared();
+        let (count, mtu) = (split.count(), shared.mtu());
+        let class = ecn::outer(split.traffic_class(), shared.dscp);
+        let room = Train::length(split.segment_length(), mtu);
+        for start in (0..count).step_by(RESERVED) {
+            let numbers = start..count.min(start + RESERVED);
+            match self.paths.train(split.destination(), numbers.len() as u32, now) {
+                Ok(mut train) => {
+                    let to = train.endpoint();
+                    for number in numbers {
+                        out.record(to, class, room, |record| {
+                            let length = split.write(number, &mut record[HEADER..]);
+                            train.seal(&mut record[..Train::length(length, mtu)], length)
+                        });
+                    }
+                }
+                Err(Refused::Control) => {
+                    let mut packet = vec![0; split.segment_length()];
+                    for number in numbers {
+                        let length = split.write(number, &mut packet);
+                        shared.desk.packet(&packet[..length], shared);
+                    }
+                }
+                Err(Refused::Discard(_)) => {}
+            }
+        }
+    }
+
+    pub(super) fn open(
+        &self,
+        train: &mut [u8],
+        (from, stride): (SocketAddr, usize),
+        opened: &mut Opened,
+        now: Instant,
+    ) {
+        self.paths.open(train, stride, from, now, opened);
+    }
+}
+
+impl Inbox for Opened {
+    fn packet(&mut self, place: Range<usize>) {
+        self.packets.push(place);
+    }
+
+    fn handshake(&mut self, place: Range<usize>) {
+        self.handshakes.push(place);
+    }
+
+    fn discard(&mut self, discard: Discard) {
+        tracing::trace!(discard = discard.name(), "datagram not delivered");
+    }
+}

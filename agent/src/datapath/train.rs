@@ -1,0 +1,145 @@
+//! Datagrams on their way out, sealed where they lie: neighbours of one length to one address go
+//! as one train.
+//!
+//! ```text
+//!   [ record | record | record | shorter ][ record | record …
+//!    └──────────── one train ───────────┘  └─ the next: another length, address or class
+//! ```
+
+use std::{net::SocketAddr, ops::Range};
+
+use super::{
+    shared::Shared,
+    udp::{MOST_BYTES, MOST_SEGMENTS, Sockets, Train},
+};
+
+/// Room for one super packet with what its records add, and one more that begins the next train.
+const ROOM: usize = 160 << 10;
+
+/// What is to be sent, and the sockets that send it.
+pub(super) struct Departures<'a> {
+    shared: &'a Shared,
+    sockets: &'a Sockets,
+    bytes: Box<[u8]>,
+    used: usize,
+    trains: Vec<Train>,
+}
+
+impl<'a> Departures<'a> {
+    pub(super) fn new(shared: &'a Shared, sockets: &'a Sockets) -> Self {
+        let bytes = vec![0; ROOM].into();
+        Self { shared, sockets, bytes, used: 0, trains: Vec::with_capacity(64) }
+    }
+
+    pub(super) fn shared(&self) -> &'a Shared {
+        self.shared
+    }
+
+    /// Bytes that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.used
+    }
+
+    /// Lets `write` fill a record of up to `room` bytes and say how long the datagram is; 0 takes
+    /// it back. Sends what waits first if the record does not fit behind it.
+    pub(super) fn record(
+        &mut self,
+        to: SocketAddr,
+        class: u8,
+        room: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
+        if self.bytes.len() - self.used < room {
+            self.send();
+        }
+        let Some(slot) = self.bytes.get_mut(self.used..self.used + room) else {
+            return;
+        };
+        let length = write(slot);
+        if length > 0 {
+            append(&mut self.trains, to, class, self.used..self.used + length);
+            self.used += length;
+        }
+    }
+
+    /// Takes a datagram that is made already.
+    pub(super) fn copy(&mut self, to: SocketAddr, class: u8, datagram: &[u8]) {
+        self.record(to, class, datagram.len(), |record| {
+            record.copy_from_slice(datagram);
+            datagram.len()
+        });
+    }
+
+    /// Sends everything, in order.
+    pub(super) fn send(&mut self) {
+        if self.trains.is_empty() {
+            return;
+        }
+        let refused = self.sockets.send(&self.trains, &self.bytes);
+        self.shared.count(crypto::Discard::SendFailed, refused);
+        self.trains.clear();
+        self.used = 0;
+    }
+}
+
+/// The bytes right behind those of the last train join it if they may.
+fn append(trains: &mut Vec<Train>, to: SocketAddr, class: u8, range: Range<usize>) {
+    if let Some(last) = trains.last_mut() {
+        let length = last.range.len();
+        let segments = length / last.stride;
+        let all_alike = length == segments * last.stride;
+        if all_alike
+            && (last.to, last.class) == (to, class)
+            && range.len() <= last.stride
+            && segments < MOST_SEGMENTS
+            && length + range.len() <= MOST_BYTES
+        {
+            last.range.end = range.end;
+            return;
+        }
+    }
+    let stride = range.len();
+    trains.push(Train { to, range, stride, class });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each train as the lengths of its datagrams.
+    fn trains(records: &[(u16, u8, usize)]) -> Vec<Vec<usize>> {
+        let (mut trains, mut used) = (Vec::new(), 0);
+        for &(port, class, length) in records {
+            append(&mut trains, ([192, 0, 2, 1], port).into(), class, used..used + length);
+            used += length;
+        }
+        let bytes = vec![0u8; used];
+        let lengths = |train: Train| {
+            bytes[train.range].chunks(train.stride).map(<[u8]>::len).collect::<Vec<_>>()
+        };
+        trains.into_iter().map(lengths).collect()
+    }
+
+    #[test]
+    fn neighbours_of_one_length_share_a_train_and_a_shorter_one_ends_it() {
+        assert_eq!(trains(&[(1, 0, 96), (1, 0, 96)]), [[96, 96]]);
+        assert_eq!(trains(&[(1, 0, 96), (1, 0, 80), (1, 0, 80)]), [vec![96, 80], vec![80]]);
+        assert_eq!(trains(&[(1, 0, 80), (1, 0, 96)]), [[80], [96]]);
+    }
+
+    #[test]
+    fn another_address_or_class_is_another_train() {
+        assert_eq!(trains(&[(1, 0, 96), (2, 0, 96)]), [[96], [96]]);
+        assert_eq!(trains(&[(1, 0, 96), (1, 2, 96)]), [[96], [96]]);
+    }
+
+    #[test]
+    fn no_train_is_longer_than_the_kernel_takes() {
+        let many = trains(&[(1, 0, 96); MOST_SEGMENTS + 1]);
+        assert_eq!((many[0].len(), many[1].len()), (MOST_SEGMENTS, 1));
+
+        let long = trains(&[(1, 0, 1452); 46]);
+        assert!(long[0].iter().sum::<usize>() <= MOST_BYTES);
+        assert_eq!((long[0].len(), long[1].len()), (45, 1));
+    }
+}

@@ -1,0 +1,123 @@
+//! The hot half of a peer: what workers read and write with every train, without a lock.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use arc_swap::ArcSwapOption;
+
+use crate::{
+    moment::{Moment, SharedMoment},
+    session::SendKey,
+};
+
+/// What the control half should look at. Set by workers, cleared by the control half when it has.
+pub(crate) mod asks {
+    /// Data was sent and nothing came since: somebody must watch for an answer.
+    pub(crate) const SENT: u32 = 1;
+    /// Data came and nothing was sent since: somebody must send a keepalive in time.
+    pub(crate) const RECEIVED: u32 = 2;
+    /// The session is old, or there is none that may send.
+    pub(crate) const REKEY: u32 = 4;
+    /// Data came on a session that we answered.
+    pub(crate) const CONFIRMED: u32 = 8;
+    /// The endpoint is another.
+    pub(crate) const MOVED: u32 = 16;
+    /// Counters reserved by an export are half used.
+    pub(crate) const EXPORT: u32 = 32;
+}
+
+pub(crate) struct PeerPath {
+    /// Its index among the peers.
+    pub(crate) id: u32,
+    /// The session that packets are sealed with.
+    pub(crate) sending: ArcSwapOption<SendKey>,
+    pub(crate) endpoint: ArcSwapOption<SocketAddr>,
+    /// When data was first sent that nothing has followed from them.
+    pub(crate) unanswered: SharedMoment,
+    /// When data first came that nothing has followed from us.
+    pub(crate) unacknowledged: SharedMoment,
+    pub(crate) last_sent: SharedMoment,
+    pub(crate) last_received: SharedMoment,
+    rx_bytes: AtomicU64,
+    tx_bytes: AtomicU64,
+    asks: AtomicU32,
+}
+
+impl PeerPath {
+    pub(crate) fn new(id: u32, endpoint: Option<SocketAddr>) -> Self {
+        Self {
+            id,
+            sending: ArcSwapOption::empty(),
+            endpoint: ArcSwapOption::from_pointee(endpoint),
+            unanswered: SharedMoment::default(),
+            unacknowledged: SharedMoment::default(),
+            last_sent: SharedMoment::default(),
+            last_received: SharedMoment::default(),
+            rx_bytes: AtomicU64::new(0),
+            tx_bytes: AtomicU64::new(0),
+            asks: AtomicU32::new(0),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<SocketAddr> {
+        self.endpoint.load().as_deref().copied()
+    }
+
+    /// Notes that something is sent now; true if somebody must begin to watch for an answer.
+    pub(crate) fn sends(&self, data: bool, at: Moment) -> bool {
+        self.last_sent.set(at);
+        self.unacknowledged.end();
+        data && self.unanswered.begin(at) && !self.asked(asks::SENT)
+    }
+
+    /// Notes that something authentic came; true if somebody must begin to think of a keepalive.
+    pub(crate) fn hears(&self, data: bool, at: Moment) -> bool {
+        self.last_received.set(at);
+        self.unanswered.end();
+        data && self.unacknowledged.begin(at) && !self.asked(asks::RECEIVED)
+    }
+
+    /// Follows the peer to where it sends from; true if that is news.
+    pub(crate) fn follow(&self, from: SocketAddr) -> bool {
+        if self.endpoint.load().as_deref() == Some(&from) {
+            return false;
+        }
+        self.endpoint.store(Some(Arc::new(from)));
+        true
+    }
+
+    /// True if not all of these were asked already.
+    pub(crate) fn ask(&self, what: u32) -> bool {
+        !self.asked(what) && self.asks.fetch_or(what, Ordering::SeqCst) & what != what
+    }
+
+    pub(crate) fn asked(&self, what: u32) -> bool {
+        self.asks.load(Ordering::SeqCst) & what == what
+    }
+
+    /// What was asked of these, and does not count as asked any more.
+    pub(crate) fn take_asked(&self, what: u32) -> u32 {
+        self.asks.fetch_and(!what, Ordering::SeqCst) & what
+    }
+
+    pub(crate) fn count_sent(&self, bytes: u64) {
+        self.tx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_received(&self, bytes: u64) {
+        self.rx_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn tx_bytes(&self) -> u64 {
+        self.tx_bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn rx_bytes(&self) -> u64 {
+        self.rx_bytes.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,182 @@
+//! The half of a mesh that workers share: seal and open on established sessions with `&self`.
+//!
+//! ```text
+//!   train:  whose address? ─▶ its session ─▶ counters for the whole train ─▶ Train::seal …
+//!   open:   whose index?  ─▶ decrypt each ─▶ one look at the window ─▶ whose source? ─▶ Inbox
+//! ```
+//!
+//! No lock but the window's, taken once a train; no allocation. Whatever is not for an established
+//! session goes to [`crate::Mesh`], the control half, which also puts in here what is found in here.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    Discard, Discards, Routes, Train,
+    arrivals::Arrivals,
+    marks::Marks,
+    moment::{Moment, Origin},
+    path::{PeerPath, asks},
+    session::ReceiveKey,
+    slots::Slots,
+    source::Owner,
+};
+
+/// Why a packet cannot be sealed here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// It dies; it has been counted.
+    Discard(Discard),
+    /// There is no session that may send: hand it to [`crate::Mesh::seal`], which keeps it and
+    /// begins a handshake.
+    Control,
+}
+
+/// Where [`Paths::open`] puts what it finds in a train. Packets come in their order.
+pub trait Inbox {
+    /// A packet, whose source is its sender's: this part of the train.
+    fn packet(&mut self, place: Range<usize>);
+    /// A handshake message for [`crate::Mesh::open`]: this part of the train, untouched.
+    fn handshake(&mut self, place: Range<usize>);
+    /// A datagram that died. It has been counted.
+    fn discard(&mut self, discard: Discard);
+}
+
+/// All established sessions of a mesh, for any number of threads.
+pub struct Paths {
+    pub(crate) origin: Origin,
+    pub(crate) routes: ArcSwap<Routes<Owner>>,
+    pub(crate) peers: Slots<PeerPath>,
+    pub(crate) receivers: Slots<ReceiveKey>,
+    pub(crate) marks: Marks,
+    wants: AtomicBool,
+    discards: [AtomicU64; Discard::ALL.len()],
+}
+
+impl Paths {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            origin: Origin::new(now),
+            routes: ArcSwap::default(),
+            peers: Slots::default(),
+            receivers: Slots::default(),
+            marks: Marks::default(),
+            wants: AtomicBool::new(false),
+            discards: [const { AtomicU64::new(0) }; Discard::ALL.len()],
+        }
+    }
+
+    /// Reserves `packets` messages to the owner of `to`: one lookup, one reservation.
+    pub fn train(&self, to: IpAddr, packets: u32, now: Instant) -> Result<Train, Refused> {
+        let owner = self.routes.load().owner_of(to);
+        let peer = match owner {
+            None => None,
+            Some(Owner::Us) => return Err(self.refuse(Discard::OwnDestination)),
+            Some(Owner::Peer(id)) => self.peer(id),
+        };
+        let Some(peer) = peer else {
+            return Err(self.refuse(Discard::NoRoute));
+        };
+        self.depart(peer, packets, true, self.origin.moment(now)).ok_or(Refused::Control)
+    }
+
+    /// Opens `train`, datagrams of `stride` bytes (the last may be shorter; 0: it is one) from one
+    /// source, each in place.
+    pub fn open(
+        &self,
+        train: &mut [u8],
+        stride: usize,
+        from: SocketAddr,
+        now: Instant,
+        into: &mut impl Inbox,
+    ) {
+        let mut arrivals = Arrivals::new(self, from, self.origin.moment(now));
+        let stride = if stride == 0 { train.len() } else { stride };
+        let mut start = 0_usize;
+        loop {
+            let end = start.saturating_add(stride).min(train.len());
+            arrivals.take(train, start..end, into);
+            start = end;
+            if start == train.len() {
+                break;
+            }
+        }
+        arrivals.finish(train, into);
+    }
+
+    /// True once when [`crate::Mesh::tick`] should be called though no timer is due: a session is
+    /// old, data came on a new one, a peer moved or became active.
+    pub fn wants_control(&self) -> bool {
+        self.wants.load(Ordering::Relaxed) && self.wants.swap(false, Ordering::AcqRel)
+    }
+
+    /// What died in here; [`crate::Mesh::discards`] holds these as well.
+    pub fn discards(&self) -> Discards {
+        let mut discards = Discards::default();
+        for &discard in Discard::ALL {
+            discards.add(discard, self.discards[discard as usize].load(Ordering::Relaxed));
+        }
+        discards
+    }
+
+    /// Messages to a peer, if it has a session that may send and a place to send to.
+    pub(crate) fn depart(
+        &self,
+        peer: Arc<PeerPath>,
+        messages: u32,
+        data: bool,
+        at: Moment,
+    ) -> Option<Train> {
+        let key = peer.sending.load_full()?;
+        let endpoint = peer.endpoint()?;
+        let Some(reserved) = key.reserve(messages, at) else {
+            self.ask(&peer, asks::REKEY);
+            return None;
+        };
+        if peer.sends(data, at) {
+            self.ask(&peer, asks::SENT);
+        }
+        if reserved.rekey {
+            self.ask(&peer, asks::REKEY);
+        }
+        if reserved.asks {
+            self.ask(&peer, asks::EXPORT);
+        }
+        let counters = reserved.first..reserved.first + u64::from(messages);
+        Some(Train::new(key, peer, endpoint, counters))
+    }
+
+    /// Asks the control half to look at a peer.
+    pub(crate) fn ask(&self, peer: &PeerPath, what: u32) {
+        if peer.ask(what) {
+            self.marks.set(peer.id);
+            self.wants.store(true, Ordering::Release);
+        }
+    }
+
+    pub(crate) fn count(&self, discard: Discard) {
+        self.discards[discard as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn refuse(&self, discard: Discard) -> Refused {
+        self.count(discard);
+        Refused::Discard(discard)
+    }
+
+    fn peer(&self, id: u32) -> Option<Arc<PeerPath>> {
+        let found = self.peers.get(id)?;
+        found.as_ref().filter(|peer| peer.id == id).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests;

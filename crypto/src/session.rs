@@ -1,0 +1,274 @@
+//! A session's two keys, each usable by many threads: the one seals, the other opens.
+//!
+//! ```text
+//!   SendKey     counter ─ reserve(n) ─▶ seal at counter, counter + 1, …      never twice
+//!   ReceiveKey  open at counter ─▶ window: new? ─▶ packet
+//! ```
+//!
+//! Raw keys are kept for [`crate::export`] and wiped when the session goes. ring keeps an expanded
+//! copy of each in the same allocation (for ChaCha20-Poly1305 the key's words as they are), which
+//! it offers no way to wipe; it is gone when the allocator gives the place to somebody else.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, Tag, UnboundKey};
+
+use crate::{
+    Discard, HEADER, TAG, blake2s::Secret, moment::Moment, path::PeerPath, window::Window,
+};
+
+/// The WireGuard paper, section 6.1.
+pub(crate) const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
+pub(crate) const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
+/// An initiator that only receives begins again so early (Linux: keep_key_fresh).
+const STALE_AFTER_TIME: Duration = Duration::from_secs(165);
+const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
+pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
+/// 256 GiB. Two minutes at 18 Gbit/s: below that the clock comes first, above a key still covers
+/// no more than 2^34 blocks of 16 bytes. ChaCha20 would bear more; a cipher with blocks of 128 bits
+/// over this same core keeps a distinguisher's chance below 2^-60 with it. The paper has none.
+pub(crate) const REKEY_AFTER_BYTES: u64 = 1 << 38;
+pub(crate) const REJECT_AFTER_BYTES: u64 = 1 << 39;
+/// The nonce's counter has eight bytes, behind four of zero.
+const NONCE: usize = 12;
+/// Packets are padded to a multiple of this.
+const PADDING: usize = 16;
+
+/// When a session is to be renewed, and when it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Whoever sends after this asks for the next session. Only its initiator does so by time, so
+    /// that one handshake comes of it.
+    pub(crate) rekey_at: Moment,
+    /// Whoever receives after this does.
+    pub(crate) stale_at: Moment,
+    pub(crate) reject_at: Moment,
+}
+
+impl Span {
+    pub(crate) fn new(created: Moment, initiator: bool) -> Self {
+        let asks = |after| if initiator { created.after(after) } else { Moment::END };
+        Self {
+            rekey_at: asks(REKEY_AFTER_TIME),
+            stale_at: asks(STALE_AFTER_TIME),
+            reject_at: created.after(REJECT_AFTER_TIME),
+        }
+    }
+}
+
+/// Up to where counters may go without the control half, and from where it should be asked.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    limit: AtomicU64,
+    remind: AtomicU64,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { limit: AtomicU64::new(REJECT_AFTER_MESSAGES), remind: AtomicU64::new(u64::MAX) }
+    }
+}
+
+impl Allowance {
+    /// Allows `block` counters from `next` on and asks for more in the middle; says where it ends.
+    pub(crate) fn set(&self, next: u64, block: u64) -> u64 {
+        let limit = next.saturating_add(block).min(REJECT_AFTER_MESSAGES);
+        self.limit.store(limit, Ordering::Release);
+        self.remind.store(next.saturating_add(block / 2), Ordering::Release);
+        limit
+    }
+
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn asks(&self, counter: u64) -> bool {
+        counter >= self.remind.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters for one train.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reserved {
+    pub(crate) first: u64,
+    /// The session is old in messages, bytes or time.
+    pub(crate) rekey: bool,
+    /// See [`Allowance`].
+    pub(crate) asks: bool,
+}
+
+/// The half that seals.
+pub(crate) struct SendKey {
+    key: LessSafeKey,
+    raw: Secret,
+    /// Type 4, three of zero, the peer's receiver index: as it goes on the wire.
+    header: [u8; 8],
+    next: AtomicU64,
+    bytes: AtomicU64,
+    pub(crate) allowance: Allowance,
+    pub(crate) span: Span,
+}
+
+impl SendKey {
+    /// `next` is 0 but for an imported session.
+    pub(crate) fn new(raw: Secret, theirs: u32, next: u64, span: Span) -> Self {
+        let mut header = [4, 0, 0, 0, 0, 0, 0, 0];
+        header[4..].copy_from_slice(&theirs.to_le_bytes());
+        Self {
+            key: expand(&raw),
+            raw,
+            header,
+            next: AtomicU64::new(next),
+            bytes: AtomicU64::new(0),
+            allowance: Allowance::default(),
+            span,
+        }
+    }
+
+    /// Takes `messages` counters that nobody else gets. `None` when the session is used up, in
+    /// messages, bytes or time.
+    pub(crate) fn reserve(&self, messages: u32, at: Moment) -> Option<Reserved> {
+        let bytes = self.bytes.load(Ordering::Relaxed);
+        if at >= self.span.reject_at || bytes >= REJECT_AFTER_BYTES {
+            return None;
+        }
+        // No fetch_add: a counter that goes on counting behind its limit wraps in the end.
+        let first = self
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+                let end = next.checked_add(u64::from(messages))?;
+                (end <= self.allowance.limit()).then_some(end)
+            })
+            .ok()?;
+        let old = first >= REKEY_AFTER_MESSAGES || bytes >= REKEY_AFTER_BYTES;
+        Some(Reserved {
+            first,
+            rekey: old || at >= self.span.rekey_at,
+            asks: self.allowance.asks(first),
+        })
+    }
+
+    /// Seals `record` = `[16 free | packet, padded | 16 free]` in place, as long as it is.
+    /// `counter` must be reserved and used once.
+    #[inline]
+    pub(crate) fn seal(&self, counter: u64, record: &mut [u8]) {
+        let (head, rest) = record.split_at_mut(HEADER);
+        let (body, tag) = rest.split_at_mut(rest.len() - TAG);
+        head[..8].copy_from_slice(&self.header);
+        head[8..].copy_from_slice(&counter.to_le_bytes());
+        let made = self
+            .key
+            .seal_in_place_separate_tag(nonce(counter), Aad::empty(), body)
+            .expect("a datagram is shorter than 256 GiB");
+        tag.copy_from_slice(made.as_ref());
+    }
+
+    pub(crate) fn count_bytes(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn raw(&self) -> &Secret {
+        &self.raw
+    }
+
+    /// What the peer calls the session.
+    pub(crate) fn theirs(&self) -> u32 {
+        let [.., a, b, c, d] = self.header;
+        u32::from_le_bytes([a, b, c, d])
+    }
+}
+
+/// The half that opens.
+pub(crate) struct ReceiveKey {
+    key: LessSafeKey,
+    raw: Secret,
+    /// Our receiver index.
+    index: u32,
+    pub(crate) peer: Arc<PeerPath>,
+    window: Mutex<Window>,
+    /// We answered, and nothing came on it yet: the peer may not have our response.
+    pub(crate) unconfirmed: AtomicBool,
+    pub(crate) allowance: Allowance,
+    pub(crate) span: Span,
+}
+
+impl ReceiveKey {
+    pub(crate) fn new(raw: Secret, index: u32, peer: Arc<PeerPath>, span: Span) -> Self {
+        Self {
+            key: expand(&raw),
+            raw,
+            index,
+            peer,
+            window: Mutex::default(),
+            unconfirmed: AtomicBool::new(false),
+            allowance: Allowance::default(),
+            span,
+        }
+    }
+
+    pub(crate) fn with_window(mut self, window: Window) -> Self {
+        self.window = Mutex::new(window);
+        self
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    pub(crate) fn raw(&self) -> &Secret {
+        &self.raw
+    }
+
+    /// Opens `[packet | tag]` in place; the length of the packet, padding and all.
+    #[inline]
+    pub(crate) fn open(&self, counter: u64, sealed: &mut [u8]) -> Result<usize, Discard> {
+        let length = sealed.len().checked_sub(TAG).ok_or(Discard::NotWireGuard)?;
+        let (body, tag) = sealed.split_at_mut(length);
+        let tag = Tag::from(*tag.first_chunk().ok_or(Discard::NotWireGuard)?);
+        self.key
+            .open_in_place_separate_tag(nonce(counter), Aad::empty(), tag, body, 0..)
+            .map_err(|_| Discard::NotAuthentic)?;
+        Ok(length)
+    }
+
+    /// Which of up to 64 authentic counters are new, a bit each. The one lock on the path.
+    pub(crate) fn mark(&self, counters: impl Iterator<Item = u64>) -> u64 {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        counters
+            .enumerate()
+            .fold(0, |fresh, (place, counter)| fresh | u64::from(window.mark(counter)) << place)
+    }
+
+    pub(crate) fn window(&self) -> Window {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The length of a packet with its padding.
+pub(crate) fn padded(packet: usize) -> usize {
+    packet.next_multiple_of(PADDING)
+}
+
+fn expand(raw: &Secret) -> LessSafeKey {
+    let key = UnboundKey::new(&CHACHA20_POLY1305, raw.as_slice()).expect("a key has 32 bytes");
+    LessSafeKey::new(key)
+}
+
+fn nonce(counter: u64) -> Nonce {
+    let mut bytes = [0; NONCE];
+    bytes[4..].copy_from_slice(&counter.to_le_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
+
+#[cfg(test)]
+mod tests;
