@@ -23,6 +23,16 @@ pub struct Member {
     namespace: Namespace,
 }
 
+/// How often a member tries.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempts {
+    pub count: usize,
+    /// Each is given up after that.
+    pub limit: Duration,
+    /// And no more are begun after that.
+    pub within: Duration,
+}
+
 /// How long each handshake took, in ascending order.
 #[derive(Clone, Debug, Default)]
 pub struct HandshakeTimes {
@@ -55,21 +65,20 @@ impl Member {
         BASE64_STANDARD.encode(PublicKey::from(&self.private).as_bytes())
     }
 
-    /// Makes `count` handshakes from `port`, or from a new port each time if that is 0. Each is a
-    /// session of its own that knows no cookie yet, and is given up after `limit`.
-    pub fn handshakes(
-        &self,
-        port: u16,
-        count: usize,
-        limit: Duration,
-    ) -> anyhow::Result<HandshakeTimes> {
+    /// Makes handshakes from `port`, or from a new port each time if that is 0. Each is a session
+    /// of its own that knows no cookie yet.
+    pub fn handshakes(&self, port: u16, attempts: Attempts) -> anyhow::Result<HandshakeTimes> {
         let mut times = HandshakeTimes::default();
-        for number in 0..count {
+        let start = Instant::now();
+        for number in 0..attempts.count {
+            if start.elapsed() > attempts.within {
+                break;
+            }
             let at: SocketAddr = ([0, 0, 0, 0], port).into();
             let socket = self.namespace.run(move || UdpSocket::bind(at)).context("binding")?;
             socket.connect(self.to).context("connecting")?;
             socket.set_read_timeout(Some(TICK)).context("setting a timeout")?;
-            match self.handshake(&socket, number as u32 + 1, limit) {
+            match self.handshake(&socket, number as u32 + 1, attempts.limit) {
                 Some(took) => times.done.push(took),
                 None => times.failed += 1,
             }

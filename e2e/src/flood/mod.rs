@@ -12,5 +12,5 @@ mod member;
 mod replies;
 
 pub use generator::{Flood, FloodReport};
-pub use member::{HandshakeTimes, Member};
+pub use member::{Attempts, HandshakeTimes, Member};
 pub use replies::CookieReplies;

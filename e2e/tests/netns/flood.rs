@@ -6,15 +6,19 @@ use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 use api::{MeshPeer, MeshPeerSpec};
-use e2e::flood::{CookieReplies, Flood, Member};
+use e2e::flood::{Attempts, CookieReplies, Flood, Member};
 use e2e::lab::{Flow, Node};
 use e2e::mesh::pods;
 
 use crate::interop_native::native;
-use crate::laptop::{LIMIT, PORT, public_key, reaches};
+use crate::laptop::{PORT, public_key, reaches};
 
 const PER_SECOND: u32 = 200_000;
 const PATIENCE: Duration = Duration::from_secs(30);
+
+fn attempts(count: usize) -> Attempts {
+    Attempts { count, limit: PATIENCE, within: PATIENCE }
+}
 
 fn plain_peer(name: &str, member: &Member, endpoint: Option<&Node>) -> MeshPeer {
     let at = |node: &Node| SocketAddr::new(node.address().v4.into(), PORT).to_string();
@@ -41,7 +45,7 @@ fn a_flood_of_forged_handshakes_stops_no_flow_and_keeps_no_member_out() {
     let member = Member::new(home.namespace(), to, &public_key(node)).unwrap();
     mesh.write(&[plain_peer("member", &member, Some(&home))]).unwrap();
     reaches(&near.namespace, &far.addresses, b"before");
-    assert_eq!(member.handshakes(PORT, 1, LIMIT).unwrap().failed, 0);
+    assert_eq!(member.handshakes(PORT, attempts(1)).unwrap().failed, 0);
     let cookies = CookieReplies::of(node).unwrap();
     let agent = mesh.members[1].agent().unwrap();
 
@@ -50,8 +54,8 @@ fn a_flood_of_forged_handshakes_stops_no_flow_and_keeps_no_member_out() {
     let flood = Flood::start(stranger.namespace(), to, &public_key(node), PER_SECOND).unwrap();
     std::thread::sleep(Duration::from_secs(2));
     let early = agent.rss_kib().unwrap();
-    let known = member.handshakes(PORT, 5, PATIENCE).unwrap();
-    let unknown = member.handshakes(0, 1, PATIENCE).unwrap();
+    let known = member.handshakes(PORT, attempts(5)).unwrap();
+    let unknown = member.handshakes(0, attempts(1)).unwrap();
     let replies = cookies.sent().unwrap();
     let late = agent.rss_kib().unwrap();
     let flood = flood.finish();

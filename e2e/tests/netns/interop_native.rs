@@ -326,7 +326,7 @@ fn every_length_and_checksum_is_right_between_two_nodes() {
     exchange(&pods[0].namespace, &pods[1].namespace, &pods[1].addresses);
     exchange(&pods[1].namespace, &pods[0].namespace, &pods[0].addresses);
 
-    dumps.map(Dump::judge);
+    dumps.into_iter().for_each(Dump::judge);
 }
 
 /// Sends one datagram and returns the length of what came back.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use api::{MeshPeer, MeshPeerSpec};
-use e2e::flood::{CookieReplies, Flood, FloodReport, HandshakeTimes, Member};
+use e2e::flood::{Attempts, CookieReplies, Flood, FloodReport, HandshakeTimes, Member};
 use e2e::lab::Node;
 use e2e::mesh::{Alone, Pod, add_pods, pods, wait_until_ready};
 use serde::Serialize;
@@ -21,8 +21,9 @@ const ENGINES: [&str; 2] = ["native", "boringtun"];
 const PER_SECOND: u32 = 200_000;
 const FLOW: &str = "200M";
 const PORT: u16 = 51820;
-const HANDSHAKES: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(20);
+const KNOWN: Attempts = Attempts { count: 100, limit: PATIENCE, within: PATIENCE };
+const ELSEWHERE: Attempts = Attempts { count: 3, ..KNOWN };
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -131,7 +132,7 @@ impl Scene {
         pods[0].namespace.ping_until(far, b"warm-up", PATIENCE)?;
         let server = pods[1].namespace.command("iperf3", self.stranger.dir()).arg("-s").spawn()?;
         anyhow::ensure!(
-            member.handshakes(PORT, 1, PATIENCE)?.failed == 0,
+            member.handshakes(PORT, Attempts { count: 1, ..KNOWN })?.failed == 0,
             "no handshake even without a flood: {}",
             server.last_words()
         );
@@ -171,10 +172,10 @@ impl Scene {
         let flood = Flood::start(stranger, self.target(), &self.key, PER_SECOND)?;
         let (flow, known, elsewhere) = std::thread::scope(|scope| {
             let flow = scope.spawn(|| self.flow(from, to, each));
-            let known = scope.spawn(|| member.handshakes(PORT, HANDSHAKES, PATIENCE));
+            let known = scope.spawn(|| member.handshakes(PORT, KNOWN));
             let flow = flow.join().expect("iperf3 does not panic");
             let known = known.join().expect("handshakes do not panic");
-            (flow, known, member.handshakes(0, 3, PATIENCE))
+            (flow, known, member.handshakes(0, ELSEWHERE))
         });
         let agent_cpu = node.agent()?.cpu_seconds()? - cpu;
         let cookies = cookies.sent()?;

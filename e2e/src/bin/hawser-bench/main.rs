@@ -88,8 +88,9 @@ fn choose(only: &[String]) -> anyhow::Result<(Chosen, Vec<String>)> {
         let names: Vec<_> = all.iter().map(|contender| contender.name).collect();
         anyhow::ensure!(known, "there is no {name}; there are {}", names.join(", "));
     }
-    let wanted =
-        |contender: &Contender| only.is_empty() || only.iter().any(|name| contender.is_called(name));
+    let wanted = |contender: &Contender| {
+        only.is_empty() || only.iter().any(|name| contender.is_called(name))
+    };
     let (present, absent): (Vec<_>, Vec<_>) =
         all.into_iter().filter(wanted).partition(Contender::is_installed);
     let missing = absent.iter().map(|contender| contender.name.to_owned()).collect();
