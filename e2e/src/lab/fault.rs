@@ -11,10 +11,12 @@ impl Node {
         let mut rules = "table netdev lab-loss\ndelete table netdev lab-loss\n".to_owned();
         if percent > 0 {
             rules += &format!(
-                "table netdev lab-loss {{ chain in {{
-                    type filter hook ingress device \"{DEVICE}\" priority 0; policy accept;
-                    numgen random mod 100 < {percent} drop
-                }} }}\n"
+                "table netdev lab-loss {{
+                    chain in {{
+                        type filter hook ingress device \"{DEVICE}\" priority 0; policy accept;
+                        numgen random mod 100 < {percent} drop
+                    }}
+                }}\n"
             );
         }
         let nft = self.command("nft").args(["-f", "-"]).input(rules).stdout();

@@ -268,7 +268,7 @@ impl Dump {
         self.0.signal(Signal::INT).unwrap();
         self.0.wait(LIMIT).unwrap();
         let text = self.0.log();
-        let bad = ["incorrect", "bad ", "truncated", "[|", "wrong"];
+        let bad = ["incorrect", " bad ", "[bad", "(bad", "truncated", "[|", "wrong"];
         let lines: Vec<_> =
             text.lines().filter(|line| bad.iter().any(|word| line.contains(word))).collect();
         assert!(lines.is_empty(), "{} lines such as {:?}", lines.len(), lines[0]);

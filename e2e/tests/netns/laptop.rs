@@ -19,8 +19,11 @@ static NEXT: AtomicU32 = AtomicU32::new(0);
 pub(crate) struct Program(&'static str, &'static [&'static str]);
 
 pub(crate) const WIREGUARD_GO: Program = Program("wireguard-go", &["-f"]);
-pub(crate) const BORINGTUN: Program =
-    Program("boringtun-cli", &["--foreground", "--disable-drop-privileges"]);
+/// Its connected sockets would keep to the address that they began with.
+pub(crate) const BORINGTUN: Program = Program(
+    "boringtun-cli",
+    &["--foreground", "--disable-drop-privileges", "--disable-connected-udp"],
+);
 pub(crate) const GOTATUN: Program =
     Program("gotatun", &["--foreground", "--disable-drop-privileges"]);
 
