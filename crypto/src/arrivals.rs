@@ -66,13 +66,17 @@ impl<'a> Arrivals<'a> {
             return;
         };
         let opened = &self.opened[..self.count];
-        let fresh = key.mark(opened.iter().map(|opened| opened.counter));
+        let marked = key.mark(opened.iter().map(|opened| opened.counter));
         let routes = self.paths.routes.load();
         let mut sources = Sources { routes: &routes, sender: Owner::Peer(key.peer.id), last: None };
         let (mut bytes, mut data) = (0, false);
         for (place, opened) in opened.iter().enumerate() {
-            if fresh & 1 << place == 0 {
-                self.discard(Discard::Replay, into);
+            if marked.fresh & 1 << place == 0 {
+                let beyond = marked.beyond & 1 << place != 0;
+                self.discard(
+                    if beyond { Discard::SessionExhausted } else { Discard::Replay },
+                    into,
+                );
                 continue;
             }
             let packet = &train[opened.start..][..opened.length];
@@ -86,7 +90,7 @@ impl<'a> Arrivals<'a> {
                 Err(discard) => self.discard(discard, into),
             }
         }
-        if fresh != 0 {
+        if marked.fresh != 0 {
             self.heard(&key, bytes, data);
         }
         self.count = 0;
@@ -104,7 +108,7 @@ impl<'a> Arrivals<'a> {
             self.finish(train, into);
         }
         let key = self.key(receiver)?;
-        if counter >= REJECT_AFTER_MESSAGES.min(key.allowance.limit()) {
+        if counter >= REJECT_AFTER_MESSAGES {
             return Err(Discard::SessionExhausted);
         }
         let start = place.start + HEADER;
@@ -146,7 +150,7 @@ impl<'a> Arrivals<'a> {
             ask |= asks::REKEY;
         }
         let counter = self.opened[self.count - 1].counter;
-        if key.allowance.asks(counter) {
+        if key.export_due(counter) {
             ask |= asks::EXPORT;
         }
         if bytes > 0 {

@@ -69,9 +69,10 @@ impl Doorman {
             return Verdict::Answer(place);
         }
         if self.secrets.proves(message, arrival.from, now) {
-            return match self.limiter.admit_proven(arrival.from.ip(), now) {
-                true => Verdict::Answer(place),
-                false => Verdict::Drop(Discard::HandshakeLimit),
+            return if self.limiter.admit_proven(arrival.from.ip(), now) {
+                Verdict::Answer(place)
+            } else {
+                Verdict::Drop(Discard::HandshakeLimit)
             };
         }
         if !self.limiter.admit_cookie(now) {

@@ -166,7 +166,7 @@ impl Initiation {
     pub(crate) fn finish(
         &self,
         ends: &Ends<'_>,
-        response: &ResponseMessage<'_>,
+        response: ResponseMessage<'_>,
     ) -> Result<Keys, Discard> {
         if response.receiver() != self.index {
             return Err(Discard::UnexpectedHandshake);
@@ -195,7 +195,7 @@ pub(crate) struct Claim<'a> {
 /// The responder's first step: who says so? Costs one multiplication.
 pub(crate) fn receive<'a>(
     identity: &Identity,
-    message: &InitiationMessage<'a>,
+    message: InitiationMessage<'a>,
 ) -> Result<Claim<'a>, Discard> {
     let mut state = Symmetric::new(identity.public.as_bytes());
     let ephemeral = message.ephemeral();
@@ -203,7 +203,7 @@ pub(crate) fn receive<'a>(
     state.mix_key(&ephemeral);
     let key = state.mix_key_for_field(agree(&identity.private, &ephemeral)?.as_slice());
     let sender = PublicKey::from_bytes(state.open(&key, message.sealed_static())?);
-    Ok(Claim { message: *message, sender, state })
+    Ok(Claim { message, sender, state })
 }
 
 impl Claim<'_> {
@@ -238,11 +238,6 @@ pub(crate) struct Verified {
 impl Verified {
     pub(crate) fn timestamp(&self) -> Timestamp {
         self.timestamp
-    }
-
-    /// What the sender calls the session.
-    pub(crate) fn sender_index(&self) -> u32 {
-        self.index
     }
 
     /// Writes message 2.

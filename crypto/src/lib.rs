@@ -21,6 +21,7 @@ mod cookie;
 mod core;
 mod discard;
 mod doorman;
+mod export;
 mod handshake;
 mod keyring;
 mod limiter;
@@ -45,10 +46,15 @@ mod tai64n;
 mod timers;
 mod train;
 mod window;
+#[cfg(any(test, feature = "workbench"))]
+#[doc(hidden)]
+pub mod workbench;
 
 pub use admission::Problem;
+pub use chain::Place;
 pub use config::{PeerConfig, PeerStatus};
 pub use discard::{Discard, Discards};
+pub use export::{ImportError, SessionState};
 pub use mesh::{Mesh, Settings};
 pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};

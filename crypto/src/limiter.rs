@@ -27,6 +27,9 @@ use std::{
 const SOURCE: Rate = Rate { per_second: 20.0, burst: 40.0 };
 /// From proven sources.
 const PROVEN: Rate = Rate { per_second: 20.0, burst: 10.0 };
+/// From all proven sources together: some hundred real machines can flood too, and a core answers
+/// five thousand handshakes a second.
+const ALL_PROVEN: Rate = Rate { per_second: 2000.0, burst: 4000.0 };
 /// From all sources together, before everybody must prove an address.
 const ALL: Rate = Rate { per_second: 500.0, burst: 1000.0 };
 /// From all endpoints of peers together. Ten thousand peers that begin again at once are through
@@ -121,7 +124,7 @@ enum Prefix {
 
 impl From<IpAddr> for Prefix {
     fn from(address: IpAddr) -> Self {
-        match address {
+        match address.to_canonical() {
             IpAddr::V4(v4) => Self::V4(v4.to_bits()),
             IpAddr::V6(v6) => Self::V6((v6.to_bits() >> 64) as u64),
         }
@@ -134,6 +137,7 @@ pub(crate) struct Limiter {
     sources: Sources<Prefix>,
     all_known: Bucket,
     known: Sources<SocketAddr>,
+    all_proven: Bucket,
     proven: Sources<Prefix>,
     cookies: Bucket,
 }
@@ -145,6 +149,7 @@ impl Limiter {
             sources: Sources::new(SOURCE, SOURCES, now),
             all_known: Bucket::full(ALL_KNOWN, now),
             known: Sources::new(SOURCE, ENDPOINTS, now),
+            all_proven: Bucket::full(ALL_PROVEN, now),
             proven: Sources::new(PROVEN, SOURCES, now),
             cookies: Bucket::full(COOKIES, now),
         }
@@ -168,7 +173,7 @@ impl Limiter {
 
     /// May a handshake be answered with a proof of address?
     pub(crate) fn admit_proven(&mut self, from: IpAddr, now: Instant) -> bool {
-        self.proven.take(from.into(), now)
+        self.proven.take(from.into(), now) && self.all_proven.take(ALL_PROVEN, now)
     }
 }
 
@@ -217,6 +222,18 @@ mod tests {
     }
 
     #[test]
+    fn ipv4_sources_are_told_apart_through_an_ipv6_socket() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+        let mapped = |n: u32| IpAddr::V6(Ipv4Addr::from_bits(n).to_ipv6_mapped());
+
+        while limiter.admit(mapped(1), now) {}
+
+        assert!(!limiter.admit(v4(1), now));
+        assert!(limiter.admit(mapped(2), now));
+    }
+
+    #[test]
     fn many_forged_sources_use_up_what_is_for_all_but_not_what_is_for_the_proven() {
         let now = Instant::now();
         let mut limiter = Limiter::new(now);
@@ -226,6 +243,29 @@ mod tests {
         assert_eq!(passed, 1000);
         assert!(!limiter.admit(v4(3), now));
         assert!(limiter.admit_proven(v4(3), now));
+    }
+
+    #[test]
+    fn endpoints_of_peers_have_rates_of_their_own() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+        let endpoint = |n: u32| SocketAddr::new(v4(n), 51_820);
+        while (0..1000).any(|source| limiter.admit(v4(source), now)) {}
+
+        let one = (0..1000).filter(|_| limiter.admit_known(endpoint(1), now)).count();
+        let all = (2..100_000).filter(|&n| limiter.admit_known(endpoint(n), now)).count();
+
+        assert_eq!((one, all), (40, 3960));
+    }
+
+    #[test]
+    fn many_proven_sources_have_a_rate_together() {
+        let now = Instant::now();
+        let mut limiter = Limiter::new(now);
+
+        let all = (0..8000).filter(|&source| limiter.admit_proven(v4(source), now)).count();
+
+        assert_eq!(all, 4000);
     }
 
     #[test]

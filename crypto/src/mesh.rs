@@ -20,6 +20,7 @@ use crate::{
     keyring::Keyring,
     message::{InitiationMessage, Message, ResponseMessage},
     moment::Moment,
+    path::asks,
     peer::Peer,
     roster::Roster,
     slots::{Indices, slot},
@@ -53,6 +54,8 @@ pub struct Mesh {
     scratch: Box<[u8]>,
     marked: Vec<u32>,
     due: Vec<(Due, u32)>,
+    /// See [`Mesh::export_due`].
+    pub(crate) export_due: bool,
 }
 
 impl Mesh {
@@ -73,6 +76,7 @@ impl Mesh {
             scratch: vec![0; SCRATCH].into(),
             marked: Vec::new(),
             due: Vec::new(),
+            export_due: false,
         }
     }
 
@@ -236,7 +240,7 @@ impl Mesh {
     ) -> Result<(), Discard> {
         let heard = self.admit(datagram, from, out, now).and_then(|place| {
             let identity = &self.core.keyring.all()[place];
-            let claim = receive(identity, message)?;
+            let claim = receive(identity, *message)?;
             let sender = claim.sender();
             let slot = self.roster.slot_of(&sender).ok_or(Discard::UnknownPeer)?;
             let peer = self.roster.get_mut(slot).ok_or(Discard::UnknownPeer)?;
@@ -327,6 +331,8 @@ impl Mesh {
         self.core.paths.marks.take(|slot| marked.push(slot));
         for slot in marked.drain(..) {
             self.with(Some(slot), out, now, Peer::attend);
+            let asked = self.roster.get(slot).is_some_and(|peer| peer.path.asked(asks::EXPORT));
+            self.export_due |= asked;
         }
         self.marked = marked;
     }
@@ -359,4 +365,4 @@ impl Inbox for One {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

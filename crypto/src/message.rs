@@ -80,19 +80,19 @@ impl<'a> Message<'a> {
 pub(crate) struct InitiationMessage<'a>(&'a [u8; INITIATION]);
 
 impl<'a> InitiationMessage<'a> {
-    pub(crate) fn sender(&self) -> u32 {
+    pub(crate) fn sender(self) -> u32 {
         number(self.0, initiation::SENDER)
     }
 
-    pub(crate) fn ephemeral(&self) -> [u8; 32] {
+    pub(crate) fn ephemeral(self) -> [u8; 32] {
         field(self.0, initiation::EPHEMERAL.start)
     }
 
-    pub(crate) fn sealed_static(&self) -> &'a [u8] {
+    pub(crate) fn sealed_static(self) -> &'a [u8] {
         &self.0[initiation::STATIC]
     }
 
-    pub(crate) fn sealed_timestamp(&self) -> &'a [u8] {
+    pub(crate) fn sealed_timestamp(self) -> &'a [u8] {
         &self.0[initiation::TIMESTAMP]
     }
 }
@@ -101,20 +101,20 @@ impl<'a> InitiationMessage<'a> {
 pub(crate) struct ResponseMessage<'a>(&'a [u8; RESPONSE]);
 
 impl<'a> ResponseMessage<'a> {
-    pub(crate) fn sender(&self) -> u32 {
+    pub(crate) fn sender(self) -> u32 {
         number(self.0, response::SENDER)
     }
 
     /// Our index: which of our initiations this answers.
-    pub(crate) fn receiver(&self) -> u32 {
+    pub(crate) fn receiver(self) -> u32 {
         number(self.0, response::RECEIVER)
     }
 
-    pub(crate) fn ephemeral(&self) -> [u8; 32] {
+    pub(crate) fn ephemeral(self) -> [u8; 32] {
         field(self.0, response::EPHEMERAL.start)
     }
 
-    pub(crate) fn sealed_nothing(&self) -> &'a [u8] {
+    pub(crate) fn sealed_nothing(self) -> &'a [u8] {
         &self.0[response::NOTHING]
     }
 }
@@ -124,15 +124,15 @@ pub(crate) struct CookieMessage<'a>(&'a [u8; COOKIE]);
 
 impl<'a> CookieMessage<'a> {
     /// Our index: for which of our messages the cookie is.
-    pub(crate) fn receiver(&self) -> u32 {
+    pub(crate) fn receiver(self) -> u32 {
         number(self.0, cookie::RECEIVER)
     }
 
-    pub(crate) fn nonce(&self) -> [u8; 24] {
+    pub(crate) fn nonce(self) -> [u8; 24] {
         field(self.0, cookie::NONCE.start)
     }
 
-    pub(crate) fn sealed_cookie(&self) -> &'a [u8] {
+    pub(crate) fn sealed_cookie(self) -> &'a [u8] {
         &self.0[cookie::SEALED]
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     marks::Marks,
     moment::{Moment, Origin},
     path::{PeerPath, asks},
-    session::ReceiveKey,
+    session::{ReceiveKey, TOGETHER},
     slots::Slots,
     source::Owner,
 };
@@ -75,7 +75,8 @@ impl Paths {
         }
     }
 
-    /// Reserves `packets` messages to the owner of `to`: one lookup, one reservation.
+    /// Reserves `packets` messages (at most 1,024) to the owner of `to`: one lookup, one
+    /// reservation.
     pub fn train(&self, to: IpAddr, packets: u32, now: Instant) -> Result<Train, Refused> {
         let owner = self.routes.load().owner_of(to);
         let peer = match owner {
@@ -136,6 +137,9 @@ impl Paths {
         data: bool,
         at: Moment,
     ) -> Option<Train> {
+        if messages > TOGETHER {
+            return None;
+        }
         let key = peer.sending.load_full()?;
         let endpoint = peer.endpoint()?;
         let Some(reserved) = key.reserve(messages, at) else {
@@ -148,7 +152,7 @@ impl Paths {
         if reserved.rekey {
             self.ask(&peer, asks::REKEY);
         }
-        if reserved.asks {
+        if reserved.export {
             self.ask(&peer, asks::EXPORT);
         }
         let counters = reserved.first..reserved.first + u64::from(messages);

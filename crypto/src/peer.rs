@@ -298,6 +298,25 @@ impl Peer {
         }
     }
 
+    /// There is a session of an earlier process, with the peer there; to be renewed or not.
+    pub(crate) fn restored(
+        &mut self,
+        endpoint: Option<SocketAddr>,
+        renew: bool,
+        core: &mut Core,
+        at: Moment,
+    ) {
+        self.publish();
+        if endpoint.is_some() {
+            core.endpoints.moved(self.endpoint, endpoint);
+            self.path.endpoint.store(endpoint.map(Arc::new));
+            self.endpoint = endpoint;
+        }
+        if renew {
+            self.rekey_at = at;
+        }
+    }
+
     /// The peer did not answer for as long as one tries.
     pub(crate) fn gave_up<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
         self.forget_queue(Discard::HandshakeTimeout, io.core);

@@ -88,6 +88,12 @@ impl Roster {
         self.slots.iter_mut().filter_map(|peer| peer.as_deref_mut())
     }
 
+    pub(crate) fn slot_named(&self, name: &str) -> Option<u32> {
+        let named = |slot: &u32| self.get(*slot).map_or("", |peer| &peer.config.name);
+        let place = self.order.binary_search_by(|slot| named(slot).cmp(name)).ok()?;
+        Some(self.order[place])
+    }
+
     /// By name.
     pub(crate) fn slots(&self) -> impl Iterator<Item = u32> {
         self.order.iter().copied()

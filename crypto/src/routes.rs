@@ -6,8 +6,14 @@
 //! ```text
 //!   10.42.3.7 → /32 table? no → /24 table: 10.42.3.0 → node-3
 //! ```
+//! The hash is two multiplications, not SipHash: only the control plane says which prefixes there
+//! are, and a network that could choose them would choose itself all addresses.
 
-use std::{collections::HashMap, hash::Hash, net::IpAddr};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hash, Hasher},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -25,7 +31,7 @@ struct Family<K, T>(Vec<Table<K, T>>);
 #[derive(Debug, Clone)]
 struct Table<K, T> {
     length: u8,
-    owners: HashMap<K, T>,
+    owners: HashMap<K, T, BuildHasherDefault<Folded>>,
 }
 
 impl<T> Default for Routes<T> {
@@ -92,12 +98,45 @@ impl<K: Hash + Eq + Copy, T: Copy> Family<K, T> {
         }
     }
 
-    fn table(&mut self, length: u8) -> &mut HashMap<K, T> {
+    fn table(&mut self, length: u8) -> &mut HashMap<K, T, BuildHasherDefault<Folded>> {
         let place = self.0.partition_point(|table| table.length > length);
         if self.0.get(place).is_none_or(|table| table.length != length) {
-            self.0.insert(place, Table { length, owners: HashMap::new() });
+            self.0.insert(place, Table { length, owners: HashMap::default() });
         }
         &mut self.0[place].owners
+    }
+}
+
+/// Multiplies what it gets and folds the product, as wyhash and foldhash do.
+#[derive(Default)]
+struct Folded(u64);
+
+impl Folded {
+    fn fold(&mut self, word: u64) {
+        // Two odd numbers without pattern: the golden ratio, and the square root of 3.
+        let product = u128::from(word ^ self.0 ^ 0x9e37_79b9_7f4a_7c15) * 0xbb67_ae85_84ca_a73b;
+        self.0 = (product >> 64) as u64 ^ product as u64;
+    }
+}
+
+impl Hasher for Folded {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.fold(u64::from(*byte));
+        }
+    }
+
+    fn write_u32(&mut self, word: u32) {
+        self.fold(word.into());
+    }
+
+    fn write_u128(&mut self, word: u128) {
+        self.fold(word as u64);
+        self.fold((word >> 64) as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

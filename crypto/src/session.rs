@@ -11,7 +11,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -35,6 +35,8 @@ pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// over this same core keeps a distinguisher's chance below 2^-60 with it. The paper has none.
 pub(crate) const REKEY_AFTER_BYTES: u64 = 1 << 38;
 pub(crate) const REJECT_AFTER_BYTES: u64 = 1 << 39;
+/// Messages that are reserved at once, at most. A super packet has 64 KiB.
+pub(crate) const TOGETHER: u32 = 1024;
 /// The nonce's counter has eight bytes, behind four of zero.
 const NONCE: usize = 12;
 /// Packets are padded to a multiple of this.
@@ -53,43 +55,26 @@ pub(crate) struct Span {
 
 impl Span {
     pub(crate) fn new(created: Moment, initiator: bool) -> Self {
-        let asks = |after| if initiator { created.after(after) } else { Moment::END };
+        Self::of_age(created, Duration::ZERO, initiator)
+    }
+
+    /// Of a session that was `age` old at that moment.
+    pub(crate) fn of_age(at: Moment, age: Duration, initiator: bool) -> Self {
+        let in_time = |limit: Duration| at.after(limit.saturating_sub(age));
+        let asks = |limit| if initiator { in_time(limit) } else { Moment::END };
         Self {
             rekey_at: asks(REKEY_AFTER_TIME),
             stale_at: asks(STALE_AFTER_TIME),
-            reject_at: created.after(REJECT_AFTER_TIME),
+            reject_at: in_time(REJECT_AFTER_TIME),
         }
     }
-}
 
-/// Up to where counters may go without the control half, and from where it should be asked.
-#[derive(Debug)]
-pub(crate) struct Allowance {
-    limit: AtomicU64,
-    remind: AtomicU64,
-}
-
-impl Default for Allowance {
-    fn default() -> Self {
-        Self { limit: AtomicU64::new(REJECT_AFTER_MESSAGES), remind: AtomicU64::new(u64::MAX) }
-    }
-}
-
-impl Allowance {
-    /// Allows `block` counters from `next` on and asks for more in the middle; says where it ends.
-    pub(crate) fn set(&self, next: u64, block: u64) -> u64 {
-        let limit = next.saturating_add(block).min(REJECT_AFTER_MESSAGES);
-        self.limit.store(limit, Ordering::Release);
-        self.remind.store(next.saturating_add(block / 2), Ordering::Release);
-        limit
+    pub(crate) fn age(self, at: Moment) -> Duration {
+        REJECT_AFTER_TIME.saturating_sub(self.reject_at.since(at))
     }
 
-    pub(crate) fn limit(&self) -> u64 {
-        self.limit.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn asks(&self, counter: u64) -> bool {
-        counter >= self.remind.load(Ordering::Relaxed)
+    pub(crate) fn initiator(self) -> bool {
+        self.rekey_at != Moment::END
     }
 }
 
@@ -99,8 +84,8 @@ pub(crate) struct Reserved {
     pub(crate) first: u64,
     /// The session is old in messages, bytes or time.
     pub(crate) rekey: bool,
-    /// See [`Allowance`].
-    pub(crate) asks: bool,
+    /// What an export reserved is half used.
+    pub(crate) export: bool,
 }
 
 /// The half that seals.
@@ -110,8 +95,11 @@ pub(crate) struct SendKey {
     /// Type 4, three of zero, the peer's receiver index: as it goes on the wire.
     header: [u8; 8],
     next: AtomicU64,
+    /// No counter from here on is ours to use.
+    limit: AtomicU64,
+    /// From here on an export is due.
+    remind: AtomicU64,
     bytes: AtomicU64,
-    pub(crate) allowance: Allowance,
     pub(crate) span: Span,
 }
 
@@ -125,32 +113,33 @@ impl SendKey {
             raw,
             header,
             next: AtomicU64::new(next),
+            limit: AtomicU64::new(REJECT_AFTER_MESSAGES),
+            remind: AtomicU64::new(u64::MAX),
             bytes: AtomicU64::new(0),
-            allowance: Allowance::default(),
             span,
         }
     }
 
-    /// Takes `messages` counters that nobody else gets. `None` when the session is used up, in
-    /// messages, bytes or time.
+    /// Takes `messages` counters (at most [`TOGETHER`]) that nobody else gets. `None` when the
+    /// session is used up, in messages, bytes or time.
     pub(crate) fn reserve(&self, messages: u32, at: Moment) -> Option<Reserved> {
         let bytes = self.bytes.load(Ordering::Relaxed);
-        if at >= self.span.reject_at || bytes >= REJECT_AFTER_BYTES {
+        if at >= self.span.reject_at || bytes >= REJECT_AFTER_BYTES || messages > TOGETHER {
             return None;
         }
         // No fetch_add: a counter that goes on counting behind its limit wraps in the end.
         let first = self
             .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |next| {
                 let end = next.checked_add(u64::from(messages))?;
-                (end <= self.allowance.limit()).then_some(end)
+                (end <= self.limit.load(Ordering::SeqCst)).then_some(end)
             })
             .ok()?;
         let old = first >= REKEY_AFTER_MESSAGES || bytes >= REKEY_AFTER_BYTES;
         Some(Reserved {
             first,
             rekey: old || at >= self.span.rekey_at,
-            asks: self.allowance.asks(first),
+            export: first >= self.remind.load(Ordering::Relaxed),
         })
     }
 
@@ -173,8 +162,25 @@ impl SendKey {
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn next(&self) -> u64 {
-        self.next.load(Ordering::Relaxed)
+    /// Gives the first counter that somebody else may use. With `block` 0 all from here on, else
+    /// about so many are ours before (not fewer than twice a train's).
+    pub(crate) fn export(&self, block: u64) -> u64 {
+        if block == 0 {
+            return self.next.swap(REJECT_AFTER_MESSAGES, Ordering::SeqCst);
+        }
+        loop {
+            let next = self.next.load(Ordering::SeqCst);
+            let block = block.max(2 * u64::from(TOGETHER));
+            let limit = next.saturating_add(block).min(REJECT_AFTER_MESSAGES);
+            self.remind.store(next.saturating_add(block / 2), Ordering::Relaxed);
+            self.limit.store(limit, Ordering::SeqCst);
+            // Whoever read the old limit meanwhile had read a counter before that. If now there is
+            // still room for a whole train, there was for his.
+            let room = limit.saturating_sub(self.next.load(Ordering::SeqCst));
+            if room >= u64::from(TOGETHER) || limit == REJECT_AFTER_MESSAGES {
+                return limit;
+            }
+        }
     }
 
     pub(crate) fn raw(&self) -> &Secret {
@@ -195,30 +201,47 @@ pub(crate) struct ReceiveKey {
     /// Our receiver index.
     index: u32,
     pub(crate) peer: Arc<PeerPath>,
-    window: Mutex<Window>,
+    seen: Mutex<Seen>,
+    /// From here on an export is due.
+    remind: AtomicU64,
     /// We answered, and nothing came on it yet: the peer may not have our response.
     pub(crate) unconfirmed: AtomicBool,
-    pub(crate) allowance: Allowance,
     pub(crate) span: Span,
 }
 
+struct Seen {
+    window: Window,
+    /// No counter from here on is ours to accept.
+    limit: u64,
+}
+
+/// What came of a look at the window: a bit for each counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Marked {
+    pub(crate) fresh: u64,
+    /// Not replayed, but beyond what an export left us.
+    pub(crate) beyond: u64,
+}
+
 impl ReceiveKey {
-    pub(crate) fn new(raw: Secret, index: u32, peer: Arc<PeerPath>, span: Span) -> Self {
+    /// `window` is a new one but for an imported session.
+    pub(crate) fn new(
+        raw: Secret,
+        index: u32,
+        peer: Arc<PeerPath>,
+        window: Window,
+        span: Span,
+    ) -> Self {
         Self {
             key: expand(&raw),
             raw,
             index,
             peer,
-            window: Mutex::default(),
+            seen: Mutex::new(Seen { window, limit: REJECT_AFTER_MESSAGES }),
+            remind: AtomicU64::new(u64::MAX),
             unconfirmed: AtomicBool::new(false),
-            allowance: Allowance::default(),
             span,
         }
-    }
-
-    pub(crate) fn with_window(mut self, window: Window) -> Self {
-        self.window = Mutex::new(window);
-        self
     }
 
     pub(crate) fn index(&self) -> u32 {
@@ -241,16 +264,41 @@ impl ReceiveKey {
         Ok(length)
     }
 
-    /// Which of up to 64 authentic counters are new, a bit each. The one lock on the path.
-    pub(crate) fn mark(&self, counters: impl Iterator<Item = u64>) -> u64 {
-        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
-        counters
-            .enumerate()
-            .fold(0, |fresh, (place, counter)| fresh | u64::from(window.mark(counter)) << place)
+    /// Which of up to 64 authentic counters are new. The one lock on the path.
+    pub(crate) fn mark(&self, counters: impl Iterator<Item = u64>) -> Marked {
+        let mut seen = self.seen();
+        let mut marked = Marked::default();
+        for (place, counter) in counters.enumerate() {
+            if counter >= seen.limit {
+                marked.beyond |= 1 << place;
+            } else if seen.window.mark(counter) {
+                marked.fresh |= 1 << place;
+            }
+        }
+        marked
     }
 
-    pub(crate) fn window(&self) -> Window {
-        self.window.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// True if an export is due at this counter.
+    pub(crate) fn export_due(&self, counter: u64) -> bool {
+        counter >= self.remind.load(Ordering::Relaxed)
+    }
+
+    /// Gives the window to somebody else. With `block` 0 as it is, and nothing is accepted here any
+    /// more; else about so many counters are still ours, and are in it as if they had been seen.
+    pub(crate) fn export(&self, block: u64) -> Window {
+        let mut seen = self.seen();
+        if block == 0 {
+            seen.limit = 0;
+            return seen.window.clone();
+        }
+        let next = seen.window.next();
+        seen.limit = next.saturating_add(block).min(REJECT_AFTER_MESSAGES);
+        self.remind.store(next.saturating_add(block / 2), Ordering::Relaxed);
+        Window::all_below(seen.limit)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -31,6 +31,7 @@ use crate::{
     session::{ReceiveKey, SendKey, Span},
     slots::slot,
     tai64n::Timestamp,
+    window::Window,
 };
 
 /// How long the loser's initiation is kept aside for the winner's to be answered.
@@ -155,6 +156,8 @@ impl Shake {
             Some(place) => place,
             None => {
                 let remote = Remote::new(identity, key)?;
+                // Nearly always there is one, and a vector would make room for four.
+                self.contacts.reserve_exact(1);
                 self.contacts.push(Contact { label, remote, cookie: None });
                 self.contacts.len() - 1
             }
@@ -167,7 +170,10 @@ impl Shake {
         match self.stamps.iter_mut().find(|(known, _)| *known == key) {
             Some((_, newest)) if stamp <= *newest => return false,
             Some((_, newest)) => *newest = stamp,
-            None => self.stamps.push((key, stamp)),
+            None => {
+                self.stamps.reserve_exact(1);
+                self.stamps.push((key, stamp));
+            }
         }
         true
     }
@@ -325,7 +331,7 @@ impl Peer {
         let (label, mac1) = sent.ok_or(Discard::UnexpectedHandshake)?;
         let contact = self.shake.contacts.iter_mut().find(|contact| contact.label == label);
         let contact = contact.ok_or(Discard::UnexpectedHandshake)?;
-        let cookie = contact.remote.door().open(message, &mac1)?;
+        let cookie = contact.remote.door().open(*message, &mac1)?;
         contact.cookie = Some(StoredCookie::new(cookie, io.now));
         let ours = |attempt: &mut Box<Attempt>| {
             attempt.initiation.index() == message.receiver() && !attempt.cookie_used
@@ -404,14 +410,15 @@ impl Peer {
         };
         let preshared = self.config.preshared_key.as_ref();
         let ends = Ends { identity, remote: &contact.remote, preshared };
-        attempt.initiation.finish(&ends, response)
+        attempt.initiation.finish(&ends, *response)
     }
 
     /// Makes a session of a handshake's keys, open for what the peer sends.
     fn session<O>(&self, keys: Keys, label: Label, began: bool, io: &mut Io<'_, O>) -> Session {
         let span = Span::new(io.at, began);
         let Keys { send, receive, ours, theirs } = keys;
-        let receive = ReceiveKey::new(receive, ours, Arc::clone(&self.path), span);
+        let path = Arc::clone(&self.path);
+        let receive = ReceiveKey::new(receive, ours, path, Window::default(), span);
         receive.unconfirmed.store(!began, Ordering::Release);
         let receive = Arc::new(receive);
         io.core.paths.receivers.put(ours, Some(Arc::clone(&receive)));

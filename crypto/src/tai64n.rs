@@ -50,8 +50,10 @@ impl Timestamp {
     }
 
     fn parts(self) -> (u64, u32) {
-        let [a, b, c, d, e, f, g, h, i, j, k, l] = self.0;
-        (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([i, j, k, l]))
+        let (mut seconds, mut nanos) = ([0; 8], [0; 4]);
+        seconds.copy_from_slice(&self.0[..8]);
+        nanos.copy_from_slice(&self.0[8..]);
+        (u64::from_be_bytes(seconds), u32::from_be_bytes(nanos))
     }
 
     fn coarse(self) -> Self {

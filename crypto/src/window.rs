@@ -48,13 +48,12 @@ impl Window {
         self.next
     }
 
-    /// Takes everything below `next` for seen, as a restart must that does not know.
-    pub(crate) fn forget_below(&mut self, next: u64) {
-        if next > self.next {
-            self.next = next;
-            self.seen = [u64::MAX; WORDS];
-            self.clear_from(next);
-        }
+    /// A window in which every counter below `next` was seen.
+    pub(crate) fn all_below(next: u64) -> Self {
+        let mut window = Self { next, seen: [u64::MAX; WORDS] };
+        let (word, bit) = place(next);
+        window.seen[word] &= bit - 1;
+        window
     }
 
     /// The bits of the window, the oldest first; see [`Window::restore`].
@@ -74,12 +73,6 @@ impl Window {
             self.seen[((before + word) % WORDS as u64) as usize] = 0;
         }
         self.next = counter + 1;
-    }
-
-    /// Nothing at or above `next` was seen, in the word that holds it.
-    fn clear_from(&mut self, next: u64) {
-        let (word, bit) = place(next);
-        self.seen[word] &= bit - 1;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{io::IoSlice, net::UdpSocket, ops::Range, time::Instant};
 
 use crypto::Discard;
-use rustix::io::Errno;
+use rustix::{io::Errno, thread::sched_yield};
 
 use super::{
     offload::{Coalesce, Merged, Merging, VNET, ecn},
@@ -20,6 +20,9 @@ const SLOTS: usize = udp::MOST;
 const TRAIN: usize = 8 << 10;
 /// Trains taken in one call.
 const FEW: usize = 1;
+/// Packets after whose delivery their readers have a turn before more are brought: without it
+/// a flood fills a reader's socket and is dropped there, after all the work.
+const BULK: usize = 16;
 /// Packets merged at once.
 const PACKETS: u16 = 1024;
 
@@ -63,11 +66,16 @@ impl Inbound {
             return;
         }
         let now = Instant::now();
+        let mut packets = 0;
         for number in 0..self.arrivals.len() {
             self.open(number, device, out, now);
+            packets += self.opened.packets.len();
         }
         self.write(device, out.shared());
         out.send();
+        if packets >= BULK {
+            sched_yield();
+        }
         let trains = self.arrivals.iter().any(|arrival| arrival.range.len() >= TRAIN);
         self.most = if trains { FEW } else { SLOTS };
     }

@@ -27,6 +27,7 @@ use std::{
 };
 
 pub use crypto::PeerConfig;
+use crypto::boringtun::Mesh;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
+use x25519_dalek::StaticSecret;
 
-use crate::{KeyError, PresharedKey, PrivateKey, PublicKey};
+use crate::{KeyError, PresharedKey, PrivateKey, PublicKey, public::LOW_ORDER};
 
 /// RFC 7748, section 6.1: Alice's keys.
 #[test]
@@ -21,6 +22,32 @@ fn a_private_key_and_a_preshared_key_are_never_printed() {
 
     assert_eq!(format!("{private:?}"), "PrivateKey(hidden)");
     assert_eq!(format!("{preshared:?}"), "PresharedKey(hidden)");
+}
+
+/// What the curve itself says.
+fn gives_nothing(key: &[u8; 32]) -> bool {
+    let any = StaticSecret::from([0x42; 32]);
+    !any.diffie_hellman(&x25519_dalek::PublicKey::from(*key)).was_contributory()
+}
+
+#[test]
+fn the_table_of_low_order_points_says_what_the_curve_says() {
+    for mut key in LOW_ORDER {
+        for top in [0, 0x80] {
+            key[31] ^= top;
+            assert!(gives_nothing(&key) && PublicKey::from_bytes(key).is_low_order(), "{key:?}");
+        }
+        for bit in 0..255 {
+            let mut near = key;
+            near[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(PublicKey::from_bytes(near).is_low_order(), gives_nothing(&near));
+        }
+    }
+    for (first, others) in (0..=255).flat_map(|first| [(first, 0), (first, 0xff)]) {
+        let mut key = [others; 32];
+        key[0] = first;
+        assert_eq!(PublicKey::from_bytes(key).is_low_order(), gives_nothing(&key), "{key:?}");
+    }
 }
 
 #[test]

@@ -5,20 +5,22 @@
 //!     │                Mesh   └─ Link: lost? when? ┘    Mesh
 //!     └── seed ─▶ every decision of every link
 //! ```
-//! Hours pass in milliseconds, and the same seed is the same story, but for the keys' bytes: the
-//! engine draws its own.
+//! Hours pass in milliseconds, and the same seed is the same story (boringtun draws keys of its
+//! own, so with it the bytes differ).
 //!
-//! The engine's clock is a virtual one in this package (see `crypto`'s feature `simulated`), so it
+//! boringtun's clock is a virtual one in this package (see `crypto`'s feature `simulated`), so it
 //! is tested by a command of its own: `cargo test -p sim`.
 
 #![forbid(unsafe_code)]
 
+mod engine;
 mod link;
 mod node;
 mod packet;
 mod random;
 mod world;
 
+pub use engine::{Engine, Engines, Mesh};
 pub use link::Link;
 pub use node::{Node, Told};
 pub use packet::{Content, packet};

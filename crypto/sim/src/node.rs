@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crypto::{Event, Outbox, PeerConfig, boringtun::Mesh};
+use crypto::{Event, Outbox, PeerConfig};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use keys::{KeyEpoch, PrivateKey};
 
-use crate::Content;
+use crate::{Content, Mesh, Random, engine::Engine};
 
 /// An event of the mesh, kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,11 +32,13 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(number: u8, now: Instant) -> Self {
-        let private = PrivateKey::generate().expect("the system has random numbers");
+    pub(crate) fn new(number: u8, engine: Engine, mut random: Random, now: Instant) -> Self {
+        let mut private = [0; 32];
+        crypto::Random::fill(&mut random, &mut private);
+        let private = PrivateKey::from_bytes(private);
         Self {
             name: format!("node-{number}"),
-            mesh: Mesh::new(&private, now),
+            mesh: Mesh::new(engine, &private, random, now),
             private,
             address: SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), 51820)),
             peers: Vec::new(),

@@ -16,6 +16,11 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
+    /// A sequence of its own.
+    pub(crate) fn another(&mut self) -> Self {
+        Self(self.number())
+    }
+
     /// A number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
         self.number() % limit.max(1)

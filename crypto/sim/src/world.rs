@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crypto::{Discard, boringtun::Mesh};
+use crypto::Discard;
 use mock_instant::MockClock;
 
 use crate::{
-    Content, Link, Node, Random,
+    Content, Engines, Link, Mesh, Node, Random,
     node::{Made, subnets},
     packet,
 };
@@ -41,14 +41,19 @@ pub struct World {
 impl World {
     /// Nodes 1 to `count`, each a peer of every other, `10.42.N.0/24` and `fd42:0:0:N::/64`.
     #[allow(clippy::disallowed_methods, reason = "an Instant has no other origin to count from")]
-    pub fn mesh(count: u8, seed: u64, keepalive: Option<Duration>) -> Self {
+    pub fn mesh(engines: Engines, count: u8, seed: u64, keepalive: Option<Duration>) -> Self {
         let now = Instant::now();
+        let mut random = Random::new(seed);
+        let node = |number: u8| {
+            let engine = engines.at(usize::from(number), seed);
+            Node::new(number, engine, random.another(), now)
+        };
         let mut world = Self {
-            nodes: (1..=count).map(|number| Node::new(number, now)).collect(),
+            nodes: (1..=count).map(node).collect(),
             link: Link::PERFECT,
             overheard: VecDeque::new(),
             now,
-            random: Random::new(seed),
+            random,
             under_way: BTreeMap::new(),
             sent: 0,
         };
@@ -81,8 +86,9 @@ impl World {
     /// The node forgets everything but its key and its peers.
     pub fn restart(&mut self, place: usize) {
         let now = self.now;
+        let random = self.random.another();
         let node = &mut self.nodes[place];
-        node.mesh = Mesh::new(&node.private, now);
+        node.mesh = Mesh::new(node.mesh.engine(), &node.private, random, now);
         self.configure(place);
     }
 

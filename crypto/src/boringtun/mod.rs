@@ -2,7 +2,7 @@
 //!
 //! It stays selectable, and it is the oracle that our own sessions are tested against.
 
-mod engine;
+pub(crate) mod engine;
 mod mesh;
 mod peer;
 mod tunnel;

@@ -32,7 +32,7 @@ fn proven(secrets: &mut Secrets, from: SocketAddr, now: Instant) -> [u8; message
     let reply = door.reply(Maced::parse(&message).unwrap(), &cookie, &mut random);
     let Ok(Message::Cookie(reply)) = Message::parse(&reply) else { panic!() };
     assert_eq!(reply.receiver(), 5);
-    let Ok(cookie) = door.open(&reply, &mac1) else { panic!() };
+    let Ok(cookie) = door.open(reply, &mac1) else { panic!() };
     door.stamp(&mut message, Some(&cookie));
     message
 }
@@ -144,7 +144,7 @@ fn a_reply_opens_only_for_the_message_it_answers_and_only_from_its_maker() {
 
     let open = |door: &Door, reply: &[u8], mac1: &[u8; 16]| {
         let Ok(Message::Cookie(reply)) = Message::parse(reply) else { panic!() };
-        door.open(&reply, mac1)
+        door.open(reply, mac1)
     };
 
     assert!(open(&door, &reply, &mac1).is_ok_and(|cookie| cookie == Cookie([3; 16])));

@@ -140,7 +140,7 @@ fn who_proves_an_address_is_answered_and_only_so_often() {
     let Verdict::Demand(reply) = house.judge(&message, source(1), false) else { panic!() };
     let Ok(Message::Cookie(reply)) = Message::parse(&reply) else { panic!() };
     let mac1 = Maced::parse(&message).unwrap().mac1();
-    let cookie = house.identities[0].door().open(&reply, &mac1).ok();
+    let cookie = house.identities[0].door().open(reply, &mac1).ok();
     let proven = house.message::<INITIATION>(0, cookie.as_ref());
 
     let verdicts: Vec<_> = (0..20).map(|_| house.judge(&proven, source(1), false)).collect();
@@ -164,14 +164,14 @@ fn a_flood_from_forged_sources_gets_so_many_answers_and_so_many_cookies_a_second
     assert!(next.answered <= 1000 && next.demanded == 2000, "{next:?}");
 }
 
-/// Over ten seconds, at 200,000 a second.
+/// Over ten seconds, at 40,000 a second.
 #[test]
 fn cookies_are_bounded_over_time() {
     let mut house = House::new(1);
     let mut demanded = 0;
 
-    for _ in 0..1000 {
-        house.now += Duration::from_millis(10);
+    for _ in 0..200 {
+        house.now += Duration::from_millis(50);
         demanded += house.flood(2000).demanded;
     }
 

@@ -85,11 +85,20 @@ pub(crate) fn identities(keys: &[(u32, u8)]) -> Vec<(KeyEpoch, PrivateKey)> {
 }
 
 pub(crate) fn mesh(keys: &[(u32, u8)], now: Instant) -> Mesh {
+    mesh_after(None, keys, now)
+}
+
+/// A mesh whose earlier life put that time into its last handshake.
+pub(crate) fn mesh_after(
+    timestamp_floor: Option<SystemTime>,
+    keys: &[(u32, u8)],
+    now: Instant,
+) -> Mesh {
     let settings = Settings {
         identities: identities(keys),
         sending: KeyEpoch(keys[0].0),
         random: Box::new(Seeded(keys[0].1.into())),
-        timestamp_floor: None,
+        timestamp_floor,
         wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
     };
     Mesh::new(settings, now)

@@ -137,8 +137,8 @@ fn datagrams(mesh: &Alone, to: IpAddr, lengths: &[usize]) -> usize {
         let Ok(received) = inbox.recv(&mut buffer) else {
             break;
         };
-        let expected = vec![number as u8; length];
-        assert_eq!(buffer[..received], expected, "datagram {number} came changed or out of order");
+        let whole = buffer[..received] == vec![number as u8; length];
+        assert!(whole, "{number} of {length} came changed or out of order, as {received}");
         came += 1;
     }
     came
@@ -148,7 +148,8 @@ fn datagrams(mesh: &Alone, to: IpAddr, lengths: &[usize]) -> usize {
 fn datagrams_of_every_length_keep_their_bounds_and_their_order() {
     let mesh = two("dgrams", NATIVE, |_| ());
     let odd: Vec<usize> = (0..60).map(|n| n * 23 % 1300).collect();
-    let alike = [1200; 200];
+    // As many as the reader's socket holds before it is read.
+    let alike = [1200; 60];
     // Longer than a packet: they go as fragments.
     let long = [4000, 9000, 60_000, 1, 0];
 

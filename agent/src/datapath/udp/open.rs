@@ -15,8 +15,10 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Room for what arrives while a worker is busy.
-const BUFFER: usize = 8 << 20;
+/// Room for what arrives while a worker is busy: several TCP flows with full windows.
+const RECEIVE: usize = 32 << 20;
+/// Room for what the devices have not taken yet.
+const SEND: usize = 8 << 20;
 
 /// `count` sockets for IPv4, as many for IPv6, and the port they all have.
 pub(super) fn groups(
@@ -78,11 +80,11 @@ pub(super) fn takes_trains(socket: &UdpSocket) -> bool {
 
 /// Past the system's limit where we may (as root), else up to it.
 fn enlarge(socket: &Socket) -> io::Result<()> {
-    if setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &BUFFER).is_err() {
-        socket.set_recv_buffer_size(BUFFER)?;
+    if setsockopt(&socket.as_fd(), sockopt::RcvBufForce, &RECEIVE).is_err() {
+        socket.set_recv_buffer_size(RECEIVE)?;
     }
-    if setsockopt(&socket.as_fd(), sockopt::SndBufForce, &BUFFER).is_err() {
-        socket.set_send_buffer_size(BUFFER)?;
+    if setsockopt(&socket.as_fd(), sockopt::SndBufForce, &SEND).is_err() {
+        socket.set_send_buffer_size(SEND)?;
     }
     Ok(())
 }

@@ -4,11 +4,11 @@
 use crypto::Discard;
 use sim::World;
 
-use crate::{KEEPALIVE, died, initiations, seconds};
+use super::{KEEPALIVE, died, initiations, mesh, seconds};
 
 #[test]
 fn a_node_whose_clock_went_back_is_helped_by_its_peers() {
-    let mut world = World::mesh(3, 1, KEEPALIVE).start();
+    let mut world = mesh(3, 1, KEEPALIVE).start();
     for _ in 0..20 {
         world.run(seconds(360));
         world.send(0, 1, 0).unwrap();
@@ -29,7 +29,7 @@ fn a_node_whose_clock_went_back_is_helped_by_its_peers() {
 
 #[test]
 fn a_replayed_handshake_cannot_make_a_node_busy() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     world.send(0, 1, 1).unwrap();
     let initiation = world.overheard.back().cloned().unwrap();
     world.run(seconds(60));

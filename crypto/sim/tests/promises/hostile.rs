@@ -3,11 +3,11 @@ use std::net::IpAddr;
 use crypto::Discard;
 use sim::{Flight, World, packet};
 
-use crate::{died, millis, seconds};
+use super::{died, mesh, millis, seconds};
 
 #[test]
 fn a_replay_is_never_delivered_twice() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     for number in 0..3000 {
         world.send(0, 1, number).unwrap();
         world.run(millis(100));
@@ -37,7 +37,7 @@ fn a_replay_is_never_delivered_twice() {
 
 /// Node 3 owns the whole of 10.0.0.0/8 and ::/0; within, node 2 owns 10.42.2.0/24.
 fn world_with_a_wide_peer() -> World {
-    let mut world = World::mesh(3, 1, None);
+    let mut world = mesh(3, 1, None);
     for node in &mut world.nodes {
         for peer in node.peers.iter_mut().filter(|peer| peer.name == "node-3") {
             peer.allowed.push("10.0.0.0/8".parse().unwrap());
@@ -84,7 +84,7 @@ fn an_address_of_nobody_is_refused_even_from_the_owner_of_everything() {
 
 #[test]
 fn garbage_of_every_length_is_counted_and_nothing_stops() {
-    let mut world = World::mesh(2, 7, None).start();
+    let mut world = mesh(2, 7, None).start();
     let (from, to) = (world.nodes[0].address, world.nodes[1].address);
 
     for length in 0..2000usize {
@@ -105,7 +105,7 @@ fn garbage_of_every_length_is_counted_and_nothing_stops() {
 
 #[test]
 fn a_forged_response_that_is_faster_than_the_real_one_stops_nothing() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     world.send(0, 1, 1).unwrap();
     world.run(millis(1));
     let response = world.overheard.back().cloned().unwrap();
@@ -125,7 +125,7 @@ fn a_forged_response_that_is_faster_than_the_real_one_stops_nothing() {
 
 #[test]
 fn a_removed_peer_is_not_heard_any_more() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     world.send(0, 1, 1).unwrap();
     world.run(seconds(1));
 

@@ -2,12 +2,12 @@ use crypto::Discard;
 use keys::PresharedKey;
 use sim::{Link, Told, World, packet};
 
-use crate::{KEEPALIVE, died, millis, seconds};
+use super::{KEEPALIVE, died, mesh, millis, seconds};
 
 #[test]
 fn everybody_reaches_everybody_over_both_families() {
     let count = 8;
-    let mut world = World::mesh(count, 1, None).start();
+    let mut world = mesh(count, 1, None).start();
     let places = || 0..usize::from(count);
 
     for (from, to) in places().flat_map(|a| places().map(move |b| (a, b))).filter(|(a, b)| a != b) {
@@ -25,7 +25,7 @@ fn everybody_reaches_everybody_over_both_families() {
 #[test]
 fn a_bad_link_costs_packets_but_neither_sessions_nor_truth() {
     for seed in 0..20 {
-        let mut world = World::mesh(4, seed, KEEPALIVE);
+        let mut world = mesh(4, seed, KEEPALIVE);
         world.link = Link::BAD;
         let mut world = world.start();
 
@@ -52,7 +52,7 @@ fn a_bad_link_costs_packets_but_neither_sessions_nor_truth() {
 
 #[test]
 fn packets_wait_for_the_first_session_and_keep_their_order() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
 
     for number in 0..100 {
         world.send(0, 1, number).unwrap();
@@ -64,7 +64,7 @@ fn packets_wait_for_the_first_session_and_keep_their_order() {
 
 #[test]
 fn what_cannot_wait_is_counted_and_the_newest_are_kept() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
 
     for number in 0..200 {
         world.send(0, 1, number).unwrap();
@@ -77,7 +77,7 @@ fn what_cannot_wait_is_counted_and_the_newest_are_kept() {
 
 #[test]
 fn a_peer_that_never_answers_is_given_up_after_90_seconds_and_tried_again_when_asked() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     let away = world.nodes[1].address;
     world.nodes[1].address = "203.0.113.9:9".parse().unwrap();
 
@@ -96,7 +96,7 @@ fn a_peer_that_never_answers_is_given_up_after_90_seconds_and_tried_again_when_a
 
 #[test]
 fn a_peer_that_shall_stay_connected_comes_back_by_itself() {
-    let mut world = World::mesh(2, 1, KEEPALIVE).start();
+    let mut world = mesh(2, 1, KEEPALIVE).start();
     world.run(seconds(5));
     world.link.lost_per_mille = 1000;
     world.run(seconds(3600));
@@ -112,7 +112,7 @@ fn a_peer_that_shall_stay_connected_comes_back_by_itself() {
 
 #[test]
 fn a_packet_for_nobody_and_one_for_ourselves_do_not_leave() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     let (us, elsewhere) = (world.v4(0), "10.42.77.1".parse().unwrap());
 
     assert_eq!(world.seal(0, &packet(us, elsewhere, 1)), Err(Discard::NoRoute));
@@ -126,7 +126,7 @@ fn a_packet_for_nobody_and_one_for_ourselves_do_not_leave() {
 #[test]
 fn a_preshared_key_must_be_the_same_at_both_ends() {
     let tried = |first: u8, second: u8| {
-        let mut world = World::mesh(2, 1, None);
+        let mut world = mesh(2, 1, None);
         world.nodes[0].peers[0].preshared_key = Some(PresharedKey::from_bytes([first; 32]));
         world.nodes[1].peers[0].preshared_key = Some(PresharedKey::from_bytes([second; 32]));
         let mut world = world.start();

@@ -1,14 +1,14 @@
 use crypto::Discard;
 use sim::{Link, World};
 
-use crate::{KEEPALIVE, died, initiations, millis, seconds};
+use super::{KEEPALIVE, died, initiations, mesh, millis, seconds};
 
 /// Virtual hours of traffic both ways.
 const HOURS: u64 = 3;
 
 #[test]
 fn hours_of_rekeys_lose_nothing_and_reorder_nothing() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     let packets = HOURS * 3600 * 5;
 
     for number in 0..packets {
@@ -29,7 +29,7 @@ fn hours_of_rekeys_lose_nothing_and_reorder_nothing() {
 #[test]
 fn a_link_that_reorders_and_doubles_loses_nothing_over_a_rekey() {
     for seed in 0..10 {
-        let mut world = World::mesh(2, seed, None);
+        let mut world = mesh(2, seed, None);
         world.link =
             Link { delay: millis(5), jitter: millis(400), doubled_per_mille: 200, ..Link::PERFECT };
         let mut world = world.start();
@@ -50,7 +50,7 @@ fn a_link_that_reorders_and_doubles_loses_nothing_over_a_rekey() {
 
 #[test]
 fn an_idle_mesh_has_no_sessions_and_the_first_packet_makes_one() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     world.send(0, 1, 1).unwrap();
     world.run(seconds(3600));
     assert!(!world.nodes[0].mesh.status()[0].established);
@@ -67,7 +67,7 @@ fn an_idle_mesh_has_no_sessions_and_the_first_packet_makes_one() {
 fn a_handshake_that_begins_when_the_engine_forgets_the_tunnel_is_not_lost() {
     // boringtun forgets a tunnel 540 s after its last session, even in the middle of a handshake.
     for after in [539_800, 539_900, 540_000, 540_100, 540_200] {
-        let mut world = World::mesh(2, 1, None).start();
+        let mut world = mesh(2, 1, None).start();
         world.link.delay = millis(400);
         world.run(millis(after));
 
@@ -80,7 +80,7 @@ fn a_handshake_that_begins_when_the_engine_forgets_the_tunnel_is_not_lost() {
 
 #[test]
 fn a_kept_session_costs_one_handshake_in_two_minutes() {
-    let mut world = World::mesh(2, 1, KEEPALIVE).start();
+    let mut world = mesh(2, 1, KEEPALIVE).start();
 
     world.run(seconds(3600));
 

@@ -3,14 +3,14 @@ use std::net::SocketAddr;
 use crypto::Discard;
 use sim::{Flight, Told, World};
 
-use crate::{died, millis, seconds};
+use super::{died, mesh, millis, seconds};
 
 fn elsewhere() -> SocketAddr {
     "[2001:db8:7::1]:4242".parse().unwrap()
 }
 
 fn connected() -> World {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     world.send(0, 1, 0).unwrap();
     world.run(seconds(1));
     world.nodes[1].events.clear();
@@ -61,7 +61,7 @@ fn nothing_but_fresh_authentic_data_moves_an_endpoint() {
 
 #[test]
 fn a_fresh_handshake_from_elsewhere_is_answered_there_but_moves_nothing_before_data() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     let home = world.nodes[0].address;
     world.send(0, 1, 0).unwrap();
     let initiation = world.overheard.back().cloned().unwrap();
@@ -76,7 +76,7 @@ fn a_fresh_handshake_from_elsewhere_is_answered_there_but_moves_nothing_before_d
 
 #[test]
 fn a_cookie_moves_nothing() {
-    let mut world = World::mesh(2, 1, None).start();
+    let mut world = mesh(2, 1, None).start();
     world.send(0, 1, 0).unwrap();
     let initiation = world.overheard.back().cloned().unwrap();
     world.cut();
@@ -116,7 +116,7 @@ fn a_learned_endpoint_outlives_a_configuration_that_did_not_change_it() {
 
 #[test]
 fn a_peer_without_an_endpoint_is_learned_from_what_it_sends() {
-    let mut world = World::mesh(2, 1, None);
+    let mut world = mesh(2, 1, None);
     world.nodes[1].peers[0].endpoint = None;
     let mut world = world.start();
     assert_eq!(world.send(1, 0, 1), Err(Discard::NoEndpoint));

@@ -1,6 +1,6 @@
 use sim::{Link, World};
 
-use crate::{initiations, millis, seconds};
+use super::{initiations, mesh, millis, seconds};
 
 /// How many pairs begin at once.
 const TIMES: u64 = 1000;
@@ -8,7 +8,7 @@ const TIMES: u64 = 1000;
 #[test]
 fn both_ends_begin_at_once_and_one_session_comes_of_it() {
     for seed in 0..TIMES {
-        let mut world = World::mesh(2, seed, None);
+        let mut world = mesh(2, seed, None);
         world.link = Link { delay: millis(5), jitter: millis(20), ..Link::PERFECT };
         let mut world = world.start();
 
@@ -29,7 +29,7 @@ fn both_ends_begin_at_once_and_one_session_comes_of_it() {
 #[test]
 fn the_losers_handshake_is_used_when_the_winners_is_lost() {
     for seed in 0..20 {
-        let mut world = World::mesh(2, seed, None).start();
+        let mut world = mesh(2, seed, None).start();
         let wins = |world: &World, place: usize| {
             let key = |node: usize| world.nodes[node].private.public();
             key(place) < key(1 - place)
@@ -49,7 +49,7 @@ fn the_losers_handshake_is_used_when_the_winners_is_lost() {
 #[test]
 fn a_mesh_that_starts_at_once_makes_one_session_a_pair() {
     let count = 12;
-    let mut world = World::mesh(count, 3, crate::KEEPALIVE);
+    let mut world = mesh(count, 3, super::KEEPALIVE);
     world.link = Link { delay: millis(2), jitter: millis(10), ..Link::PERFECT };
     let mut world = world.start();
 

@@ -52,7 +52,7 @@ impl Pair {
     }
 
     fn answer(&self, first: &[u8], cookie: Option<Cookie>) -> (Keys, [u8; RESPONSE]) {
-        let claim = receive(&self.us.identity, &initiation(first)).ok().unwrap();
+        let claim = receive(&self.us.identity, initiation(first)).ok().unwrap();
         assert_eq!(claim.sender(), self.it.public());
         let verified = claim.verify(&self.it).ok().unwrap();
         let mut second = [0; RESPONSE];
@@ -123,7 +123,7 @@ fn open(keys: &Keys, datagram: &[u8]) -> Vec<u8> {
 fn cookie(it: &Remote, demand: &[u8], index: u32, mac1: &[u8; MAC]) -> Option<Cookie> {
     let Ok(Message::Cookie(reply)) = Message::parse(demand) else { panic!("no cookie") };
     assert_eq!(reply.receiver(), index);
-    it.door().open(&reply, mac1).ok()
+    it.door().open(reply, mac1).ok()
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn we_begin_and_boringtun_answers() {
         let (flight, first) = pair.begin(1, None);
 
         let second = pair.says(&first);
-        let keys = flight.finish(&pair.ends(), &response(&second)).ok().unwrap();
+        let keys = flight.finish(&pair.ends(), response(&second)).ok().unwrap();
 
         assert!(pair.us.identity.made_for_us(&second));
         pair.talk(&keys);
@@ -165,7 +165,7 @@ fn boringtun_under_load_gives_us_a_cookie_and_takes_it_back() {
     let (flight, first) = pair.begin(2, cookie);
 
     let second = pair.says(&first);
-    let keys = flight.finish(&pair.ends(), &response(&second)).ok().unwrap();
+    let keys = flight.finish(&pair.ends(), response(&second)).ok().unwrap();
     pair.talk(&keys);
 }
 

@@ -25,7 +25,7 @@ impl Pair {
     }
 
     fn verify(&self, first: &[u8]) -> Result<Verified, Discard> {
-        receive(&self.bob.identity, &initiation(first))?.verify(&self.alice_at_bob)
+        receive(&self.bob.identity, initiation(first))?.verify(&self.alice_at_bob)
     }
 
     fn answer(
@@ -47,7 +47,7 @@ impl Pair {
         preshared: Option<&PresharedKey>,
     ) -> Result<Keys, Discard> {
         let ends = Ends { identity: &self.alice.identity, remote: &self.bob_at_alice, preshared };
-        flight.finish(&ends, &response(second))
+        flight.finish(&ends, response(second))
     }
 }
 
@@ -76,12 +76,12 @@ fn the_responder_learns_who_and_when() {
     let mut pair = Pair::new();
     let (_, first) = pair.begin(42);
 
-    let claim = receive(&pair.bob.identity, &initiation(&first)).ok().unwrap();
+    let claim = receive(&pair.bob.identity, initiation(&first)).ok().unwrap();
     assert_eq!(claim.sender(), pair.alice.identity.public());
 
     let verified = claim.verify(&pair.alice_at_bob).ok().unwrap();
     assert_eq!(verified.timestamp(), stamp(42));
-    assert_eq!(verified.sender_index(), 7);
+    assert_eq!(verified.index, 7);
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn each_identity_takes_only_what_was_made_for_it() {
 
     assert!(pair.bob.identity.made_for_us(&first));
     assert!(!next.identity.made_for_us(&first));
-    assert_eq!(fate(receive(&next.identity, &initiation(&first))), Some(Discard::NotAuthentic));
+    assert_eq!(fate(receive(&next.identity, initiation(&first))), Some(Discard::NotAuthentic));
 }
 
 /// Whoever knows both public keys can name anybody as the sender, but prove nobody.
@@ -106,12 +106,12 @@ fn a_claim_is_not_a_proof() {
     let mut first = [0; INITIATION];
     initiate(&ends, &index(1), stamp(9), &mut mallory.random, &mut first);
 
-    let claim = receive(&pair.bob.identity, &initiation(&first)).ok().unwrap();
+    let claim = receive(&pair.bob.identity, initiation(&first)).ok().unwrap();
 
     assert_eq!(claim.sender(), pair.alice.identity.public());
     assert_eq!(fate(claim.verify(&pair.alice_at_bob)), Some(Discard::NotAuthentic));
     let (_, first) = pair.begin(1);
-    let claim = receive(&pair.bob.identity, &initiation(&first)).ok().unwrap();
+    let claim = receive(&pair.bob.identity, initiation(&first)).ok().unwrap();
     assert_eq!(fate(claim.verify(&pair.bob.knows(&Node::new(66)))), Some(Discard::UnknownPeer));
 }
 

@@ -78,7 +78,7 @@ impl Case {
 
         let length = snow_bob.read_message(&first[8..116], &mut open).unwrap();
         assert_eq!(open[..length], self.timestamp);
-        let claim = receive(&bob, &initiation(&first)).ok().unwrap();
+        let claim = receive(&bob, initiation(&first)).ok().unwrap();
         let verified = claim.verify(&alice_at_bob).ok().unwrap();
 
         let mut second = [0; RESPONSE];
@@ -88,7 +88,7 @@ impl Case {
         assert_eq!(second[12..60], snow_second);
 
         snow_alice.read_message(&second[12..60], &mut open).unwrap();
-        let alices = flight.finish(&ours, &response(&second)).ok().unwrap();
+        let alices = flight.finish(&ours, response(&second)).ok().unwrap();
 
         let (forth, back) = snow_alice.dangerously_get_raw_split();
         assert_eq!((*alices.send, *alices.receive), (forth, back));

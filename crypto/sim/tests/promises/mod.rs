@@ -1,7 +1,5 @@
 //! What the sessions promise, over virtual hours, on links that misbehave.
 
-#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
-
 mod clock;
 mod flood;
 mod hostile;
@@ -15,6 +13,8 @@ use std::time::Duration;
 use crypto::Discard;
 use sim::{Node, World};
 
+use crate::ENGINES;
+
 const KEEPALIVE: Option<Duration> = Some(Duration::from_secs(25));
 
 fn seconds(seconds: u64) -> Duration {
@@ -23,6 +23,11 @@ fn seconds(seconds: u64) -> Duration {
 
 fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Nodes of the engines that this run is about.
+fn mesh(count: u8, seed: u64, keepalive: Option<Duration>) -> World {
+    World::mesh(ENGINES, count, seed, keepalive)
 }
 
 fn died(node: &Node, discard: Discard) -> u64 {

@@ -1,0 +1,170 @@
+//! Our own engine as a whole: the control half through any datagrams and pauses, and the workers'
+//! half through any train.
+
+use std::{
+    net::IpAddr,
+    ops::Range,
+    sync::{LazyLock, Mutex, PoisonError},
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use keys::KeyEpoch;
+
+use super::{
+    input::Input,
+    mesh::{Made, START, address, config, packet, private},
+};
+use crate::{Discard, HEADER, Inbox, Mesh, Settings, TAG, Train, random::Sequence};
+
+/// Two nodes of ours that have a session, begun by the first.
+struct Pair {
+    a: Mesh,
+    b: Mesh,
+}
+
+impl Pair {
+    fn new(now: Instant) -> Self {
+        let mut made = Made::default();
+        let [mut a, mut b] = [1, 2].map(|n| {
+            let settings = Settings {
+                identities: vec![(KeyEpoch::FIRST, private(n))],
+                sending: KeyEpoch::FIRST,
+                random: Box::new(Sequence::new(n.into())),
+                timestamp_floor: None,
+                wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+            };
+            Mesh::new(settings, now)
+        });
+        a.set_peers(vec![config("b", 2)], &[], &mut made, now);
+        b.set_peers(vec![config("a", 1)], &[], &mut made, now);
+        let _ = a.seal(&packet(), &mut made, now);
+        let mut pair = Self { a, b };
+        pair.exchange(made, now);
+        pair
+    }
+
+    /// Carries datagrams from the first to the second and back until there are none.
+    fn exchange(&mut self, mut from_a: Made, now: Instant) {
+        while !from_a.datagrams.is_empty() {
+            let mut from_b = Made::default();
+            for datagram in std::mem::take(&mut from_a.datagrams) {
+                let _ = self.b.open(&datagram, address(1), &mut from_b, now);
+            }
+            for datagram in &from_b.datagrams {
+                let _ = self.a.open(datagram, address(2), &mut from_a, now);
+            }
+        }
+    }
+}
+
+fn total(mesh: &Mesh) -> u64 {
+    mesh.discards().iter().map(|(_, count)| count).sum()
+}
+
+/// Whatever comes, in whatever order and time: a packet is delivered only if its datagram came
+/// unchanged, whatever dies is counted once and answered with little, and an undisturbed link
+/// works again afterwards.
+pub(super) fn mesh(data: &[u8]) {
+    let mut input = Input::new(data);
+    let mut now = *START;
+    let mut pair = Pair::new(now);
+    for _ in 0..16 {
+        let (kind, length) = (input.byte(), usize::from(input.byte()));
+        let from = address(1 + kind / 64);
+        let mut sealed = Made::default();
+        let _ = pair.a.seal(&packet(), &mut sealed, now);
+        let genuine = sealed.datagrams.pop().unwrap_or_default();
+        let datagram = match kind % 4 {
+            0 => input.slice(length).to_vec(),
+            1 => {
+                now += Duration::from_millis(u64::from(input.short()) * 8);
+                pair.a.tick(&mut Made::default(), now);
+                genuine.clone()
+            }
+            _ => Input::new(input.slice(length)).touched(&genuine),
+        };
+        let before = total(&pair.b);
+        let mut made = Made::default();
+        let opened = pair.b.open(&datagram, from, &mut made, now);
+        assert!(made.packets.is_empty() || datagram == genuine);
+        assert!(made.packets.iter().all(|delivered| *delivered == packet()));
+        assert_eq!(total(&pair.b) - before, u64::from(opened.is_err()));
+        assert!(made.datagrams.iter().map(Vec::len).sum::<usize>() <= datagram.len().max(32));
+    }
+    recovers(pair, now + Duration::from_secs(600));
+}
+
+/// Long after: the first packet begins a handshake, and it arrives.
+fn recovers(mut pair: Pair, now: Instant) {
+    let mut made = Made::default();
+    pair.a.tick(&mut made, now);
+    pair.b.tick(&mut Made::default(), now);
+    let before = pair.b.status()[0].rx_bytes;
+    let _ = pair.a.seal(&packet(), &mut made, now);
+    pair.exchange(made, now);
+    assert!(pair.b.status()[0].rx_bytes > before);
+}
+
+/// What came out of a train.
+#[derive(Default)]
+struct Found {
+    packets: Vec<Range<usize>>,
+    handshakes: usize,
+    discards: usize,
+}
+
+impl Inbox for Found {
+    fn packet(&mut self, place: Range<usize>) {
+        self.packets.push(place);
+    }
+
+    fn handshake(&mut self, _: Range<usize>) {
+        self.handshakes += 1;
+    }
+
+    fn discard(&mut self, _: Discard) {
+        self.discards += 1;
+    }
+}
+
+static ESTABLISHED: LazyLock<Mutex<Pair>> = LazyLock::new(|| Mutex::new(Pair::new(*START)));
+
+/// A train of genuine datagrams with changes, cut anywhere, opened with any stride: each one that
+/// is whole and unchanged is found, in order, and nothing else is.
+pub(super) fn train(data: &[u8]) {
+    let mut input = Input::new(data);
+    let count = 1 + usize::from(input.byte() % 70);
+    let odd_stride = usize::from(input.short());
+    let pair = ESTABLISHED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (genuine, sealed_stride) = seal(&pair, count);
+    let touched = input.touched(&genuine);
+    let stride = if odd_stride == 0 { sealed_stride } else { odd_stride };
+    let mut opened = touched.clone();
+    let mut found = Found::default();
+    pair.b.paths().open(&mut opened, stride, address(1), *START, &mut found);
+
+    assert!(found.packets.iter().all(|place| opened[place.clone()] == packet()));
+    assert!(found.packets.is_sorted_by(|a, b| a.end <= b.start));
+    if stride == sealed_stride {
+        let pairs = genuine.chunks(stride).zip(touched.chunks(stride));
+        assert_eq!(found.packets.len(), pairs.filter(|(one, other)| one == other).count());
+    }
+}
+
+/// So many packets sealed one after the other, and the length of each datagram.
+fn seal(pair: &Pair, count: usize) -> (Vec<u8>, usize) {
+    let to = IpAddr::from([10, 2, 0, 1]);
+    let mut train = pair
+        .a
+        .paths()
+        .train(to, count as u32, *START)
+        .unwrap_or_else(|_| unreachable!("there is a session, and the clock stands still"));
+    let stride = Train::length(packet().len(), 1420);
+    assert_eq!(stride, HEADER + 32 + TAG);
+    let mut datagrams = vec![0; stride * count];
+    for record in datagrams.chunks_exact_mut(stride) {
+        record[HEADER..][..packet().len()].copy_from_slice(&packet());
+        assert_eq!(train.seal(record, packet().len()), stride);
+    }
+    (datagrams, stride)
+}
