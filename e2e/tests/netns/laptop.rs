@@ -86,13 +86,6 @@ impl Laptop {
         self.node.command("wg").args(["set", &self.device]).args(args)
     }
 
-    /// Unix time of the latest handshake with its first peer; 0 if there was none.
-    pub(crate) fn latest_handshake(&self) -> u64 {
-        let wg = self.node.command("wg").args(["show", &self.device, "latest-handshakes"]);
-        let text = wg.stdout().unwrap();
-        text.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-
     pub(crate) fn as_peer(&self, endpoint: bool, preshared: Option<&PathBuf>) -> MeshPeer {
         let address = SocketAddr::new(self.node.address().v4.into(), PORT).to_string();
         let [v4, v6] = self.addresses;
