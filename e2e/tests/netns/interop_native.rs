@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::laptop::{
-    BORINGTUN, GOTATUN, LIMIT, Laptop, PORT, Program, WIREGUARD_GO, preshared, reaches,
+    BORINGTUN, GOTATUN, LIMIT, Laptop, PORT, Program, WIREGUARD_GO, preshared, public_key, reaches,
 };
 
 const MIB: usize = 1 << 20;
@@ -176,10 +176,10 @@ fn roams(program: Program) {
     laptop.node.command("ip").args(["address", "del", &gone, "dev", "eth0"]).stdout().unwrap();
     follows(SocketAddr::new(moved, 40404));
 
-    let node = mesh.members[0].node.address();
-    let key = crate::laptop::public_key(&mesh.members[0].node);
-    let six = SocketAddr::new(node.v6.into(), PORT).to_string();
-    laptop.wg(&["peer", &key, "endpoint", &six]).stdout().unwrap();
+    // Peers that are there cannot be changed in boringtun.
+    let key = public_key(&mesh.members[0].node);
+    laptop.wg(&["peer", &key, "remove"]).stdout().unwrap();
+    laptop.connect_over(&mesh, None, |at| at.v6.into());
     follows(SocketAddr::new(old.v6.into(), 40404));
 }
 
