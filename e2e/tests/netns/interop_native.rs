@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use e2e::lab::{Flow, Namespace, Process, eventually, transfer};
 use e2e::mesh::{Alone, Pod, add_pods, pods, wait_until_ready};
 use e2e::oracle::{Oracles, marker};
+use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -112,7 +113,8 @@ fn gotatun_carries_them_with_a_preshared_key_when_called() {
 
 /// Three of ten frames are lost, both ways, from before the handshake to the end.
 fn lossy(program: Program) {
-    let limit = Duration::from_secs(60);
+    const SILENCE: Duration = Duration::from_secs(5);
+    let limit = Duration::from_secs(90);
     let mesh = native("lossy", 1);
     let laptop = Laptop::start(&mesh, program, 7);
     mesh.members[0].node.lose(30).unwrap();
@@ -124,7 +126,11 @@ fn lossy(program: Program) {
 
     for (to_laptop, to_pod) in laptop.addresses.iter().zip(in_order(pod)) {
         pod.namespace.ping_until(*to_laptop, b"lossy", limit).unwrap();
-        transfer(far, (&pod.namespace, to_pod), 32 << 10, limit).unwrap();
+        // TCP may fall silent for minutes on such a path: another connection, another chance.
+        eventually("a stream gets through", limit, || {
+            transfer(far, (&pod.namespace, to_pod), 8 << 10, SILENCE).is_ok()
+        })
+        .unwrap();
     }
 }
 
@@ -254,19 +260,21 @@ fn a_real_rekey_with_each_of_the_others_loses_no_packet() {
         assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
     }
     assert_eq!(first.len(), laptops.len() + 1);
-    assert_eq!(first, still, "a handshake before its time");
     for (peer, at) in first {
-        assert!(second[&peer] > at, "{peer}: no handshake after the one at {at}");
+        assert!(still[&peer] - at <= 1, "{peer}: a handshake before its time");
+        assert!(second[&peer] - at >= 100, "{peer}: no handshake when it was time");
     }
 }
 
-/// When the first node last agreed on keys with each of its peers, as it says itself (boringtun
-/// tells `wg` how long ago that was and not when).
-fn handshakes(mesh: &Alone) -> BTreeMap<String, String> {
+/// The second in which the first node last agreed on keys with each of its peers, as it says itself
+/// (boringtun tells `wg` how long ago that was and not when).
+fn handshakes(mesh: &Alone) -> BTreeMap<String, i64> {
     let state = mesh.members[0].state().unwrap();
     let peers = state["peers"].as_array().unwrap().iter();
-    let text = |value: &Value| value.as_str().unwrap().to_owned();
-    peers.map(|peer| (text(&peer["name"]), text(&peer["lastHandshake"]))).collect()
+    let second =
+        |peer: &Value| -> Timestamp { peer["lastHandshake"].as_str().unwrap().parse().unwrap() };
+    let name = |peer: &Value| peer["name"].as_str().unwrap().to_owned();
+    peers.map(|peer| (name(peer), second(peer).as_second())).collect()
 }
 
 /// `tcpdump -vv` of what arrives at a device, read when it ends.
