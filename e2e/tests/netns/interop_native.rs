@@ -5,17 +5,20 @@
 //!      └── underlay ── node-1 (pod), node-2 (pod): hawser-agent --engine native
 //! ```
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::lab::{Flow, Namespace, Process, eventually, transfer};
 use e2e::mesh::{Alone, Pod, add_pods, pods, wait_until_ready};
 use e2e::oracle::{Oracles, marker};
+use jiff::Timestamp;
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::laptop::{
-    BORINGTUN, GOTATUN, LIMIT, Laptop, PORT, Program, WIREGUARD_GO, preshared, reaches,
+    BORINGTUN, GOTATUN, LIMIT, Laptop, PORT, Program, WIREGUARD_GO, preshared, public_key, reaches,
 };
 
 const MIB: usize = 1 << 20;
@@ -110,7 +113,8 @@ fn gotatun_carries_them_with_a_preshared_key_when_called() {
 
 /// Three of ten frames are lost, both ways, from before the handshake to the end.
 fn lossy(program: Program) {
-    let limit = Duration::from_secs(60);
+    const SILENCE: Duration = Duration::from_secs(5);
+    let limit = Duration::from_secs(90);
     let mesh = native("lossy", 1);
     let laptop = Laptop::start(&mesh, program, 7);
     mesh.members[0].node.lose(30).unwrap();
@@ -122,7 +126,11 @@ fn lossy(program: Program) {
 
     for (to_laptop, to_pod) in laptop.addresses.iter().zip(in_order(pod)) {
         pod.namespace.ping_until(*to_laptop, b"lossy", limit).unwrap();
-        transfer(far, (&pod.namespace, to_pod), 32 << 10, limit).unwrap();
+        // TCP may fall silent for minutes on such a path: another connection, another chance.
+        eventually("a stream gets through", limit, || {
+            transfer(far, (&pod.namespace, to_pod), 8 << 10, SILENCE).is_ok()
+        })
+        .unwrap();
     }
 }
 
@@ -174,10 +182,10 @@ fn roams(program: Program) {
     laptop.node.command("ip").args(["address", "del", &gone, "dev", "eth0"]).stdout().unwrap();
     follows(SocketAddr::new(moved, 40404));
 
-    let node = mesh.members[0].node.address();
-    let key = crate::laptop::public_key(&mesh.members[0].node);
-    let six = SocketAddr::new(node.v6.into(), PORT).to_string();
-    laptop.wg(&["peer", &key, "endpoint", &six]).stdout().unwrap();
+    // Peers that are there cannot be changed in boringtun.
+    let key = public_key(&mesh.members[0].node);
+    laptop.wg(&["peer", &key, "remove"]).stdout().unwrap();
+    laptop.connect_over(&mesh, None, |at| at.v6.into());
     follows(SocketAddr::new(old.v6.into(), 40404));
 }
 
@@ -200,6 +208,7 @@ fn gotatun_roams() {
 #[test]
 fn a_real_rekey_with_each_of_the_others_loses_no_packet() {
     const REKEY_AFTER: Duration = Duration::from_secs(120);
+    const SETTLED: Duration = Duration::from_secs(5);
     let mesh = native("rekey", 2);
     let programs =
         [(WIREGUARD_GO, true), (BORINGTUN, true), (GOTATUN, true), (WIREGUARD_GO, false)];
@@ -219,8 +228,6 @@ fn a_real_rekey_with_each_of_the_others_loses_no_packet() {
         reaches(&pods[0].namespace, &laptop.addresses[..1], b"begin");
     }
     reaches(&pods[0].namespace, &pods[1].addresses[..1], b"begin");
-    let firsts: Vec<_> = laptops.iter().map(|(laptop, _)| laptop.latest_handshake()).collect();
-
     let ends: Vec<(&Namespace, IpAddr)> = laptops
         .iter()
         .map(|(laptop, _)| (laptop.node.namespace(), laptop.addresses[0]))
@@ -232,22 +239,42 @@ fn a_real_rekey_with_each_of_the_others_loses_no_packet() {
     };
     let flows: Vec<_> = ends.into_iter().map(flow).collect();
     // All of them send back as well: without that the far end would never begin a handshake.
-    let until = std::time::Instant::now() + REKEY_AFTER + Duration::from_secs(12);
-    while std::time::Instant::now() < until {
-        for (laptop, _) in &laptops {
-            let _ = laptop.node.namespace().ping(near.1, b"answer");
+    let answer_for = |time: Duration| {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            for (laptop, _) in &laptops {
+                let _ = laptop.node.namespace().ping(near.1, b"answer");
+            }
+            std::thread::sleep(Duration::from_millis(500));
         }
-        std::thread::sleep(Duration::from_millis(500));
-    }
+    };
+    answer_for(SETTLED);
+    let first = handshakes(&mesh);
+    answer_for(REKEY_AFTER - 3 * SETTLED);
+    let still = handshakes(&mesh);
+    answer_for(4 * SETTLED);
+    let second = handshakes(&mesh);
 
     for flow in flows {
         let report = flow.finish();
         assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
     }
-    for ((laptop, _), first) in laptops.iter().zip(firsts) {
-        let later = laptop.latest_handshake().saturating_sub(first);
-        assert!(later >= 100, "{}: the last handshake came {later} s later", laptop.node.name());
+    assert_eq!(first.len(), laptops.len() + 1);
+    for (peer, at) in first {
+        assert!(still[&peer] - at <= 1, "{peer}: a handshake before its time");
+        assert!(second[&peer] - at >= 100, "{peer}: no handshake when it was time");
     }
+}
+
+/// The second in which the first node last agreed on keys with each of its peers, as it says itself
+/// (boringtun tells `wg` how long ago that was and not when).
+fn handshakes(mesh: &Alone) -> BTreeMap<String, i64> {
+    let state = mesh.members[0].state().unwrap();
+    let peers = state["peers"].as_array().unwrap().iter();
+    let second =
+        |peer: &Value| -> Timestamp { peer["lastHandshake"].as_str().unwrap().parse().unwrap() };
+    let name = |peer: &Value| peer["name"].as_str().unwrap().to_owned();
+    peers.map(|peer| (name(peer), second(peer).as_second())).collect()
 }
 
 /// `tcpdump -vv` of what arrives at a device, read when it ends.

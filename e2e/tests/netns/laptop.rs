@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use api::{MeshPeer, MeshPeerSpec};
-use e2e::lab::{Namespace, Node, Process, eventually};
+use e2e::lab::{Namespace, Node, Pair, Process, eventually};
 use e2e::mesh::Alone;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
@@ -68,8 +68,18 @@ impl Laptop {
 
     /// Makes every node of the mesh its peer.
     pub(crate) fn connect(&self, mesh: &Alone, preshared: Option<&PathBuf>) {
+        self.connect_over(mesh, preshared, |at| at.v4.into());
+    }
+
+    /// The same over the family that `choose` takes.
+    pub(crate) fn connect_over(
+        &self,
+        mesh: &Alone,
+        preshared: Option<&PathBuf>,
+        choose: fn(Pair) -> IpAddr,
+    ) {
         for (number, member) in (1..).zip(&mesh.members) {
-            let endpoint = format!("{}:{PORT}", member.node.address().v4);
+            let endpoint = SocketAddr::new(choose(member.node.address()), PORT).to_string();
             let allowed = format!("10.42.{number}.0/24,fd42:0:0:{number}::/64");
             let public = public_key(&member.node);
             let wg = self.wg(&["peer", &public, "endpoint", &endpoint, "allowed-ips", &allowed]);
@@ -84,13 +94,6 @@ impl Laptop {
     /// `wg set` of its device.
     pub(crate) fn wg(&self, args: &[&str]) -> e2e::lab::Command {
         self.node.command("wg").args(["set", &self.device]).args(args)
-    }
-
-    /// Unix time of the latest handshake with its first peer; 0 if there was none.
-    pub(crate) fn latest_handshake(&self) -> u64 {
-        let wg = self.node.command("wg").args(["show", &self.device, "latest-handshakes"]);
-        let text = wg.stdout().unwrap();
-        text.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     pub(crate) fn as_peer(&self, endpoint: bool, preshared: Option<&PathBuf>) -> MeshPeer {
