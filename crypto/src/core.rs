@@ -1,11 +1,12 @@
 //! What every peer of the control half needs of its mesh: keys, clock, chance, places, timers.
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
+
+use dashmap::DashMap;
 
 use crate::{
     Discard, Paths, Random, chain::Session, doorman::Doorman, keyring::Keyring, moment::Moment,
@@ -21,8 +22,6 @@ pub(crate) struct Core {
     pub(crate) indices: Indices,
     pub(crate) wheel: Wheel,
     pub(crate) paths: Arc<Paths>,
-    /// Where peers are now, and how many at each.
-    pub(crate) endpoints: Endpoints,
 }
 
 impl Core {
@@ -61,26 +60,25 @@ pub(crate) struct Io<'a, O> {
     pub(crate) at: Moment,
 }
 
-/// Addresses with the number of peers at each.
+/// Where peers are now, and how many at each. The control half writes it; workers ask it about
+/// handshake messages, never about packets.
 #[derive(Debug, Default)]
-pub(crate) struct Endpoints(HashMap<SocketAddr, u32>);
+pub(crate) struct Endpoints(DashMap<SocketAddr, u32>);
 
 impl Endpoints {
     pub(crate) fn has(&self, address: SocketAddr) -> bool {
         self.0.contains_key(&address)
     }
 
-    pub(crate) fn moved(&mut self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
+    pub(crate) fn moved(&self, from: Option<SocketAddr>, to: Option<SocketAddr>) {
         if let Some(to) = to {
             *self.0.entry(to).or_default() += 1;
         }
-        if let Some(from) = from
-            && let Some(count) = self.0.get_mut(&from)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.0.remove(&from);
-            }
+        if let Some(from) = from {
+            self.0.remove_if_mut(&from, |_, count| {
+                *count -= 1;
+                *count == 0
+            });
         }
     }
 }

@@ -14,7 +14,7 @@ use keys::{KeyEpoch, PrivateKey};
 use crate::{
     Discard, Discards, HEADER, Inbox, IpPacket, Outbox, Paths, PeerStatus, Random, TAG,
     chain::Label,
-    core::{Core, Endpoints, Io},
+    core::{Core, Io},
     doorman::{Arrival, Doorman, Verdict},
     handshake::receive,
     keyring::Keyring,
@@ -70,7 +70,6 @@ impl Mesh {
                 indices: Indices::default(),
                 wheel: Wheel::default(),
                 paths: Arc::new(Paths::new(now)),
-                endpoints: Endpoints::default(),
             },
             roster: Roster::default(),
             scratch: vec![0; SCRATCH].into(),
@@ -288,7 +287,7 @@ impl Mesh {
         now: Instant,
     ) -> Result<usize, Discard> {
         let core = &mut self.core;
-        let arrival = Arrival { datagram, from, known: core.endpoints.has(from) };
+        let arrival = Arrival { datagram, from, known: core.paths.endpoints.has(from) };
         match core.doorman.judge(core.keyring.all(), arrival, now, &mut *core.random) {
             Verdict::Answer(place) => Ok(place),
             Verdict::Demand(cookie) => {

@@ -23,6 +23,7 @@ use arc_swap::ArcSwap;
 use crate::{
     Discard, Discards, Routes, Train,
     arrivals::Arrivals,
+    core::Endpoints,
     marks::Marks,
     moment::{Moment, Origin},
     path::{PeerPath, asks},
@@ -58,6 +59,7 @@ pub struct Paths {
     pub(crate) peers: Slots<PeerPath>,
     pub(crate) receivers: Slots<ReceiveKey>,
     pub(crate) marks: Marks,
+    pub(crate) endpoints: Endpoints,
     wants: AtomicBool,
     discards: [AtomicU64; Discard::ALL.len()],
 }
@@ -70,6 +72,7 @@ impl Paths {
             peers: Slots::default(),
             receivers: Slots::default(),
             marks: Marks::default(),
+            endpoints: Endpoints::default(),
             wants: AtomicBool::new(false),
             discards: [const { AtomicU64::new(0) }; Discard::ALL.len()],
         }
@@ -119,6 +122,11 @@ impl Paths {
     /// old, data came on a new one, a peer moved or became active.
     pub fn wants_control(&self) -> bool {
         self.wants.load(Ordering::Relaxed) && self.wants.swap(false, Ordering::AcqRel)
+    }
+
+    /// True where a peer is now: its handshakes must not wait behind those of a flood.
+    pub fn is_endpoint(&self, address: SocketAddr) -> bool {
+        self.endpoints.has(address)
     }
 
     /// What died in here; [`crate::Mesh::discards`] holds these as well.

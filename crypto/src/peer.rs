@@ -56,7 +56,7 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) fn new(id: u32, config: PeerConfig, core: &mut Core) -> Self {
-        core.endpoints.moved(None, config.endpoint);
+        core.paths.endpoints.moved(None, config.endpoint);
         Self {
             path: Arc::new(PeerPath::new(id, config.endpoint)),
             endpoint: config.endpoint,
@@ -79,7 +79,7 @@ impl Peer {
     /// next handshake on.
     pub(crate) fn reconfigure(&mut self, config: PeerConfig, core: &mut Core, at: Moment) {
         if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
-            core.endpoints.moved(self.endpoint, config.endpoint);
+            core.paths.endpoints.moved(self.endpoint, config.endpoint);
             self.path.endpoint.store(config.endpoint.map(Arc::new));
             self.endpoint = config.endpoint;
         }
@@ -236,7 +236,7 @@ impl Peer {
     pub(crate) fn leave(mut self, core: &mut Core) {
         self.forget_queue(Discard::PeerRemoved, core);
         self.retain(core, |_| false);
-        core.endpoints.moved(self.endpoint, None);
+        core.paths.endpoints.moved(self.endpoint, None);
     }
 
     pub(crate) fn status(&self, core: &Core) -> PeerStatus {
@@ -308,7 +308,7 @@ impl Peer {
     ) {
         self.publish();
         if endpoint.is_some() {
-            core.endpoints.moved(self.endpoint, endpoint);
+            core.paths.endpoints.moved(self.endpoint, endpoint);
             self.path.endpoint.store(endpoint.map(Arc::new));
             self.endpoint = endpoint;
         }
@@ -356,7 +356,7 @@ impl Peer {
                 to: address,
             };
             io.out.event(event);
-            io.core.endpoints.moved(self.endpoint, to);
+            io.core.paths.endpoints.moved(self.endpoint, to);
             self.endpoint = to;
         }
     }

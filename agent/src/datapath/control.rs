@@ -1,9 +1,10 @@
 //! The thread beside the packets' way: handshakes, packets that wait for a session, timers.
 //!
 //! ```text
-//!   worker ──▶ Desk: two bounded queues and a bell ──▶ control thread ──▶ the mesh's control half
+//!   worker ──▶ Desk: bounded queues and a bell ──▶ control thread ──▶ the mesh's control half
 //! ```
-//! A flood of handshakes fills its queue and is dropped there; packets have their own.
+//! A flood of handshakes fills its queue and is dropped there. Packets have a queue of their own,
+//! and so have handshakes from where a peer is: a flood from elsewhere does not keep members out.
 
 use std::{
     io,
@@ -38,9 +39,14 @@ const TURN: usize = 32;
 /// No handshake message is longer.
 const LONGEST_HANDSHAKE: usize = 148;
 
+/// A message and where it came from.
+type Handshake = (SocketAddr, Box<[u8]>);
+
 /// Where workers leave what is not theirs to do. Never waits.
 pub(super) struct Desk {
-    handshakes: SyncSender<(SocketAddr, Box<[u8]>)>,
+    /// From where peers are.
+    members: SyncSender<Handshake>,
+    strangers: SyncSender<Handshake>,
     packets: SyncSender<Box<[u8]>>,
     bell: OwnedFd,
     /// Spares the system call while the thread is awake.
@@ -49,22 +55,28 @@ pub(super) struct Desk {
 
 /// The control thread's side of the desk.
 pub(super) struct Tray {
-    handshakes: Receiver<(SocketAddr, Box<[u8]>)>,
+    members: Receiver<Handshake>,
+    strangers: Receiver<Handshake>,
     packets: Receiver<Box<[u8]>>,
 }
 
 impl Desk {
     pub(super) fn new() -> io::Result<(Self, Tray)> {
-        let (handshakes, from_handshakes) = sync_channel(HANDSHAKES);
+        let (members, from_members) = sync_channel(HANDSHAKES);
+        let (strangers, from_strangers) = sync_channel(HANDSHAKES);
         let (packets, from_packets) = sync_channel(PACKETS);
-        let desk = Self { handshakes, packets, bell: shared::event()?, rung: AtomicBool::new(false) };
-        Ok((desk, Tray { handshakes: from_handshakes, packets: from_packets }))
+        let (bell, rung) = (shared::event()?, AtomicBool::new(false));
+        let desk = Self { members, strangers, packets, bell, rung };
+        let tray = Tray { members: from_members, strangers: from_strangers, packets: from_packets };
+        Ok((desk, tray))
     }
 
     pub(super) fn handshake(&self, message: &[u8], from: SocketAddr, shared: &Shared) {
+        let known = shared.sessions.is_endpoint(from);
+        let queue = if known { &self.members } else { &self.strangers };
         if message.len() > LONGEST_HANDSHAKE {
             shared.count(Discard::NotWireGuard, 1);
-        } else if self.handshakes.try_send((from, message.into())).is_err() {
+        } else if queue.try_send((from, message.into())).is_err() {
             shared.count(Discard::HandshakeLimit, 1);
         } else {
             self.ring();
@@ -130,7 +142,7 @@ fn wait(desk: &Desk, until: Instant) {
 fn serve(shared: &Shared, tray: &Tray, out: &mut Made<'_>, now: Instant) {
     let mut left = TURN;
     while left > 0
-        && let Ok((from, message)) = tray.handshakes.try_recv()
+        && let Ok((from, message)) = tray.members.try_recv().or_else(|_| tray.strangers.try_recv())
     {
         shared.sessions.answer(&message, from, out, now);
         left -= 1;

@@ -17,8 +17,8 @@ use crypto::{Discards, Outbox, PeerConfig, PeerStatus, Problem};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
-pub(super) use self::native::Native;
 use self::boringtun::lock;
+pub(super) use self::native::Native;
 use super::{offload::Super, train::Departures};
 
 pub(super) enum Sessions {
@@ -83,6 +83,14 @@ impl Sessions {
     pub(super) fn wants_control(&self) -> bool {
         match self {
             Self::Native(native) => native.wants_control(),
+            Self::Boringtun(_) => false,
+        }
+    }
+
+    /// True where a peer is now.
+    pub(super) fn is_endpoint(&self, address: SocketAddr) -> bool {
+        match self {
+            Self::Native(native) => native.is_endpoint(address),
             Self::Boringtun(_) => false,
         }
     }

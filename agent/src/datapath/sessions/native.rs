@@ -39,6 +39,10 @@ impl Native {
         self.paths.wants_control()
     }
 
+    pub(super) fn is_endpoint(&self, address: SocketAddr) -> bool {
+        self.paths.is_endpoint(address)
+    }
+
     pub(super) fn seal(&self, packet: Super<'_>, out: &mut Departures<'_>, now: Instant) {
         match packet {
             Super::One(packet) => self.seal_one(packet, out, now),

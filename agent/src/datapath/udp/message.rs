@@ -75,11 +75,7 @@ struct Control([u8; 128]);
 
 /// Sends the first of `trains`, at most [`MOST`], and says how many went. All are of the
 /// socket's family.
-pub(super) fn send(
-    socket: BorrowedFd<'_>,
-    trains: &[Train],
-    bytes: &[u8],
-) -> Result<usize, Errno> {
+pub(super) fn send(socket: BorrowedFd<'_>, trains: &[Train], bytes: &[u8]) -> Result<usize, Errno> {
     let count = trains.len().min(MOST);
     // SAFETY: these are plain C structures, for which zeroes are a valid value.
     let (mut headers, mut parts, mut marks): (
