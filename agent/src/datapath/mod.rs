@@ -92,7 +92,7 @@ impl Datapath {
         let shared = Arc::new(shared);
         let started = (SystemTime::now(), Instant::now());
         config.warn_of_a_late_clock(started.0);
-        let threads = threads(&shared, tray, workers)?;
+        let threads = threads(&shared, tray, workers, config.pinned)?;
         Ok(Self { config, shared, desired: Mutex::default(), threads, started })
     }
 
@@ -231,12 +231,18 @@ fn threads(
     shared: &Arc<Shared>,
     tray: Tray,
     workers: usize,
+    pinned: bool,
 ) -> Result<Vec<JoinHandle<()>>, DatapathError> {
     let mut threads = vec![thread("hawser-control", shared, move |shared| {
         control::run(shared, &tray);
     })?];
     for number in 0..workers {
-        let run = move |shared: &Shared| worker::run(shared, number);
+        let run = move |shared: &Shared| {
+            if pinned {
+                Cores::allowed().pin(number);
+            }
+            worker::run(shared, number);
+        };
         threads.push(thread("hawser-worker", shared, run)?);
     }
     Ok(threads)
