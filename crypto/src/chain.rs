@@ -55,11 +55,13 @@ impl Chain {
         [next, self.promote(session)]
     }
 
-    /// Moves on to the next session if data came on it. Gives what that displaces; `None` if there
-    /// is nothing to move on to.
-    pub(crate) fn confirm(&mut self) -> Option<Option<Session>> {
-        let next = self.next.take_if(|next| !next.waits())?;
-        Some(self.promote(next))
+    /// Moves on to the next session if data came on it. Says whether it did, and gives what that
+    /// displaces.
+    pub(crate) fn confirm(&mut self) -> (bool, Option<Session>) {
+        match self.next.take_if(|next| !next.waits()) {
+            Some(next) => (true, self.promote(next)),
+            None => (false, None),
+        }
     }
 
     /// Takes out what is over.

@@ -17,13 +17,13 @@ use keys::{KeyEpoch, PresharedKey, PrivateKey, PublicKey};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
+#[cfg(any(test, feature = "workbench"))]
+use crate::message::Maced;
 use crate::{
     Discard, Random,
     blake2s::{MAC, Secret},
     cookie::{Cookie, Door},
-    message::{
-        INITIATION, InitiationMessage, Maced, RESPONSE, ResponseMessage, initiation, response,
-    },
+    message::{INITIATION, InitiationMessage, RESPONSE, ResponseMessage, initiation, response},
     noise::{NotAuthentic, Symmetric},
     tai64n::Timestamp,
 };
@@ -57,6 +57,7 @@ impl Identity {
     }
 
     /// True when a handshake message was made for this key (mac1).
+    #[cfg(any(test, feature = "workbench"))]
     pub(crate) fn made_for_us(&self, message: &[u8]) -> bool {
         Maced::parse(message).is_some_and(|message| self.door.opens_to(message))
     }
@@ -77,6 +78,7 @@ impl Remote {
         Ok(Self { public: key, shared, door: Door::new(key.as_bytes()) })
     }
 
+    #[cfg(any(test, feature = "workbench"))]
     pub(crate) fn public(&self) -> PublicKey {
         self.public
     }

@@ -139,14 +139,14 @@ impl Mesh {
         let opened = match Message::parse(datagram) {
             Ok(Message::Data { .. }) => self.open_data(datagram, from, out, now),
             Ok(Message::Initiation(message)) => {
-                self.hear_initiation(&message, datagram, from, out, now)
+                self.hear_initiation(message, (datagram, from), out, now)
             }
             Ok(Message::Response(message)) => {
-                self.hear_response(&message, datagram, from, out, now)
+                self.hear_response(message, (datagram, from), out, now)
             }
             Ok(Message::Cookie(message)) => {
-                let slot = self.awaiting(message.receiver());
-                self.with(slot, out, now, |peer, _, io| peer.hear_cookie(&message, from, io))
+                let slot = self.core.indices.owner(message.receiver());
+                self.with(slot, out, now, |peer, _, io| peer.hear_cookie(message, from, io))
                     .unwrap_or(Err(Discard::UnexpectedHandshake))
                     .inspect_err(|&discard| self.core.count(discard))
             }
@@ -232,15 +232,14 @@ impl Mesh {
 
     fn hear_initiation(
         &mut self,
-        message: &InitiationMessage<'_>,
-        datagram: &[u8],
-        from: SocketAddr,
+        message: InitiationMessage<'_>,
+        (datagram, from): (&[u8], SocketAddr),
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {
         let heard = self.admit(datagram, from, out, now).and_then(|place| {
             let identity = &self.core.keyring.all()[place];
-            let claim = receive(identity, *message)?;
+            let claim = receive(identity, message)?;
             let sender = claim.sender();
             let slot = self.roster.slot_of(&sender).ok_or(Discard::UnknownPeer)?;
             let peer = self.roster.get_mut(slot).ok_or(Discard::UnknownPeer)?;
@@ -257,9 +256,8 @@ impl Mesh {
 
     fn hear_response(
         &mut self,
-        message: &ResponseMessage<'_>,
-        datagram: &[u8],
-        from: SocketAddr,
+        message: ResponseMessage<'_>,
+        (datagram, from): (&[u8], SocketAddr),
         out: &mut impl Outbox,
         now: Instant,
     ) -> Result<(), Discard> {

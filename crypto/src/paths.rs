@@ -92,6 +92,7 @@ impl Paths {
 
     /// Opens `train`, datagrams of `stride` bytes (the last may be shorter; 0: it is one) from one
     /// source, each in place.
+    #[expect(clippy::too_many_arguments, reason = "self and what one recvmsg gives")]
     pub fn open(
         &self,
         train: &mut [u8],

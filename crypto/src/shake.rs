@@ -290,7 +290,7 @@ impl Peer {
     /// Takes the response to our initiation.
     pub(crate) fn hear_response<O: Outbox>(
         &mut self,
-        response: &ResponseMessage<'_>,
+        response: ResponseMessage<'_>,
         from: SocketAddr,
         scratch: &mut [u8],
         io: &mut Io<'_, O>,
@@ -323,7 +323,7 @@ impl Peer {
     /// after the five seconds of a retry.
     pub(crate) fn hear_cookie<O: Outbox>(
         &mut self,
-        message: &CookieMessage<'_>,
+        message: CookieMessage<'_>,
         from: SocketAddr,
         io: &mut Io<'_, O>,
     ) -> Result<(), Discard> {
@@ -331,7 +331,7 @@ impl Peer {
         let (label, mac1) = sent.ok_or(Discard::UnexpectedHandshake)?;
         let contact = self.shake.contacts.iter_mut().find(|contact| contact.label == label);
         let contact = contact.ok_or(Discard::UnexpectedHandshake)?;
-        let cookie = contact.remote.door().open(*message, &mac1)?;
+        let cookie = contact.remote.door().open(message, &mac1)?;
         contact.cookie = Some(StoredCookie::new(cookie, io.now));
         let ours = |attempt: &mut Box<Attempt>| {
             attempt.initiation.index() == message.receiver() && !attempt.cookie_used
@@ -346,8 +346,9 @@ impl Peer {
 
     /// Moves on to a session that we answered, if data came on it.
     pub(crate) fn confirmed<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
-        if let Some(displaced) = self.chain.confirm() {
-            io.core.bury([displaced]);
+        let (confirmed, displaced) = self.chain.confirm();
+        io.core.bury([displaced]);
+        if confirmed {
             self.shake.answered = None;
             self.established(false, scratch, io);
         }
@@ -367,7 +368,7 @@ impl Peer {
         let keys = keys.inspect_err(|_| io.core.indices.release(index))?;
         let session = self.session(keys, label, false, io);
         // What the peer uses already is not lost to one that it may never use.
-        let confirmed = self.chain.confirm().flatten();
+        let (_, confirmed) = self.chain.confirm();
         let displaced = self.chain.answered(session);
         io.core.bury([confirmed, displaced]);
         self.publish();
@@ -400,7 +401,7 @@ impl Peer {
     fn finish(
         &self,
         attempt: &Attempt,
-        response: &ResponseMessage<'_>,
+        response: ResponseMessage<'_>,
         core: &Core,
     ) -> Result<Keys, Discard> {
         let contact = self.shake.contacts.iter().find(|contact| contact.label == attempt.label);
@@ -410,7 +411,7 @@ impl Peer {
         };
         let preshared = self.config.preshared_key.as_ref();
         let ends = Ends { identity, remote: &contact.remote, preshared };
-        attempt.initiation.finish(&ends, *response)
+        attempt.initiation.finish(&ends, response)
     }
 
     /// Makes a session of a handshake's keys, open for what the peer sends.

@@ -35,7 +35,7 @@ fn no_packet_allocates_neither_out_nor_in() {
     // The first time each thread makes its place in arc-swap's list.
     round(1);
 
-    let (_, counted) = counted(|| (0..100).for_each(|packets| round(packets % TRAIN)));
+    let ((), counted) = counted(|| (0..100).for_each(|packets| round(packets % TRAIN)));
 
     assert_eq!((counted.times, counted.bytes), (0, 0));
 }
@@ -61,7 +61,7 @@ fn a_peer_that_is_idle_costs_less_than_a_kilobyte() {
     let mut hub = mesh(1, now);
     let mut out = Last::default();
     // The caller's list becomes the mesh's: it is counted, too.
-    let (_, counted) = counted(|| {
+    let ((), counted) = counted(|| {
         hub.set_peers(list(2..2 + peers, None), &[], &mut out, now);
     });
 
@@ -92,7 +92,7 @@ fn a_peer_with_a_session_costs_less_than_four_kilobytes() {
     let now = Instant::now();
     let mut hub = mesh(1, now);
     let mut out = Last::default();
-    let (_, idle) = counted(|| {
+    let ((), idle) = counted(|| {
         hub.set_peers(list(2..2 + peers, None), &[], &mut out, now);
     });
 

@@ -1,7 +1,8 @@
-//! Lab (nodes in network namespaces), the oracles, and what the demo and the benchmark share.
+//! Lab (nodes in network namespaces), the oracles, the flood, and what the demo and the benchmark share.
 //!
 //! The tests by promise are in `tests/`; the programs `hawser-demo` and `hawser-bench` in `src/bin/`.
 
+pub mod flood;
 pub mod lab;
 pub mod mesh;
 pub mod oracle;

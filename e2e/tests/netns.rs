@@ -15,9 +15,15 @@ mod cni;
 mod datapath;
 #[path = "netns/demo.rs"]
 mod demo;
+#[path = "netns/flood.rs"]
+mod flood;
 #[path = "netns/interop.rs"]
 mod interop;
+#[path = "netns/interop_native.rs"]
+mod interop_native;
 #[path = "netns/lab.rs"]
 mod lab;
+#[path = "netns/laptop.rs"]
+mod laptop;
 #[path = "netns/mesh.rs"]
 mod mesh;

@@ -72,7 +72,8 @@ fn what_one_seals_the_other_opens_at_every_counter_and_nothing_else() {
             let opened = receiver().open(counter, &mut forged[HEADER..]);
             assert_eq!(opened, Err(Discard::NotAuthentic));
         }
-        let opened = receiver().open(counter ^ 1, &mut record.clone()[HEADER..]);
+        let mut copy = record;
+        let opened = receiver().open(counter ^ 1, &mut copy[HEADER..]);
         assert_eq!(opened, Err(Discard::NotAuthentic));
         assert_eq!(receiver().open(counter, &mut record[HEADER..]), Ok(32));
         assert_eq!(record[HEADER..][..32], [9; 32]);

@@ -34,6 +34,7 @@ targets! {
     "boringtun_seam" => engine::seam,
     "mesh" => native::mesh,
     "train" => native::train,
+    "import" => native::import,
     "boringtun_mesh" => mesh::boringtun,
     "initiation" => handshake::initiation,
     "response" => handshake::response,

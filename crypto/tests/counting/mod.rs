@@ -36,18 +36,22 @@ fn count(times: u64, bytes: i64) {
     });
 }
 
+fn size(layout: Layout) -> i64 {
+    i64::try_from(layout.size()).unwrap_or(i64::MAX)
+}
+
 pub struct Counting;
 
 // SAFETY: everything is handed to the system's allocator as it came.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(1, layout.size() as i64);
+        count(1, size(layout));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
-        count(0, -(layout.size() as i64));
+        count(0, -size(layout));
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(place, layout) }
     }

@@ -2,7 +2,6 @@
 //! real time of its start, while the simulated time is hours ahead. Exactly the fault in question.
 
 use crypto::Discard;
-use sim::World;
 
 use super::{KEEPALIVE, died, initiations, mesh, seconds};
 

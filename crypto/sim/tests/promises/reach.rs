@@ -1,6 +1,6 @@
 use crypto::Discard;
 use keys::PresharedKey;
-use sim::{Link, Told, World, packet};
+use sim::{Link, Told, packet};
 
 use super::{KEEPALIVE, died, mesh, millis, seconds};
 

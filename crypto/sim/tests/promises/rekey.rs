@@ -1,5 +1,5 @@
 use crypto::Discard;
-use sim::{Link, World};
+use sim::Link;
 
 use super::{KEEPALIVE, died, initiations, mesh, millis, seconds};
 

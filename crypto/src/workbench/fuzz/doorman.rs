@@ -32,7 +32,7 @@ pub(super) fn doorman(data: &[u8]) {
         let kind = input.byte();
         let from = source(&mut input);
         now += Duration::from_millis(input.byte().into());
-        let times = 1 + u32::from(input.byte());
+        let times = 1 + input.byte() % 64;
         let raw = input.slice(usize::from(kind >> 3));
         let mut touched = valid[usize::from(kind & 1)];
         for (to, from) in touched.iter_mut().zip(raw) {

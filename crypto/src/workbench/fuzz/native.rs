@@ -9,12 +9,16 @@ use std::{
 };
 
 use keys::KeyEpoch;
+use zeroize::Zeroizing;
 
 use super::{
     input::Input,
     mesh::{Made, START, address, config, packet, private},
 };
-use crate::{Discard, HEADER, Inbox, Mesh, Settings, TAG, Train, random::Sequence};
+use crate::{
+    Discard, HEADER, Inbox, Mesh, Place, SessionState, Settings, TAG, Train, message::Message,
+    random::Sequence,
+};
 
 /// Two nodes of ours that have a session, begun by the first.
 struct Pair {
@@ -22,19 +26,21 @@ struct Pair {
     b: Mesh,
 }
 
+fn node(n: u8, now: Instant) -> Mesh {
+    let settings = Settings {
+        identities: vec![(KeyEpoch::FIRST, private(n))],
+        sending: KeyEpoch::FIRST,
+        random: Box::new(Sequence::new(n.into())),
+        timestamp_floor: None,
+        wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
+    };
+    Mesh::new(settings, now)
+}
+
 impl Pair {
     fn new(now: Instant) -> Self {
         let mut made = Made::default();
-        let [mut a, mut b] = [1, 2].map(|n| {
-            let settings = Settings {
-                identities: vec![(KeyEpoch::FIRST, private(n))],
-                sending: KeyEpoch::FIRST,
-                random: Box::new(Sequence::new(n.into())),
-                timestamp_floor: None,
-                wall: UNIX_EPOCH + Duration::from_secs(1_800_000_000),
-            };
-            Mesh::new(settings, now)
-        });
+        let [mut a, mut b] = [1, 2].map(|n| node(n, now));
         a.set_peers(vec![config("b", 2)], &[], &mut made, now);
         b.set_peers(vec![config("a", 1)], &[], &mut made, now);
         let _ = a.seal(&packet(), &mut made, now);
@@ -167,4 +173,55 @@ fn seal(pair: &Pair, count: usize) -> (Vec<u8>, usize) {
         assert_eq!(train.seal(record, packet().len()), stride);
     }
     (datagrams, stride)
+}
+
+/// Sessions of an earlier life with any numbers in them: taken or refused, and no counter below
+/// the one they name is ever used.
+pub(super) fn import(data: &[u8]) {
+    let mut input = Input::new(data);
+    let (mut mesh, mut made) = (node(1, *START), Made::default());
+    mesh.set_peers(vec![config("b", 2)], &[], &mut made, *START);
+    let mut states = Vec::new();
+    while !input.is_empty() && states.len() < 4 {
+        states.push(state(&mut input));
+    }
+    let floor = |state: &SessionState| (state.sender, state.next);
+    let floors: Vec<_> = states.iter().map(floor).collect();
+
+    let _ = mesh.import(states, &mut made, *START);
+    mesh.tick(&mut made, *START);
+    for _ in 0..3 {
+        let _ = mesh.seal(&packet(), &mut made, *START);
+        let _ = mesh.open(&[4; 64], address(2), &mut made, *START);
+    }
+    for datagram in made.datagrams {
+        if let Ok(Message::Data { receiver, counter }) = Message::parse(&datagram) {
+            assert!(floors.iter().any(|&(sender, next)| sender == receiver && counter >= next));
+        }
+    }
+    for state in mesh.export(0, *START).into_iter().filter(|state| state.send_key.is_some()) {
+        assert!(floors.iter().any(|&(sender, next)| sender == state.sender && state.next >= next));
+    }
+}
+
+fn state(input: &mut Input<'_>) -> SessionState {
+    let [shape, words] = input.array();
+    let places = [Place::Previous, Place::Current, Place::Next];
+    let key = |n: u8| (KeyEpoch(1 + u32::from(shape & 1)), private(n).public());
+    SessionState {
+        peer: if shape & 2 == 0 { "b" } else { "stranger" }.to_owned(),
+        ours: key(1),
+        theirs: key(2 + (shape >> 2 & 1)),
+        place: places[usize::from(shape >> 3) % places.len()],
+        endpoint: (shape & 0x80 == 0).then(|| address(2)),
+        age: Duration::from_millis(input.long() >> (shape >> 4)),
+        initiator: shape & 0x40 == 0,
+        receiver: u32::from_le_bytes(input.array()),
+        sender: u32::from(input.byte()),
+        receive_key: Zeroizing::new([1; 32]),
+        send_key: (words & 1 == 0).then(|| Zeroizing::new([2; 32])),
+        next: input.long(),
+        received: input.long(),
+        window: vec![input.long(); if words & 2 == 0 { 129 } else { usize::from(words) }],
+    }
 }

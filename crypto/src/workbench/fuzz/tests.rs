@@ -98,7 +98,7 @@ macro_rules! each {
 }
 
 each! {
-    message mesh train boringtun_seam boringtun_mesh initiation response cookie_reply doorman timestamps
+    message mesh train import boringtun_seam boringtun_mesh initiation response cookie_reply doorman timestamps
     ip_packet source routes peers key_text window
 }
 

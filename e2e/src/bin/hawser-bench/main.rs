@@ -9,16 +9,18 @@
 
 mod contender;
 mod figures;
+mod flood;
 mod machines;
 mod measure;
 mod nebula;
 mod wireguard;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
+use serde_json::{Value, json};
 
 use contender::{Contender, contenders};
 use figures::{Figures, Row};
@@ -39,15 +41,24 @@ struct Args {
     /// Only these contenders
     #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
     only: Vec<String>,
+    /// Measure what a flood of forged handshakes does, and nothing else
+    #[arg(long, conflicts_with_all = ["only", "rounds"])]
+    flood: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    let Args { json, rounds, secs, only } = Args::parse();
+    let Args { json, rounds, secs, only, flood } = Args::parse();
+    let each = Duration::from_secs(secs.into());
+    if flood {
+        let rows = flood::measure(each)?;
+        flood::print(&rows);
+        return write(json.as_deref(), &json!({ "flood": rows }));
+    }
     let (mut chosen, missing) = choose(&only)?;
     for round in 1..=rounds {
         for (contender, figures) in &mut chosen {
             eprintln!("round {round}/{rounds}  {}", contender.name);
-            match measure::measure(contender, Duration::from_secs(secs.into())) {
+            match measure::measure(contender, each) {
                 Ok(measured) => figures.push(measured),
                 Err(error) => eprintln!("  {}: {error:#}", contender.name),
             }
@@ -56,12 +67,15 @@ fn main() -> anyhow::Result<()> {
     let rows: Vec<Row> =
         chosen.iter().filter_map(|(contender, all)| Row::median(contender.name, all)).collect();
     figures::print(&rows, &missing);
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&figures::document(&rows, &missing))?;
-        std::fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    }
+    write(json.as_deref(), &figures::document(&rows, &missing))?;
     anyhow::ensure!(rows.len() == chosen.len(), "some contenders gave no figures");
     Ok(())
+}
+
+fn write(file: Option<&Path>, document: &Value) -> anyhow::Result<()> {
+    let Some(path) = file else { return Ok(()) };
+    let text = serde_json::to_string_pretty(document)?;
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
 type Chosen = Vec<(Contender, Vec<Figures>)>;
@@ -74,8 +88,9 @@ fn choose(only: &[String]) -> anyhow::Result<(Chosen, Vec<String>)> {
         let names: Vec<_> = all.iter().map(|contender| contender.name).collect();
         anyhow::ensure!(known, "there is no {name}; there are {}", names.join(", "));
     }
-    let wanted =
-        |contender: &Contender| only.is_empty() || only.iter().any(|name| contender.is_called(name));
+    let wanted = |contender: &Contender| {
+        only.is_empty() || only.iter().any(|name| contender.is_called(name))
+    };
     let (present, absent): (Vec<_>, Vec<_>) =
         all.into_iter().filter(wanted).partition(Contender::is_installed);
     let missing = absent.iter().map(|contender| contender.name.to_owned()).collect();

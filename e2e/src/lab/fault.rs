@@ -1,0 +1,25 @@
+//! Faults of the underlay, without netem: rules on the ingress of a machine's device.
+
+use anyhow::Context as _;
+
+use super::Node;
+use super::node::DEVICE;
+
+impl Node {
+    /// From now on loses so many of a hundred frames that arrive, by chance; 0 ends it.
+    pub fn lose(&self, percent: u8) -> anyhow::Result<()> {
+        let mut rules = "table netdev lab-loss\ndelete table netdev lab-loss\n".to_owned();
+        if percent > 0 {
+            rules += &format!(
+                "table netdev lab-loss {{
+                    chain in {{
+                        type filter hook ingress device \"{DEVICE}\" priority 0; policy accept;
+                        numgen random mod 100 < {percent} drop
+                    }}
+                }}\n"
+            );
+        }
+        let nft = self.command("nft").args(["-f", "-"]).input(rules).stdout();
+        nft.map(drop).with_context(|| format!("losing {percent} % on {}", self.name()))
+    }
+}
