@@ -75,7 +75,7 @@ impl Config {
         let key = identities.iter().find(|(epoch, _)| epoch == sending);
         let (_, key) = key.ok_or(DatapathError::NoKey(*sending))?;
         Ok(match engine {
-            Engine::Native => Sessions::Native(Native::new(
+            Engine::Native => Sessions::Native(Box::new(Native::new(
                 Settings {
                     identities: identities.clone(),
                     sending: *sending,
@@ -84,7 +84,7 @@ impl Config {
                     wall: SystemTime::now(),
                 },
                 now,
-            )),
+            ))),
             Engine::Boringtun => Sessions::boringtun(key, now),
         })
     }

@@ -57,7 +57,8 @@ impl Desk {
     pub(super) fn new() -> io::Result<(Self, Tray)> {
         let (handshakes, from_handshakes) = sync_channel(HANDSHAKES);
         let (packets, from_packets) = sync_channel(PACKETS);
-        let desk = Self { handshakes, packets, bell: shared::event()?, rung: AtomicBool::new(false) };
+        let desk =
+            Self { handshakes, packets, bell: shared::event()?, rung: AtomicBool::new(false) };
         Ok((desk, Tray { handshakes: from_handshakes, packets: from_packets }))
     }
 

@@ -27,7 +27,6 @@ use std::{
 };
 
 pub use crypto::PeerConfig;
-use crypto::boringtun::Mesh;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
@@ -35,7 +34,6 @@ pub use self::config::{Config, DatapathError, Engine, TunInfo};
 use self::{
     config::Cores,
     control::{Desk, Made, Tray},
-    sessions::Sessions,
     shared::Shared,
     tun::Tun,
     udp::Udp,

@@ -61,7 +61,12 @@ impl Tun {
             }
         }
         tracing::info!(device = name, queues = all.len(), ?offload, "tunnel device attached");
-        Ok(Self { queues: all, name: name.to_owned(), offload, refuses_trains: AtomicBool::new(false) })
+        Ok(Self {
+            queues: all,
+            name: name.to_owned(),
+            offload,
+            refuses_trains: AtomicBool::new(false),
+        })
     }
 
     /// The device's index, or an error when it was deleted or renamed since.

@@ -49,8 +49,11 @@ impl Udp {
         let segments = v4.iter().chain(&v6).all(open::takes_trains);
         let trains = Arc::new(AtomicBool::new(segments));
         let (mut v4, mut v6) = (v4.into_iter(), v6.into_iter());
-        let sockets = (0..workers.max(1))
-            .map(|_| Sockets { v4: v4.next(), v6: v6.next(), trains: Arc::clone(&trains) });
+        let sockets = (0..workers.max(1)).map(|_| Sockets {
+            v4: v4.next(),
+            v6: v6.next(),
+            trains: Arc::clone(&trains),
+        });
         Ok(Self { workers: sockets.collect(), port })
     }
 

@@ -35,10 +35,12 @@ const SOCKETS: u64 = 2;
 
 /// Runs until the data path stops.
 pub(super) fn run(shared: &Shared, number: usize) {
-    let worker = Worker::new(shared, number).and_then(|mut worker| loop {
-        worker.turn()?;
-        if shared.stopped() {
-            return Ok(());
+    let worker = Worker::new(shared, number).and_then(|mut worker| {
+        loop {
+            worker.turn()?;
+            if shared.stopped() {
+                return Ok(());
+            }
         }
     });
     if let Err(error) = worker {

@@ -75,11 +75,7 @@ struct Control([u8; 128]);
 
 /// Sends the first of `trains`, at most [`MOST`], and says how many went. All are of the
 /// socket's family.
-pub(super) fn send(
-    socket: BorrowedFd<'_>,
-    trains: &[Train],
-    bytes: &[u8],
-) -> Result<usize, Errno> {
+pub(super) fn send(socket: BorrowedFd<'_>, trains: &[Train], bytes: &[u8]) -> Result<usize, Errno> {
     let count = trains.len().min(MOST);
     // SAFETY: these are plain C structures, for which zeroes are a valid value.
     let (mut headers, mut parts, mut marks): (
@@ -195,7 +191,7 @@ fn read_marks(header: &libc::msghdr) -> (Option<usize>, u8) {
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => class = data.read(),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    class = data.cast::<libc::c_int>().read_unaligned() as u8;
+                    [class, ..] = data.cast::<libc::c_int>().read_unaligned().to_le_bytes();
                 }
                 _ => {}
             }
