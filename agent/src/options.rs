@@ -67,6 +67,10 @@ pub struct Run {
     #[arg(long, env = "HAWSER_WORKERS", value_parser = workers)]
     pub workers: Option<usize>,
 
+    /// Binds each of them to a core: for machines that have cores to spare for it.
+    #[arg(long, env = "HAWSER_PIN_WORKERS")]
+    pub pin_workers: bool,
+
     /// Overrides the Mesh's backend; its encryption judges the result all the same.
     #[arg(long, env = "HAWSER_BACKEND", value_parser = backend)]
     pub backend: Option<Backend>,

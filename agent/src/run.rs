@@ -132,6 +132,7 @@ fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath
         fwmark: options.fwmark,
         timestamp_floor: identity.timestamp_floor().map(|floor| UNIX_EPOCH + floor),
         workers: options.workers,
+        pinned: options.pin_workers,
     };
     Ok(Datapath::start(config)?)
 }

@@ -4,7 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use crypto::{Random, Settings};
 use keys::{KeyEpoch, PrivateKey};
-use rustix::thread::{CpuSet, sched_getaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::sessions::{Native, Sessions};
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub timestamp_floor: Option<SystemTime>,
     /// Threads that carry packets; none means one for each core that this process may use.
     pub workers: Option<usize>,
+    /// Binds each of them to a core.
+    pub pinned: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +75,7 @@ impl Config {
         let key = identities.iter().find(|(epoch, _)| epoch == sending);
         let (_, key) = key.ok_or(DatapathError::NoKey(*sending))?;
         Ok(match engine {
-            Engine::Native => Sessions::Native(Native::new(
+            Engine::Native => Sessions::Native(Box::new(Native::new(
                 Settings {
                     identities: identities.clone(),
                     sending: *sending,
@@ -82,7 +84,7 @@ impl Config {
                     wall: SystemTime::now(),
                 },
                 now,
-            )),
+            ))),
             Engine::Boringtun => Sessions::boringtun(key, now),
         })
     }
@@ -125,5 +127,16 @@ impl Cores {
 
     pub(super) fn count(&self) -> usize {
         self.0.count().max(1) as usize
+    }
+
+    /// Binds the calling thread to one of them; failing that it runs anywhere.
+    pub(super) fn pin(&self, number: usize) {
+        let number = number % self.count();
+        let core = (0..CpuSet::MAX_CPU).filter(|&core| self.0.is_set(core)).nth(number);
+        if let Some(core) = core {
+            let mut one = CpuSet::new();
+            one.set(core);
+            let _ = sched_setaffinity(None, &one);
+        }
     }
 }

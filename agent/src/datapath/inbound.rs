@@ -7,7 +7,7 @@ use rustix::{io::Errno, thread::sched_yield};
 
 use super::{
     offload::{Coalesce, Merged, Merging, VNET, ecn},
-    sessions::Opened,
+    sessions::{Came, Opened},
     shared::Shared,
     train::Departures,
     tun::{Queue, Tun},
@@ -90,7 +90,8 @@ impl Inbound {
         let shared = out.shared();
         let Arrival { from, ref range, stride, class } = self.arrivals[number];
         let (start, train) = (range.start, &mut self.slots[range.clone()]);
-        shared.sessions.open(train, (from, stride), &mut self.opened, out, now);
+        let came = Came { bytes: &mut *train, from, stride };
+        shared.sessions.open(came, &mut self.opened, out, now);
         for place in &self.opened.handshakes {
             shared.desk.handshake(&train[place.clone()], from, shared);
         }

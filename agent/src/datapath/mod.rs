@@ -27,7 +27,6 @@ use std::{
 };
 
 pub use crypto::PeerConfig;
-use crypto::boringtun::Mesh;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
@@ -35,7 +34,6 @@ pub use self::config::{Config, DatapathError, Engine, TunInfo};
 use self::{
     config::Cores,
     control::{Desk, Made, Tray},
-    sessions::Sessions,
     shared::Shared,
     tun::Tun,
     udp::Udp,
@@ -92,7 +90,7 @@ impl Datapath {
         let shared = Arc::new(shared);
         let started = (SystemTime::now(), Instant::now());
         config.warn_of_a_late_clock(started.0);
-        let threads = threads(&shared, tray, workers)?;
+        let threads = threads(&shared, tray, workers, config.pinned)?;
         Ok(Self { config, shared, desired: Mutex::default(), threads, started })
     }
 
@@ -231,12 +229,18 @@ fn threads(
     shared: &Arc<Shared>,
     tray: Tray,
     workers: usize,
+    pinned: bool,
 ) -> Result<Vec<JoinHandle<()>>, DatapathError> {
     let mut threads = vec![thread("hawser-control", shared, move |shared| {
         control::run(shared, &tray);
     })?];
     for number in 0..workers {
-        let run = move |shared: &Shared| worker::run(shared, number);
+        let run = move |shared: &Shared| {
+            if pinned {
+                Cores::allowed().pin(number);
+            }
+            worker::run(shared, number);
+        };
         threads.push(thread("hawser-worker", shared, run)?);
     }
     Ok(threads)

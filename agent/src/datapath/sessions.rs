@@ -22,8 +22,15 @@ pub(super) use self::native::Native;
 use super::{offload::Super, train::Departures};
 
 pub(super) enum Sessions {
-    Native(Native),
-    Boringtun(Mutex<crypto::boringtun::Mesh>),
+    Native(Box<Native>),
+    Boringtun(Box<Mutex<crypto::boringtun::Mesh>>),
+}
+
+/// Datagrams of `stride` bytes (the last may be shorter) from one source.
+pub(super) struct Came<'a> {
+    pub(super) bytes: &'a mut [u8],
+    pub(super) from: SocketAddr,
+    pub(super) stride: usize,
 }
 
 /// What was found in one received train, as ranges of it.
@@ -44,7 +51,7 @@ impl Opened {
 
 impl Sessions {
     pub(super) fn boringtun(key: &PrivateKey, now: Instant) -> Self {
-        Self::Boringtun(Mutex::new(crypto::boringtun::Mesh::new(key, now)))
+        Self::Boringtun(Box::new(Mutex::new(crypto::boringtun::Mesh::new(key, now))))
     }
 
     /// Seals a packet, or each part of a super packet, into `out`. Whatever dies is counted.
@@ -55,22 +62,19 @@ impl Sessions {
         }
     }
 
-    /// Opens a train, datagrams of `stride` bytes from one source, in place. Whatever dies is
-    /// counted; what has to be answered at once goes to `out`.
+    /// Opens a train in place. Whatever dies is counted; what has to be answered at once goes to
+    /// `out`.
     pub(super) fn open(
         &self,
-        train: &mut [u8],
-        (from, stride): (SocketAddr, usize),
+        train: Came<'_>,
         opened: &mut Opened,
         out: &mut Departures<'_>,
         now: Instant,
     ) {
         opened.clear();
         match self {
-            Self::Native(native) => native.open(train, (from, stride), opened, now),
-            Self::Boringtun(mesh) => {
-                boringtun::open(&mut lock(mesh), train, (from, stride), opened, out, now);
-            }
+            Self::Native(native) => native.open(train, opened, now),
+            Self::Boringtun(mesh) => boringtun::open(&mut lock(mesh), train, opened, out, now),
         }
     }
 

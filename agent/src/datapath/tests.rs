@@ -17,6 +17,7 @@ fn start(key: u8) -> Datapath {
         fwmark: None,
         timestamp_floor: None,
         workers: None,
+        pinned: false,
     })
     .unwrap()
 }

@@ -9,7 +9,7 @@ mod open;
 
 use std::{
     io,
-    net::{SocketAddr, UdpSocket},
+    net::UdpSocket,
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,

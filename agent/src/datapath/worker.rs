@@ -1,4 +1,5 @@
-//! One thread a core that carries packets both ways, each from its arrival to its departure.
+//! One thread a core (not bound to it: cores are shared with the pods, and in measurements with
+//! busy cores that gained a single TCP stream 7 % and cost four 11 %, and UDP 25 %) that carries packets both ways, each from its arrival to its departure.
 //!
 //! ```text
 //!          ┌─ own TUN queue ──▶ outbound.rs ──▶ own sockets

@@ -8,7 +8,7 @@ use std::{
 
 use crypto::{Event, Outbox, boringtun::Mesh};
 
-use super::Opened;
+use super::{Came, Opened};
 use crate::datapath::{
     offload::{Super, ecn},
     shared,
@@ -47,14 +47,13 @@ fn seal_one(mesh: &mut Mesh, packet: &[u8], out: &mut Departures<'_>, now: Insta
 
 pub(super) fn open(
     mesh: &mut Mesh,
-    train: &mut [u8],
-    (from, stride): (SocketAddr, usize),
+    Came { bytes, from, stride }: Came<'_>,
     opened: &mut Opened,
     out: &mut Departures<'_>,
     now: Instant,
 ) {
     let mut made = Made { out, class: 0, delivered: Vec::new() };
-    for (place, datagram) in train.chunks_mut(stride).enumerate() {
+    for (place, datagram) in bytes.chunks_mut(stride).enumerate() {
         made.delivered.clear();
         if let Err(discard) = mesh.open(datagram, from, &mut made, now) {
             tracing::trace!(discard = discard.name(), %from, "datagram not delivered");

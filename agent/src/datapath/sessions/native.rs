@@ -2,7 +2,6 @@
 //! packet waits for.
 
 use std::{
-    net::SocketAddr,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard},
     time::Instant,
@@ -10,7 +9,7 @@ use std::{
 
 use crypto::{Discard, HEADER, Inbox, IpPacket, Mesh, Paths, Refused, Settings, Train};
 
-use super::{Opened, boringtun::lock};
+use super::{Came, Opened, boringtun::lock};
 use crate::datapath::{
     offload::{Split, Super, ecn},
     train::Departures,
@@ -101,14 +100,8 @@ impl Native {
         }
     }
 
-    pub(super) fn open(
-        &self,
-        train: &mut [u8],
-        (from, stride): (SocketAddr, usize),
-        opened: &mut Opened,
-        now: Instant,
-    ) {
-        self.paths.open(train, stride, from, now, opened);
+    pub(super) fn open(&self, train: Came<'_>, opened: &mut Opened, now: Instant) {
+        self.paths.open(train.bytes, train.stride, train.from, now, opened);
     }
 }
 

@@ -191,7 +191,7 @@ fn read_marks(header: &libc::msghdr) -> (Option<usize>, u8) {
                 }
                 (libc::IPPROTO_IP, libc::IP_TOS) => class = data.read(),
                 (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => {
-                    class = data.cast::<libc::c_int>().read_unaligned() as u8;
+                    [class, ..] = data.cast::<libc::c_int>().read_unaligned().to_le_bytes();
                 }
                 _ => {}
             }

@@ -1,6 +1,6 @@
 //! Real sockets on loopback.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::*;
 
@@ -27,7 +27,8 @@ fn received(udp: &Udp) -> Vec<(SocketAddr, u8, Vec<Vec<u8>>)> {
 }
 
 fn train(to: (IpAddr, u16), lengths: &[usize]) -> (Train, Vec<u8>) {
-    let bytes: Vec<u8> = lengths.iter().zip(1..).flat_map(|(&n, mark)| vec![mark; n]).collect();
+    let marked = lengths.iter().enumerate().flat_map(|(mark, &n)| vec![mark as u8; n]);
+    let bytes: Vec<u8> = marked.collect();
     (Train { to: to.into(), range: 0..bytes.len(), stride: lengths[0], class: 0 }, bytes)
 }
 
