@@ -33,6 +33,18 @@ need_rust() {
     need cc:gcc ld:binutils make:make
 }
 
+# need_chart_tools  Helm's engine and the Kubernetes schemas for e2e/charts.py, once.
+CHART_TOOLS=$HOME/.cache/hawser-tools/chart
+need_chart_tools() {
+    "$CHART_TOOLS/bin/python" -c 'import helm_python, kubernetes_validate, yaml' 2>/dev/null && return
+    say "installing Helm's engine and the Kubernetes schemas (kept in $CHART_TOOLS)"
+    command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null ||
+        need python3:python3 ensurepip:python3-venv
+    python3 -m venv "$CHART_TOOLS" >&2 &&
+        "$CHART_TOOLS/bin/pip" install -q helm-python-sdk==0.2.2 kubernetes-validate==1.37.0 >&2 ||
+        { say "they could not be installed"; return 1; }
+}
+
 # need_peer PROGRAM CRATE VERSION  builds a peer that Debian does not carry, once.
 need_peer() {
     local root=$HOME/.cache/hawser-peers

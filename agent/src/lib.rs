@@ -12,6 +12,7 @@ pub mod apply;
 pub mod datapath;
 pub mod facts;
 pub mod identity;
+pub mod install;
 pub mod kernel;
 mod live;
 pub mod metrics;

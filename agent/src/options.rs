@@ -22,6 +22,8 @@ pub enum Command {
     Keygen(State),
     /// Takes part in the mesh until it is killed. What it leaves behind fails closed.
     Run(Box<Run>),
+    /// Puts the CNI plugin and its configuration on this node.
+    InstallCni(InstallCni),
     /// Removes device, routes and guard; nothing else does. The agent must not be running.
     Uninstall(Uninstall),
 }
@@ -87,6 +89,11 @@ pub struct Run {
     #[arg(long, env = "HAWSER_ADMIN", value_name = "ADDR")]
     pub admin: Option<SocketAddr>,
 
+    /// Where switches of the kernel are set: in a container that sees its own /proc/sys read-only,
+    /// a mount of the node's, of which `net` is enough.
+    #[arg(long, env = "HAWSER_PROC_SYS", value_name = "DIR", default_value = "/proc/sys")]
+    pub proc_sys: PathBuf,
+
     /// Firewall mark on the encrypted packets, for policy routing.
     #[arg(long, env = "HAWSER_FWMARK")]
     pub fwmark: Option<u32>,
@@ -100,6 +107,32 @@ pub struct Uninstall {
     /// Removes keys, the last view and the pods' reservations as well.
     #[arg(long)]
     pub purge: bool,
+
+    /// Removes the plugin from this directory as well.
+    #[arg(long, value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
+
+    /// Removes the plugin's configuration from this directory as well.
+    #[arg(long, value_name = "DIR")]
+    pub conf_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct InstallCni {
+    /// The plugin's program.
+    #[arg(long, value_name = "FILE")]
+    pub plugin: PathBuf,
+
+    /// Where the container runtime looks for plugins.
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    pub bin_dir: PathBuf,
+
+    /// Where the container runtime looks for configurations.
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    pub conf_dir: PathBuf,
+
+    #[command(flatten)]
+    pub state: State,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -28,7 +28,7 @@ use crate::{
     datapath::{Config, Datapath},
     facts,
     identity::{self, Identity},
-    kernel::{Kernel, events},
+    kernel::{Kernel, events, sysctl},
     live::Agent,
     options::{Run, SourceOption},
     round::{Machine, Round},
@@ -50,7 +50,9 @@ const KEEP_CLOCK: Duration = Duration::from_secs(60);
 
 pub async fn run(options: Run) -> anyhow::Result<()> {
     refuse_what_is_missing(&options)?;
+    sysctl::are_below(&options.proc_sys);
     let directory = &options.state.directory;
+    state::tighten_if_empty(directory).context("preparing the state directory")?;
     let identity = Identity::load_or_create(directory).context("reading the node key")?;
     let _lock = state::lock(directory).await?;
     state::remember_device(directory, &options.tun).context("writing the state directory")?;
@@ -77,9 +79,9 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
             tokio::spawn(source::file::follow(path.clone(), publisher));
         }
         SourceOption::Kube(path) => {
-            let node = options.node.clone();
             let reporting = Reporting { identity: public_face(&options, &identity), agent };
-            tokio::spawn(follow_api(path.clone(), node, publisher, reporting));
+            let (node, state) = (options.node.clone(), directory.clone());
+            tokio::spawn(follow_api(path.clone(), (node, state), publisher, reporting));
         }
     }
     let round = Round::new(Machine { kernel, datapath, snapshot }, options, kept);
@@ -158,7 +160,7 @@ fn public_face(options: &Run, identity: &Identity) -> status::Identity {
 /// there yet is waited for.
 async fn follow_api(
     kubeconfig: Option<PathBuf>,
-    node: String,
+    (node, state): (String, PathBuf),
     publisher: Publisher,
     Reporting { identity, agent }: Reporting,
 ) {
@@ -174,7 +176,8 @@ async fn follow_api(
     let (own, changed) = watch::channel(None);
     let (datapath, snapshot) = (Arc::clone(&agent.datapath), Arc::clone(&agent.snapshot));
     let reporter = status::Reporter { client: client.clone(), identity, datapath, snapshot };
-    tokio::join!(source::kube::follow(client, node, publisher, own), reporter.follow(changed));
+    let follower = source::kube::Follower { node, state, own };
+    tokio::join!(source::kube::follow(client, follower, publisher), reporter.follow(changed));
 }
 
 /// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.

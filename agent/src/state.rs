@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::Path,
     time::Duration,
 };
@@ -55,6 +55,20 @@ fn try_lock(state: &Path) -> Result<Lock, LockError> {
     }
 }
 
+/// Makes an empty directory ours alone: a kubelet that finds a volume's directory missing makes it
+/// readable by all. One with something in it, or that others may write to, stays as it is, and is
+/// refused later.
+pub fn tighten_if_empty(state: &Path) -> io::Result<()> {
+    let Ok(metadata) = fs::symlink_metadata(state) else {
+        return Ok(());
+    };
+    let ours = metadata.is_dir() && metadata.uid() == rustix::process::geteuid().as_raw();
+    if !ours || metadata.mode() & 0o022 != 0 || fs::read_dir(state)?.next().is_some() {
+        return Ok(());
+    }
+    fs::set_permissions(state, fs::Permissions::from_mode(0o700))
+}
+
 /// Remembers the tunnel device's name, so that uninstall finds it.
 pub fn remember_device(state: &Path, tun: &str) -> io::Result<()> {
     fs::write(state.join(DEVICE), tun)
@@ -79,6 +93,25 @@ pub fn forget(state: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_an_empty_directory_is_made_ours_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let mode = || fs::metadata(state.path()).unwrap().mode() & 0o777;
+        let loosen = |mode| {
+            fs::set_permissions(state.path(), fs::Permissions::from_mode(mode)).unwrap();
+            tighten_if_empty(state.path()).unwrap();
+        };
+
+        loosen(0o755);
+        assert_eq!(mode(), 0o700);
+        loosen(0o777);
+        assert_eq!(mode(), 0o777, "others may have written here already");
+        fs::write(state.path().join("x"), "").unwrap();
+        loosen(0o755);
+        assert_eq!(mode(), 0o755);
+        tighten_if_empty(&state.path().join("missing")).unwrap();
+    }
 
     #[tokio::test]
     async fn a_state_directory_has_one_agent() {

@@ -6,6 +6,7 @@ use anyhow::Context;
 use cni::NodeFile;
 
 use crate::{
+    install,
     kernel::Kernel,
     options::{State, Uninstall},
     state,
@@ -14,8 +15,9 @@ use crate::{
 const DEFAULT_DEVICE: &str = "hawser0";
 
 pub async fn run(options: Uninstall) -> anyhow::Result<()> {
-    let Uninstall { state: State { directory }, purge } = options;
+    let Uninstall { state: State { directory }, purge, bin_dir, conf_dir } = options;
     let lock = if directory.exists() { Some(state::lock(&directory).await?) } else { None };
+    install::remove(bin_dir.as_deref(), conf_dir.as_deref())?;
     // From here on no pod is added.
     NodeFile::remove(&directory).context("removing node.json")?;
     let tun = state::remembered_device(&directory);

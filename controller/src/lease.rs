@@ -6,8 +6,9 @@
 //!
 //! ```text
 //! Waiting ──free, ours, or unchanged for its duration: update with version──▶ Holding
-//!    ▲                                                                          │ renew every third
-//!    └───────────────────────── lost the update, or could not renew in time ────┘
+//!    ▲                                                                          │ renew every fourth
+//!    ├───────────────────────── lost the update, or could not renew in time ────┤
+//!    └───────────────────────── ends in order: the lease is free at once ───────┘
 //! ```
 
 use std::time::Duration;
@@ -23,9 +24,12 @@ use tracing::{info, warn};
 
 const NAME: &str = "hawser-controller";
 /// How long a holder that says nothing keeps the lease.
-const DURATION: Duration = Duration::from_secs(15);
+///
+/// Short, because a wrong guess costs nothing but work: a join is served at most
+/// `DURATION + 2 * PERIOD` after the holder's last word.
+const DURATION: Duration = Duration::from_secs(3);
 /// How often it is renewed or asked for.
-const PERIOD: Duration = Duration::from_secs(5);
+const PERIOD: Duration = Duration::from_millis(700);
 
 /// What to do with the lease as it stands. Pure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +74,22 @@ pub async fn run(client: Client, identity: String, active: watch::Sender<bool>) 
         }
         sleep(PERIOD).await;
     }
+}
+
+/// Gives the lease up, if it is ours: the next controller need not wait.
+pub async fn release(client: Client, identity: &str) -> kube::Result<()> {
+    let api: Api<Lease> = Api::default_namespaced(client);
+    let Some(mut lease) = api.get_opt(NAME).await? else {
+        return Ok(());
+    };
+    let Some(spec) = lease.spec.as_mut() else {
+        return Ok(());
+    };
+    if spec.holder_identity.as_deref() != Some(identity) {
+        return Ok(());
+    }
+    spec.holder_identity = Some(String::new());
+    api.replace(NAME, &PostParams::default(), &lease).await.map(drop)
 }
 
 struct Loop {

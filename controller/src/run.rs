@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use k8s_openapi::api::core::v1::Node as KubeNode;
@@ -10,6 +11,7 @@ use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::args::{Command, Run};
@@ -17,6 +19,9 @@ use crate::embed::{self, Embedded, Start};
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Settings};
 use crate::{admin, lease};
+
+/// How long the API may take when the controller ends.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the controller until SIGTERM or SIGINT.
 pub async fn run(args: Run) -> anyhow::Result<()> {
@@ -29,11 +34,7 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         };
         let mut settings = Settings::new(identity);
         settings.mirror = has_machines(&client).await;
-        tokio::select! {
-            () = control(client, settings, admin) => {}
-            ended = asked_to_end() => ended?,
-        }
-        return Ok(());
+        return control_cluster(client, settings, admin).await;
     };
     let listener =
         TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
@@ -48,6 +49,25 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     }
     info!("stopping");
     server.stop().await
+}
+
+async fn control_cluster(
+    client: Client,
+    settings: Settings,
+    admin: Option<SocketAddr>,
+) -> anyhow::Result<()> {
+    let identity = settings.identity.clone();
+    tokio::select! {
+        () = Box::pin(control(client.clone(), settings, admin)) => {}
+        ended = asked_to_end() => ended?,
+    }
+    info!("stopping");
+    match timeout(GRACE, lease::release(client, &identity)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(%error, "lease not given up; it ends by itself"),
+        Err(_) => warn!("lease not given up in time; it ends by itself"),
+    }
+    Ok(())
 }
 
 async fn control_embedded(

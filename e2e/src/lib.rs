@@ -2,6 +2,8 @@
 //!
 //! The tests by promise are in `tests/`; the programs `hawser-demo` and `hawser-bench` in `src/bin/`.
 
+pub mod client;
+pub mod cluster;
 pub mod flood;
 pub mod lab;
 pub mod mesh;

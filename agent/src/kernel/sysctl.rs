@@ -1,11 +1,26 @@
 //! Switches under /proc/sys of this network namespace.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use super::KernelError;
 use crate::plan::Sysctls;
 
-const ROOT: &str = "/proc/sys";
+static ROOT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Where the switches are, if not under /proc/sys. Said once, before any is read.
+pub fn are_below(root: &Path) {
+    // A second word changes nothing: one process, one kernel.
+    let _ = ROOT.set(root.to_owned());
+}
+
+fn root() -> &'static Path {
+    ROOT.get().map_or(Path::new("/proc/sys"), PathBuf::as_path)
+}
 
 /// The present values of the wanted switches; those that don't exist are left out.
 pub(super) fn read(wanted: &Sysctls) -> BTreeMap<&'static str, String> {
@@ -25,7 +40,7 @@ pub fn set(path: &str, value: &str) -> Result<(), KernelError> {
 
 /// True on a kernel with IPv6.
 pub fn has_ipv6() -> bool {
-    Path::new(ROOT).join("net/ipv6").exists()
+    root().join("net/ipv6").exists()
 }
 
 /// The tunnel gets no address but ours: no link-local one, nothing from advertisements.
@@ -43,7 +58,7 @@ pub(super) fn prepare_tunnel(device: &str) -> Result<(), KernelError> {
 }
 
 fn keep_router_advertisements() {
-    let Ok(devices) = fs::read_dir(Path::new(ROOT).join("net/ipv6/conf")) else {
+    let Ok(devices) = fs::read_dir(root().join("net/ipv6/conf")) else {
         return;
     };
     for device in devices.flatten() {
@@ -58,11 +73,11 @@ fn keep_router_advertisements() {
 }
 
 fn get(path: &str) -> Option<String> {
-    let value = fs::read_to_string(Path::new(ROOT).join(path)).ok()?;
+    let value = fs::read_to_string(root().join(path)).ok()?;
     Some(value.trim().to_owned())
 }
 
 fn put(path: &str, value: &str) -> Result<(), KernelError> {
     let error = |source| KernelError::Sysctl { path: path.to_owned(), source };
-    fs::write(Path::new(ROOT).join(path), value).map_err(error)
+    fs::write(root().join(path), value).map_err(error)
 }

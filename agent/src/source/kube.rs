@@ -3,12 +3,14 @@
 //! ```text
 //! Mesh ──────┐
 //! MeshNode ──┼─▶ Mirror ─(settle)─▶ View::judge ─▶ Brake ─▶ Publisher
-//! MeshPeer ──┘      └─▶ our own MeshNode ─▶ status.rs
+//! MeshPeer ──┘      ├─▶ our own MeshNode ─▶ status.rs
+//!                   └─▶ the Secrets that MeshPeers name ─▶ preshared.rs
 //! ```
 //! Objects are decoded one by one, so one that this version doesn't understand costs only itself.
 
 mod brake;
 mod mirror;
+mod preshared;
 pub mod status;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -89,16 +91,31 @@ pub async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
     Client::try_from(config).context("preparing the Kubernetes client")
 }
 
-/// Follows the API for ever. `own` gets our own MeshNode whenever it changes.
-pub async fn follow(
+/// This node, and what it wants to hear of.
+pub struct Follower {
+    pub node: String,
+    /// The agent's `--state`.
+    pub state: PathBuf,
+    /// Gets our own MeshNode whenever it changes.
+    pub own: watch::Sender<Option<MeshNode>>,
+}
+
+/// Follows the API for ever.
+pub async fn follow(client: Client, follower: Follower, publisher: Publisher) {
+    let (references, wanted) = watch::channel(preshared::References::new());
+    let secrets = preshared::follow(client.clone(), follower.state.clone(), wanted);
+    tokio::join!(follow_mesh(client, follower, publisher, references), secrets);
+}
+
+async fn follow_mesh(
     client: Client,
-    node: String,
+    Follower { node, state, own }: Follower,
     mut publisher: Publisher,
-    own: watch::Sender<Option<MeshNode>>,
+    references: watch::Sender<preshared::References>,
 ) {
     let mut events: SelectAll<_> =
         Kind::ALL.into_iter().map(|kind| watch_kind(&client, kind)).collect();
-    let mut mirror = Mirror::default();
+    let mut mirror = Mirror::new(state);
     let mut cut = BTreeSet::new();
     while let Some(event) = events.next().await {
         take(&mut mirror, &mut cut, event);
@@ -110,6 +127,12 @@ pub async fn follow(
             let now = mirror.node(&node);
             let differs = last.as_ref() != now;
             last.clone_from(&now.cloned());
+            differs
+        });
+        references.send_if_modified(|last| {
+            let now = mirror.references();
+            let differs = *last != now;
+            *last = now;
             differs
         });
         if mirror.is_complete() {

@@ -133,7 +133,7 @@ fn node(
 
 fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
     if spec.preshared_key_secret_ref.is_some() {
-        return Err("presharedKeySecretRef is not available in this version: use \
+        return Err("presharedKeySecretRef needs the API of a cluster: in a file, write \
                     presharedKeyFile"
             .into());
     }

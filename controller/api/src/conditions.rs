@@ -19,7 +19,7 @@ pub struct Condition {
     #[schemars(length(min = 1, max = 128))]
     pub reason: String,
     /// The cause in a sentence, for people; says what to check.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]
     pub message: String,
     /// The generation of the object that was judged.

@@ -19,20 +19,31 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     ];
     for version in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions) {
         if let Some(schema) = version.schema.as_mut().and_then(|s| s.open_api_v3_schema.as_mut()) {
-            drop_unsigned_formats(schema);
+            mend(schema);
         }
     }
     crds
 }
 
-/// OpenAPI knows no unsigned formats, and the API server warns of each; the bounds say it anyway.
-fn drop_unsigned_formats(schema: &mut JSONSchemaProps) {
+/// Makes what the derive wrote acceptable to every server since 1.20, of this field and all below.
+fn mend(schema: &mut JSONSchemaProps) {
+    // OpenAPI knows no unsigned formats, and the server warns of each; the bounds say it anyway.
     schema.format.take_if(|format| format.starts_with("uint"));
+    // 1.20 reads "" as null, and refuses it; our clients leave it out, and read what is absent so.
+    schema.default.take_if(|default| default.0 == "");
+    // 1.20 finds a schema with null among an enum's words different from itself. None of our
+    // clients writes null: what is unset is absent.
+    if let Some(words) = &mut schema.enum_
+        && words.iter().any(|word| word.0.is_null())
+    {
+        words.retain(|word| !word.0.is_null());
+        schema.nullable = None;
+    }
     for property in schema.properties.iter_mut().flat_map(|p| p.values_mut()) {
-        drop_unsigned_formats(property);
+        mend(property);
     }
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        drop_unsigned_formats(items);
+        mend(items);
     }
 }
 

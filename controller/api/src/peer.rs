@@ -60,7 +60,10 @@ pub struct MeshPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^/"))]
     pub preshared_key_file: Option<String>,
-    /// A Secret with the preshared key.
+    /// A Secret with the preshared key, for agents that work with the API of a Kubernetes cluster.
+    /// It lies in the agents' own namespace, and they must be allowed to `get` it by its name (the
+    /// chart's `agent.presharedKeySecrets`). A changed key is taken over within a minute; a Secret
+    /// that can't be read leaves the last key in force, and a peer without any gets no tunnel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preshared_key_secret_ref: Option<SecretKeyRef>,
     /// Seconds between packets that keep a NAT's mapping alive; unset or 0: none.
@@ -70,16 +73,16 @@ pub struct MeshPeerSpec {
 }
 
 /// A key in a Secret.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// The Secret's namespace.
+    /// The Secret's namespace: the one that the agents run in.
     #[schemars(length(min = 1, max = 63))]
     pub namespace: String,
     /// The Secret's name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// The key in its data.
+    /// The key in its data, whose value is a line as `wg genpsk` prints it.
     #[schemars(length(min = 1, max = 253))]
     pub key: String,
 }

@@ -61,6 +61,16 @@ fn every_list_and_every_string_is_bounded() {
 }
 
 #[test]
+fn nothing_stands_in_a_schema_that_an_old_server_refuses() {
+    fields(|path, schema| {
+        assert_ne!(schema["default"], "", "{path}: 1.20 reads an empty default as null");
+        let words = schema["enum"].as_array();
+        let null = words.is_some_and(|words| words.contains(&Value::Null));
+        assert!(!null, "{path}: 1.20 refuses null among an enum's words");
+    });
+}
+
+#[test]
 fn deploy_holds_what_the_program_prints() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
     let mut held: Vec<String> = fs::read_dir(&folder)

@@ -3,7 +3,7 @@
 //! The directory holds `hawser.redb` (everything, the certificate authority and the hashes of the
 //! tokens too), `lock`, and `admin.kubeconfig` (0600), which is rewritten at each start.
 
-use crate::auth::{Identity, Tokens};
+use crate::auth::{Identity, Pace, Tokens};
 use crate::housekeeping::housekeeping;
 use crate::http;
 use crate::kind::{KindError, Kinds};
@@ -72,6 +72,8 @@ pub(crate) struct App {
     pub(crate) kinds: Kinds,
     pub(crate) pages: Pages,
     pub(crate) openapi: OpenApi,
+    /// How often nodes write events.
+    pub(crate) pace: Pace,
     closing: watch::Sender<bool>,
 }
 
@@ -146,6 +148,7 @@ impl Server {
             openapi: OpenApi::new(&kinds),
             kinds,
             pages: Pages::default(),
+            pace: Pace::default(),
             closing: watch::Sender::new(false),
         };
         Ok(Server { app: Arc::new(app), authority })

@@ -30,7 +30,7 @@ pub(crate) struct About {
 
 impl About {
     /// `meshnodes.hawser.dev`.
-    fn resource(&self) -> String {
+    pub(crate) fn resource(&self) -> String {
         if self.group.is_empty() {
             self.plural.clone()
         } else {
@@ -93,6 +93,11 @@ impl Status {
     pub(crate) fn busy() -> Status {
         let message = "too many writes are waiting; try again later";
         Status { retry_after_seconds: Some(1), ..Status::new(429, "TooManyRequests", message) }
+    }
+
+    pub(crate) fn too_many_events() -> Status {
+        let message = "this node writes too many events: 25 at once, then one in 10 s";
+        Status { retry_after_seconds: Some(10), ..Status::new(429, "TooManyRequests", message) }
     }
 
     pub(crate) fn unavailable(message: impl Into<String>) -> Status {

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use kube::Client;
 use kube::api::{Api, PostParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 
 use super::PATIENCE;
+use crate::client::speak;
 use crate::lab::{Lab, Node, Process, until};
 use crate::oracle::POOLS;
 
@@ -69,28 +69,12 @@ impl Controller {
         T: Send + 'static,
         F: AsyncFnOnce(Client) -> anyhow::Result<T> + Send + 'static,
     {
-        let path = self.kubeconfig();
-        self.node.namespace().block_on(async move || {
-            let file = Kubeconfig::read_from(&path).context("reading the kubeconfig")?;
-            let options = KubeConfigOptions::default();
-            let mut config = Config::from_custom_kubeconfig(file, &options)
-                .await
-                .context("understanding the kubeconfig")?;
-            config.connect_timeout = Some(Duration::from_secs(2));
-            work(Client::try_from(config).context("making a client")?).await
-        })
+        speak(self.node.namespace(), &self.kubeconfig(), work)
     }
 
     /// Creates the Mesh that every test and the demo use, if there is none yet.
     pub fn create_mesh(&self) -> anyhow::Result<()> {
-        let mesh = mesh();
-        let made = self.api(async move |client| {
-            match Api::<api::Mesh>::all(client).create(&PostParams::default(), &mesh).await {
-                Err(kube::Error::Api(refusal)) if refusal.code == 409 => Ok(()),
-                other => Ok(other.map(drop)?),
-            }
-        });
-        made.context("creating the Mesh")
+        self.api(create_mesh).context("creating the Mesh")
     }
 
     /// `hawser nodes add`: what the agent's `--source` takes.
@@ -112,6 +96,14 @@ impl Controller {
             let all = Api::<api::MeshNode>::all(client);
             Ok(all.list(&kube::api::ListParams::default()).await?.items)
         })
+    }
+}
+
+/// Creates [`mesh`], if there is none yet.
+pub async fn create_mesh(client: Client) -> anyhow::Result<()> {
+    match Api::<api::Mesh>::all(client).create(&PostParams::default(), &mesh()).await {
+        Err(kube::Error::Api(refusal)) if refusal.code == 409 => Ok(()),
+        other => Ok(other.map(drop)?),
     }
 }
 

@@ -16,7 +16,7 @@ mod reach;
 use std::time::Duration;
 
 pub use alone::Alone;
-pub use controller::Controller;
+pub use controller::{Controller, create_mesh};
 pub use member::Member;
 pub use pod::Pod;
 pub use reach::{Reach, every_pair};

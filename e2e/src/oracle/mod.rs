@@ -3,7 +3,8 @@
 //! ```text
 //!   let oracles = Oracles::watch(&lab, MARKER)?;     a capture on the underlay
 //!   …                                                the test
-//!   oracles.judge(&control)?;                        nothing in clear, logs clean, no secret out
+//!   oracles.judge(&control)?;                        nothing in clear, logs clean, no secret out,
+//!                                                    no descriptor or memory kept
 //! ```
 //!
 //! `control` is a capture of a place where the marker must be visible (a tunnel device, or the
@@ -12,12 +13,14 @@
 mod baseline;
 mod logs;
 mod owners;
+mod programs;
 mod secrets;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
 use ipnet::IpNet;
+use programs::Holdings;
 
 pub use baseline::Baseline;
 pub use logs::complaints;
@@ -42,6 +45,7 @@ pub struct Oracles {
     underlay: Capture,
     pools: Vec<IpNet>,
     allowed: Vec<String>,
+    holdings: Holdings,
 }
 
 /// What the watch saw.
@@ -60,7 +64,9 @@ impl Oracles {
     pub fn watch(lab: &Lab, marker: &[u8]) -> anyhow::Result<Self> {
         let pools = POOLS.iter().map(|pool| pool.parse().expect("a prefix")).collect();
         let underlay = lab.switch()?.capture(&[marker])?;
-        Ok(Self { dir: lab.dir().to_owned(), underlay, pools, allowed: Vec::new() })
+        let dir = lab.dir().to_owned();
+        let holdings = Holdings::of(&dir);
+        Ok(Self { dir, underlay, pools, allowed: Vec::new(), holdings })
     }
 
     /// Permits log lines with `text` at level ERROR: a test that provokes one says so here.
@@ -79,7 +85,10 @@ impl Oracles {
         let underlay = self.underlay.seen();
         let inner = underlay.inside(&self.pools);
         let mut complaints = complaints(&self.dir, &self.allowed);
-        complaints.extend(Secrets::below(&self.dir).found_in_logs(&self.dir));
+        let secrets = Secrets::below(&self.dir);
+        complaints.extend(secrets.found_in_files(&self.dir));
+        complaints.extend(programs::telling(&self.dir, &secrets));
+        complaints.extend(self.holdings.grown(&Holdings::of(&self.dir)));
         if underlay.marked() > 0 {
             complaints.push(format!("{} frames in clear on the underlay", underlay.marked()));
         }

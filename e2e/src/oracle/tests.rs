@@ -51,14 +51,16 @@ fn a_secret_is_found_raw_in_hex_and_in_base64() {
 }
 
 #[test]
-fn a_secret_in_a_log_is_reported_with_the_log() {
+fn a_secret_in_a_log_or_in_a_store_is_reported_with_the_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("key"), [7_u8; 32]).unwrap();
-    std::fs::write(dir.path().join("agent.log"), [[1_u8; 8].as_slice(), &[7; 32]].concat())
-        .unwrap();
+    let text = [[1_u8; 8].as_slice(), &[7; 32]].concat();
+    for name in ["agent.log", "hawser.redb", "view.json"] {
+        std::fs::write(dir.path().join(name), &text).unwrap();
+    }
 
-    let found = Secrets::below(dir.path()).found_in_logs(dir.path());
+    let found = Secrets::below(dir.path()).found_in_files(dir.path());
 
-    assert_eq!(found.len(), 1);
+    assert_eq!(found.len(), 3);
     assert!(found[0].contains("agent.log"));
 }

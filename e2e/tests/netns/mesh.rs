@@ -285,6 +285,40 @@ fn uninstall_leaves_nothing_behind() {
 }
 
 #[test]
+fn descriptors_return_to_where_they_were() {
+    let marker = marker();
+    let mut mesh = Mesh::start("fds", 2).unwrap();
+    mesh.add_pods(1).unwrap();
+    all_reach(&mesh, &marker);
+    let held = |mesh: &Mesh| {
+        let agent = mesh.members[0].agent().unwrap().open_files().unwrap();
+        (agent, mesh.controller.process().unwrap().open_files().unwrap())
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let before = held(&mesh);
+
+    for round in 0..5 {
+        let pod = mesh.lab.pod(&mesh.members[0].node, &format!("p{round}")).unwrap();
+        let cni = Cni::new(&mesh.members[0].node);
+        assert!(cni.add("p", &pod).unwrap().ok);
+        mesh.controller.hawser().arg("status").output().unwrap();
+        mesh.members[0].state().unwrap();
+        mesh.members[1].kill_agent();
+        mesh.members[1].start_agent().unwrap();
+        mesh.members[1].wait_until_ready(LIMIT).unwrap();
+        all_reach(&mesh, &marker);
+        assert!(cni.del("p", &pod).unwrap().ok);
+    }
+
+    let returned = || {
+        let (agent, controller) = held(&mesh);
+        agent <= before.0 + 1 && controller <= before.1 + 1
+    };
+    eventually("the descriptors of before", LIMIT, returned)
+        .unwrap_or_else(|error| panic!("{error}: {before:?}, then {:?}", held(&mesh)));
+}
+
+#[test]
 fn a_hundred_nodes_converge() {
     const NODES: usize = 100;
     let marker = marker();

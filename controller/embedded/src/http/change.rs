@@ -7,6 +7,7 @@ use super::resource::Call;
 use super::route::Target;
 use super::selection::Selection;
 use crate::auth::{Identity, Tokens};
+use crate::builtin::EVENTS;
 use crate::schema::FieldValidation;
 use crate::status::{self, Status};
 use crate::store::{Page, Written};
@@ -14,6 +15,7 @@ use crate::verbs::{self, DeleteOptions, Edit, Outcome, Write};
 use futures::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// How long a node's token lives that does not ask for less: until the node goes or is revoked.
 const TOKEN_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
@@ -28,6 +30,7 @@ impl Call<'_> {
         bytes: &[u8],
     ) -> Result<Answer, Status> {
         negotiate::require_json(content_type)?;
+        self.keep_pace()?;
         let (body, warnings) = json::parse(bytes, self.query.field_validation)?;
         let outcome = verbs::create(&self.app.store, self.write(), body).await?;
         Ok(self.outcome(&outcome, &warnings, 201))
@@ -58,6 +61,7 @@ impl Call<'_> {
     }
 
     async fn edit(&self, edit: Edit, warnings: &[String]) -> Result<Answer, Status> {
+        self.keep_pace()?;
         let outcome = verbs::edit(&self.app.store, self.write(), edit).await?;
         Ok(self.outcome(&outcome, warnings, 200))
     }
@@ -139,6 +143,19 @@ impl Call<'_> {
         Ok(answer)
     }
 
+    /// A node that floods others' view of what happens is slowed down.
+    fn keep_pace(&self) -> Result<(), Status> {
+        match &self.session.identity {
+            Identity::Node { name, .. }
+                if self.target.kind.stored_as == EVENTS
+                    && !self.app.pace.allows(name, Instant::now()) =>
+            {
+                Err(Status::too_many_events())
+            }
+            Identity::Admin | Identity::Node { .. } => Ok(()),
+        }
+    }
+
     fn write(&self) -> Write {
         Write {
             kind: self.target.kind.clone(),
@@ -147,6 +164,7 @@ impl Call<'_> {
             to_status: self.target.subresource == "status",
             dry_run: self.query.dry_run,
             validation: self.query.field_validation,
+            author: self.session.identity.clone(),
             now: self.now,
         }
     }

@@ -2,6 +2,8 @@
 
 use super::metadata::{self, is_subdomain};
 use super::strategy;
+use crate::auth::{Identity, refuse_event};
+use crate::builtin::EVENTS;
 use crate::kind::Kind;
 use crate::patch::{self, PatchError};
 use crate::schema::FieldValidation;
@@ -21,6 +23,7 @@ pub(crate) struct Write {
     pub(crate) to_status: bool,
     pub(crate) dry_run: bool,
     pub(crate) validation: FieldValidation,
+    pub(crate) author: Identity,
     pub(crate) now: Timestamp,
 }
 
@@ -54,6 +57,7 @@ pub(crate) async fn create(store: &Store, write: Write, body: Value) -> Result<O
     let warnings = shape(&write, &mut body)
         .map_err(|unknown| Status::bad_request(format!("{}: {unknown}", kind.not_handled())))?;
     let object = strategy::created(&kind, body, &uuid::Uuid::new_v4().to_string(), write.now);
+    admit(&write, &name, &object)?;
     judge(&write, &name, &object, None)?;
     let dry_run = write.dry_run;
     let key = kind.key(&write.namespace, &name);
@@ -86,6 +90,7 @@ pub(crate) async fn edit(store: &Store, write: Write, edit: Edit) -> Result<Outc
 }
 
 fn decide(write: &Write, old: &Value, edit: &Edit) -> Result<(Decision, Vec<String>), Status> {
+    admit(write, &write.name, old)?;
     let mut asked = edited(write, old, edit)?;
     check_type(&write.kind, &asked)?;
     check_name(write, &asked)?;
@@ -101,6 +106,7 @@ fn decide(write: &Write, old: &Value, edit: &Edit) -> Result<(Decision, Vec<Stri
         strategy::updated(&write.kind, old, asked)
     };
     strategy::check_finalizers(old, &new)?;
+    admit(write, &write.name, &new)?;
     judge(write, &write.name, &new, Some(old))?;
     let decision = if strategy::is_finished(&new) && !write.dry_run {
         Decision::Remove(new)
@@ -157,6 +163,21 @@ fn shape(write: &Write, object: &mut Value) -> Result<Vec<String>, String> {
             Err(format!("strict decoding error: {}", unknown.join(", ")))
         }
         FieldValidation::Strict | FieldValidation::Warn => Ok(unknown),
+    }
+}
+
+/// What rights over a kind leave open: whose events a node may write.
+fn admit(write: &Write, name: &str, object: &Value) -> Result<(), Status> {
+    if write.kind.stored_as != EVENTS {
+        return Ok(());
+    }
+    match refuse_event(&write.author, object) {
+        None => Ok(()),
+        Some(why) => {
+            let about = write.kind.about(name);
+            Err(Status::forbidden(format!("{} {name:?} is forbidden: {why}", about.resource()))
+                .about(about))
+        }
     }
 }
 

@@ -38,6 +38,48 @@ async fn a_node_writes_its_own_status_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_writes_its_own_events_and_no_others() {
+    const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/default/events";
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    let a = node_client(&running.client, "a").await;
+    let b = node_client(&running.client, "b").await;
+    let event = |name: &str, about: &str, by: &str| {
+        json!({
+            "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name},
+            "regarding": {"apiVersion": "hawser.dev/v1alpha1", "kind": "MeshNode", "name": about},
+            "reportingController": "hawser.dev/agent", "reportingInstance": by,
+            "type": "Warning", "reason": "PeerUnreachable", "action": "Probe", "note": "x",
+            "eventTime": "2026-01-01T00:00:00.000000Z",
+        })
+    };
+    let again = json!({"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:05.000000Z"}});
+
+    assert_eq!(ask(&a, "POST", EVENTS, event("e", "a", "a")).await.0, 201);
+    assert_eq!(ask(&a, "PATCH", &format!("{EVENTS}/e"), again.clone()).await.0, 200);
+    for (client, method, path, body) in [
+        (&a, "POST", EVENTS.to_owned(), event("f", "b", "a")),
+        (&a, "POST", EVENTS.to_owned(), event("f", "a", "b")),
+        (&a, "PATCH", format!("{EVENTS}/e"), json!({"regarding": {"name": "b"}})),
+        (&b, "PATCH", format!("{EVENTS}/e"), again),
+        (&b, "PATCH", format!("{EVENTS}/e"), event("e", "b", "b")),
+    ] {
+        let (code, refusal) = ask(client, method, &path, body).await;
+        assert_eq!(code, 403, "{refusal}");
+        let told = refusal["message"].as_str().unwrap();
+        let begin = "is forbidden: ValidatingAdmissionPolicy 'hawser-agent-events' with binding";
+        assert!(told.starts_with("events.events.k8s.io") && told.contains(begin), "{told}");
+    }
+
+    let mut code = 201;
+    for number in 0..25 {
+        code = ask(&a, "POST", EVENTS, event(&format!("flood-{number}"), "a", "a")).await.0;
+    }
+    assert_eq!(code, 429);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_token_ends_with_its_node_and_so_do_its_watches() {
     let dir = tempfile::tempdir().unwrap();
     let running = start(dir.path()).await;

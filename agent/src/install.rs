@@ -1,0 +1,117 @@
+//! Puts the CNI plugin and its configuration on the node: two files of ours, no other one touched.
+//!
+//! The plugin first, so that the runtime never finds a configuration without it. Each file is
+//! replaced whole, and left alone where it is right already.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::Path,
+};
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::options::InstallCni;
+
+const PLUGIN: &str = "hawser-cni";
+/// The runtime takes the first by name.
+const CONFIGURATION: &str = "05-hawser.conflist";
+
+pub fn run(options: InstallCni) -> anyhow::Result<()> {
+    let InstallCni { plugin, bin_dir, conf_dir, state } = options;
+    let program = fs::read(&plugin).with_context(|| format!("reading {}", plugin.display()))?;
+    place(&bin_dir, PLUGIN, &program, 0o755)?;
+    let configuration = json!({
+        "cniVersion": "1.0.0",
+        "name": "hawser",
+        "plugins": [{"type": PLUGIN, "state": state.directory}],
+    });
+    place(&conf_dir, CONFIGURATION, format!("{configuration:#}\n").as_bytes(), 0o644)
+}
+
+/// Takes both files away again. The configuration first, for the same reason.
+pub(crate) fn remove(bin_dir: Option<&Path>, conf_dir: Option<&Path>) -> anyhow::Result<()> {
+    for (dir, name) in [(conf_dir, CONFIGURATION), (bin_dir, PLUGIN)] {
+        let Some(path) = dir.map(|dir| dir.join(name)) else {
+            continue;
+        };
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", path.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn place(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let path = dir.join(name);
+    let right = fs::read(&path).is_ok_and(|now| now == bytes)
+        && fs::metadata(&path).is_ok_and(|now| now.permissions().mode() & 0o7777 == mode);
+    if right {
+        return Ok(());
+    }
+    let temporary = dir.join(format!(".{name}.new"));
+    let written = write(&temporary, bytes, mode)
+        .and_then(|()| fs::rename(&temporary, &path))
+        .and_then(|()| File::open(dir)?.sync_all());
+    if written.is_err() {
+        // It may not exist; the first error is the one to tell.
+        let _ = fs::remove_file(&temporary);
+    }
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
+fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(mode).open(path)?;
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::State;
+
+    #[test]
+    fn two_files_come_and_go_and_others_stay() {
+        let node = tempfile::tempdir().unwrap();
+        let (bin, conf) = (node.path().join("bin"), node.path().join("conf"));
+        for dir in [&bin, &conf] {
+            fs::create_dir(dir).unwrap();
+            fs::write(dir.join("10-other.conflist"), "theirs").unwrap();
+        }
+        let plugin = node.path().join("plugin");
+        let names = |dir: &Path| {
+            let mut names: Vec<_> =
+                fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+
+        for text in ["one", "two"] {
+            fs::write(&plugin, text).unwrap();
+            let state = State { directory: "/var/lib/hawser".into() };
+            let (bin_dir, conf_dir) = (bin.clone(), conf.clone());
+            run(InstallCni { plugin: plugin.clone(), bin_dir, conf_dir, state }).unwrap();
+            assert_eq!(fs::read_to_string(bin.join(PLUGIN)).unwrap(), text);
+        }
+
+        let mode = fs::metadata(bin.join(PLUGIN)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        let text = fs::read_to_string(conf.join(CONFIGURATION)).unwrap();
+        let configuration: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(configuration["plugins"][0]["state"], "/var/lib/hawser");
+        assert_eq!(names(&conf), [CONFIGURATION, "10-other.conflist"]);
+        remove(Some(&bin), Some(&conf)).unwrap();
+        remove(Some(&bin), None).unwrap();
+        for dir in [&bin, &conf] {
+            assert_eq!(names(dir), ["10-other.conflist"]);
+        }
+    }
+}
