@@ -9,6 +9,7 @@
 
 mod brake;
 mod mirror;
+mod rotations;
 pub mod status;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -32,6 +33,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+pub use self::rotations::follow as follow_rotations;
 use self::{brake::hold, mirror::Mirror};
 use super::Publisher;
 use crate::view::Overlap;
