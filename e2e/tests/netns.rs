@@ -21,3 +21,5 @@ mod interop;
 mod lab;
 #[path = "netns/mesh.rs"]
 mod mesh;
+#[path = "netns/rotation.rs"]
+mod rotation;
