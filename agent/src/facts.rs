@@ -9,6 +9,7 @@ use cni::Reservations;
 use keys::PresharedKey;
 
 use crate::{
+    datapath::Engine,
     kernel::{Kernel, sysctl, underlay::Choice},
     options::Run,
     plan::{Facts, PodRoute},
@@ -32,6 +33,7 @@ pub async fn gather(kernel: &Kernel, options: &Run, view: &View) -> anyhow::Resu
         ipv6: sysctl::has_ipv6(),
         pods: pods(kernel, &options.state.directory).await?,
         preshared: preshared_keys(view),
+        rotates: Engine::from(options.engine) == Engine::Native,
         backend: options.backend,
     })
 }

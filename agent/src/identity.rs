@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use file::StateDir;
 
 const TIMESTAMP: &str = "timestamp";
+const NEWEST: &str = "newest-epoch";
 const KEY_PREFIX: &str = "key-";
 
 /// Why the node has no identity. Never holds a byte of a key.
@@ -52,6 +53,7 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Identity {
     keys: BTreeMap<KeyEpoch, PrivateKey>,
+    newest: KeyEpoch,
     timestamp_floor: Option<Duration>,
 }
 
@@ -87,6 +89,37 @@ impl Identity {
         *self.keys.last_key_value().expect("an identity is never built without a key").0
     }
 
+    /// All private keys, the oldest first.
+    pub fn private_keys(&self) -> Vec<(KeyEpoch, PrivateKey)> {
+        self.keys.iter().map(|(epoch, key)| (*epoch, key.clone())).collect()
+    }
+
+    /// The newest epoch that this node ever had a key of, wiped ones included.
+    pub fn newest(&self) -> KeyEpoch {
+        self.newest
+    }
+
+    /// Makes the key of `epoch`: on disk and durable before this returns.
+    pub fn make(&mut self, state: &Path, epoch: KeyEpoch) -> Result<(), IdentityError> {
+        let directory = StateDir::open(state)?;
+        create(&directory, epoch)?;
+        self.keys.insert(epoch, read_key(&directory, epoch)?);
+        self.newest = self.newest.max(epoch);
+        Ok(())
+    }
+
+    /// Wipes the key of `epoch`, here and on disk. That it was there is remembered first, so that
+    /// its number is never used again. The last key stays.
+    pub fn wipe(&mut self, state: &Path, epoch: KeyEpoch) -> Result<(), IdentityError> {
+        if self.keys.len() < 2 || !self.keys.contains_key(&epoch) {
+            return Ok(());
+        }
+        let directory = StateDir::open(state)?;
+        directory.replace(NEWEST, format!("{}\n", self.newest).as_bytes())?;
+        self.keys.remove(&epoch);
+        directory.wipe(&key_name(epoch))
+    }
+
     /// What [`raise_timestamp_floor`] kept before this identity was loaded, since the Unix epoch.
     pub fn timestamp_floor(&self) -> Option<Duration> {
         self.timestamp_floor
@@ -100,7 +133,9 @@ impl Identity {
         if keys.is_empty() {
             return Err(IdentityError::NoKey { path: directory.path("") });
         }
-        Ok(Self { keys, timestamp_floor: read_floor(directory)? })
+        let held = *keys.last_key_value().expect("there is a key").0;
+        let newest = read_newest(directory)?.map_or(held, |newest| newest.max(held));
+        Ok(Self { keys, newest, timestamp_floor: read_floor(directory)? })
     }
 }
 
@@ -143,6 +178,13 @@ fn read_floor(directory: &StateDir) -> Result<Option<Duration>, IdentityError> {
         tracing::warn!(file = directory.path(TIMESTAMP), "damaged, going on without it");
     }
     Ok(floor)
+}
+
+/// A damaged one counts as none: the API remembers too.
+fn read_newest(directory: &StateDir) -> Result<Option<KeyEpoch>, IdentityError> {
+    let bytes = directory.read_if_there(NEWEST)?;
+    let text = bytes.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+    Ok(text.and_then(|text| text.trim_end().parse().ok()).map(KeyEpoch))
 }
 
 fn parse_floor(bytes: &Zeroizing<Vec<u8>>) -> Option<Duration> {

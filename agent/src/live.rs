@@ -4,18 +4,18 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use keys::KeyEpoch;
 
 use crate::{
     admin::{GuardState, Live, PeerState, RouteState, State, ViewState},
     datapath::{Datapath, Engine, PeerStatus},
+    keyring::Keyring,
     snapshot::{Leads, RouteFact, Snapshot},
 };
 
 /// The running agent, as the local API sees it.
 pub(crate) struct Agent {
     pub(crate) engine: Engine,
-    pub(crate) epoch: KeyEpoch,
+    pub(crate) keyring: Arc<Keyring>,
     pub(crate) datapath: Arc<Datapath>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
 }
@@ -31,7 +31,7 @@ impl Live for Agent {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             engine: self.engine.name().to_owned(),
             mtu: snapshot.mtu,
-            epoch: self.epoch.0,
+            epoch: self.keyring.face().sending.0,
             view: ViewState {
                 source: snapshot.source.clone(),
                 age_seconds: since.map(|age| age.as_secs_f64()),

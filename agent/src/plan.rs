@@ -50,6 +50,8 @@ pub struct Facts {
     pub pods: Vec<PodRoute>,
     /// The preshared keys that could be read, by MeshPeer.
     pub preshared: BTreeMap<String, PresharedKey>,
+    /// False if the engine listens to one key a peer.
+    pub rotates: bool,
     /// `--backend`, which overrides the Mesh.
     pub backend: Option<Backend>,
 }

@@ -1,18 +1,20 @@
 //! One turn of the agent: facts, plan, changes, and what came of them.
 
-use std::{path::Path, sync::Arc, time::SystemTime};
+use std::{collections::BTreeSet, path::Path, sync::Arc, time::SystemTime};
 
 use arc_swap::ArcSwap;
 use cni::NodeFile;
-use tokio::task::spawn_blocking;
+use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     apply::{ApplyError, apply},
     datapath::Datapath,
     facts,
     kernel::Kernel,
-    options::Run,
+    keyring::Keyring,
+    options::{Run, SourceOption},
     plan::{Actual, Facts, Peers, Plan},
+    rotation::Told,
     snapshot::Snapshot,
     view::{View, store},
 };
@@ -23,7 +25,11 @@ pub(crate) struct Round {
     kernel: Kernel,
     pub(crate) datapath: Arc<Datapath>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    keyring: Arc<Keyring>,
+    changed: Arc<Notify>,
     told: Peers,
+    /// The view that the last run left.
+    from_disk: Option<Arc<View>>,
     /// The view on disk.
     kept: Option<Arc<View>>,
     seen: Option<Arc<View>>,
@@ -36,18 +42,24 @@ pub(crate) struct Machine {
     pub(crate) kernel: Kernel,
     pub(crate) datapath: Arc<Datapath>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) keyring: Arc<Keyring>,
+    /// Rung after each turn.
+    pub(crate) changed: Arc<Notify>,
 }
 
 impl Round {
     /// `kept` is the view on disk.
     pub(crate) fn new(machine: Machine, options: Run, kept: Option<Arc<View>>) -> Self {
-        let Machine { kernel, datapath, snapshot } = machine;
+        let Machine { kernel, datapath, snapshot, keyring, changed } = machine;
         Self {
             options,
             kernel,
             datapath,
             snapshot,
+            keyring,
+            changed,
             told: Peers::default(),
+            from_disk: kept.clone(),
             kept,
             seen: None,
             view_since: None,
@@ -79,11 +91,11 @@ impl Round {
             self.view_since = Some(SystemTime::now());
             self.seen = Some(Arc::clone(view));
         }
+        let mut errors = self.turn_keys(view);
         let facts = facts::gather(&self.kernel, &self.options, view).await?;
         let plan = Plan::new(view, &facts);
         let mut actual = self.read(&plan).await?;
         let changes = plan.changes_from(&actual);
-        let mut errors = Vec::new();
         if !changes.is_empty() {
             let outcome = apply(changes, &mut self.kernel, &self.datapath).await;
             tracing::info!(done = outcome.done, errors = outcome.errors.len(), "applied");
@@ -98,6 +110,22 @@ impl Round {
         }
         let (blocked, view_since) = (self.kernel.blocked(), self.view_since);
         Ok(Snapshot { view_since, blocked, errors, ..snapshot })
+    }
+
+    /// Keys are made and wiped on the API's word alone: a view of yesterday may know less than the
+    /// disk, and a file has no place to publish a key in.
+    fn turn_keys(&self, view: &Arc<View>) -> Vec<String> {
+        let stale = self.from_disk.as_ref().is_some_and(|old| Arc::ptr_eq(old, view));
+        let Some(me) = view.nodes.get(&self.options.node).filter(|me| !me.revoked) else {
+            return Vec::new();
+        };
+        let live = !stale && matches!(self.options.source, SourceOption::Kube(_));
+        let epochs = if live { me.epochs.clone() } else { BTreeSet::new() };
+        let told = Told { key_epoch: me.epoch, epochs };
+        match self.keyring.turn(&told, me.newest) {
+            Ok(_) => Vec::new(),
+            Err(error) => vec![format!("changing keys: {error}")],
+        }
     }
 
     async fn read(&mut self, plan: &Plan) -> anyhow::Result<Actual> {
@@ -158,5 +186,6 @@ impl Round {
             tracing::info!(ready = snapshot.ready, "readiness changed");
         }
         self.snapshot.store(Arc::new(snapshot));
+        self.changed.notify_one();
     }
 }

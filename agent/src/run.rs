@@ -16,9 +16,10 @@ use std::{
 use anyhow::{Context, bail};
 use api::Backend;
 use arc_swap::ArcSwap;
+use keys::{KeyEpoch, PrivateKey};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
@@ -29,6 +30,7 @@ use crate::{
     facts,
     identity::{self, Identity},
     kernel::{Kernel, events, sysctl},
+    keyring::{self, Keyring},
     live::Agent,
     options::{Run, SourceOption},
     round::{Machine, Round},
@@ -58,8 +60,16 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     state::remember_device(directory, &options.tun).context("writing the state directory")?;
     let kernel = Kernel::open(&options.tun)?;
     let events = events::watch(&options.tun, kernel.tables_changed())?;
-    let datapath = Arc::new(start_datapath(&options, &identity)?);
-    let (publisher, views) = Publisher::new(view::store::load(directory));
+    let last = view::store::load(directory);
+    let told = last.as_ref().and_then(|view| Some(view.nodes.get(&options.node)?.epoch));
+    let (keys, sending) = keyring::at_start(&identity, told);
+    let floor = identity.timestamp_floor();
+    let datapath = Arc::new(start_datapath(&options, (keys, sending), floor)?);
+    let engine = options.engine.into();
+    let keys = (identity, sending);
+    let keyring = Arc::new(Keyring::new(directory, Arc::clone(&datapath), engine, keys));
+    let changed = Arc::new(Notify::new());
+    let (publisher, views) = Publisher::new(last);
     // Before the source may publish another, which is not on disk.
     let kept = views.borrow().clone();
     let source = options.source.to_string();
@@ -68,7 +78,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     let agent = Agent {
         engine: options.engine.into(),
-        epoch: identity.current_epoch(),
+        keyring: Arc::clone(&keyring),
         datapath: Arc::clone(&datapath),
         snapshot: Arc::clone(&snapshot),
     };
@@ -79,12 +89,13 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
             tokio::spawn(source::file::follow(path.clone(), publisher));
         }
         SourceOption::Kube(path) => {
-            let reporting = Reporting { identity: public_face(&options, &identity), agent };
             let (node, state) = (options.node.clone(), directory.clone());
+            let (identity, changed) = (public_face(&options), Arc::clone(&changed));
+            let reporting = Reporting { identity, agent, changed };
             tokio::spawn(follow_api(path.clone(), (node, state), publisher, reporting));
         }
     }
-    let round = Round::new(Machine { kernel, datapath, snapshot }, options, kept);
+    let round = Round::new(Machine { kernel, datapath, snapshot, keyring, changed }, options, kept);
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
     tokio::select! {
@@ -121,18 +132,20 @@ fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
     }
 }
 
-fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath> {
-    let epoch = identity.current_epoch();
-    let private_key = identity.private_key(epoch).context("reading the node key")?.clone();
+fn start_datapath(
+    options: &Run,
+    (identities, sending): (Vec<(KeyEpoch, PrivateKey)>, KeyEpoch),
+    timestamp_floor: Option<Duration>,
+) -> anyhow::Result<Datapath> {
     let config = Config {
         engine: options.engine.into(),
-        identities: vec![(epoch, private_key)],
-        sending: epoch,
+        identities,
+        sending,
         listen_port: options.listen_port,
         tun_name: options.tun.clone(),
         mtu: 1420,
         fwmark: options.fwmark,
-        timestamp_floor: identity.timestamp_floor().map(|floor| UNIX_EPOCH + floor),
+        timestamp_floor: timestamp_floor.map(|floor| UNIX_EPOCH + floor),
         workers: options.workers,
         pinned: options.pin_workers,
     };
@@ -143,12 +156,12 @@ fn start_datapath(options: &Run, identity: &Identity) -> anyhow::Result<Datapath
 struct Reporting {
     identity: status::Identity,
     agent: Arc<Agent>,
+    changed: Arc<Notify>,
 }
 
-fn public_face(options: &Run, identity: &Identity) -> status::Identity {
+fn public_face(options: &Run) -> status::Identity {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     status::Identity {
-        keys: identity.public_keys(),
         listen_port: options.listen_port,
         endpoints: options.endpoint.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -162,7 +175,7 @@ async fn follow_api(
     kubeconfig: Option<PathBuf>,
     (node, state): (String, PathBuf),
     publisher: Publisher,
-    Reporting { identity, agent }: Reporting,
+    Reporting { identity, agent, changed: bell }: Reporting,
 ) {
     let mut pause = RETRY;
     let client = loop {
@@ -175,9 +188,22 @@ async fn follow_api(
     };
     let (own, changed) = watch::channel(None);
     let (datapath, snapshot) = (Arc::clone(&agent.datapath), Arc::clone(&agent.snapshot));
-    let reporter = status::Reporter { client: client.clone(), identity, datapath, snapshot };
+    let keyring = Arc::clone(&agent.keyring);
+    let reporter = status::Reporter {
+        client: client.clone(),
+        identity,
+        datapath,
+        snapshot,
+        keyring,
+        changed: bell,
+    };
     let follower = source::kube::Follower { node, state, own };
-    tokio::join!(source::kube::follow(client, follower, publisher), reporter.follow(changed));
+    let (rotation, rotations) = watch::channel(None);
+    tokio::join!(
+        source::kube::follow(client.clone(), follower, publisher),
+        source::kube::follow_rotations(client, rotation),
+        reporter.follow(changed, rotations)
+    );
 }
 
 /// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use crate::{
     kernel::{Blocked, guard_in_force},
     plan::{Actual, Facts, Plan, Refusal, Route, Target, Underlay},
+    rotation::{Installed, sending},
     view::View,
 };
 
@@ -24,6 +25,8 @@ pub struct Snapshot {
     pub subnets: Vec<IpNet>,
     /// What the view says of each peer.
     pub peers: BTreeMap<String, PeerFacts>,
+    /// The keys of all nodes in force, as this agent's own status may confirm them; kept on disk.
+    pub installed: Installed,
     pub routes: Vec<RouteFact>,
     pub guard: GuardFact,
     pub blocked: Blocked,
@@ -74,6 +77,7 @@ impl Snapshot {
             underlay: Underlay { v4: None, v6: None, mtu: 0 },
             subnets: Vec::new(),
             peers: BTreeMap::new(),
+            installed: Installed::new(),
             routes: Vec::new(),
             guard: GuardFact::default(),
             blocked: Blocked::default(),
@@ -93,6 +97,7 @@ impl Snapshot {
             underlay: facts.underlay,
             subnets: plan.peers.own.clone(),
             peers: peer_facts(view, &self.node),
+            installed: installed(view, actual.peers == plan.peers),
             routes: actual.routes.iter().map(|route| route_fact(route, plan, facts)).collect(),
             guard: GuardFact { routes, nft },
             refusals: plan.refusals.clone(),
@@ -100,6 +105,16 @@ impl Snapshot {
             ..self
         }
     }
+}
+
+/// Nothing, while the data path has other keys than the view.
+fn installed(view: &View, in_force: bool) -> Installed {
+    let nodes = view.nodes.iter().filter(|(_, node)| in_force && !node.revoked);
+    let keys = nodes.map(|(name, node)| {
+        let keys: BTreeMap<_, _> = node.keys.iter().copied().collect();
+        (name.clone(), (sending(node.epoch, &keys.keys().copied().collect()), keys))
+    });
+    keys.filter(|(_, (_, keys))| !keys.is_empty()).collect()
 }
 
 fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {

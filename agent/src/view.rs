@@ -13,7 +13,11 @@ mod judge;
 mod resources;
 pub mod store;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+};
 
 pub use api::{Backend, Encryption};
 use ipnet::IpNet;
@@ -35,6 +39,9 @@ pub struct View {
     pub mtu: Option<u16>,
     pub nodes: BTreeMap<String, Node>,
     pub peers: BTreeMap<String, PlainPeer>,
+    /// Keys of revoked nodes, refused for ever, whoever publishes them.
+    #[serde(default)]
+    pub revoked_keys: BTreeSet<PublicKey>,
 }
 
 /// One MeshNode, ourselves included.
@@ -43,7 +50,13 @@ pub struct Node {
     pub subnets: Vec<IpNet>,
     /// The epoch whose key senders use.
     pub epoch: KeyEpoch,
-    /// Published keys, the one of `epoch` first.
+    /// The epochs that it is told to hold; empty: it was never told.
+    #[serde(default)]
+    pub epochs: BTreeSet<KeyEpoch>,
+    /// The newest epoch that it says it ever had a key of.
+    #[serde(default)]
+    pub newest: Option<KeyEpoch>,
+    /// Published keys that it was asked for, the one of `epoch` first.
     pub keys: Vec<(KeyEpoch, PublicKey)>,
     pub endpoints: Vec<SocketAddr>,
     pub site: Option<String>,

@@ -21,6 +21,8 @@ pub struct Publication {
     pub endpoints: Vec<String>,
     /// The epoch that its peers send with.
     pub epoch: u32,
+    /// The epochs that it is told to hold; empty: it was never told.
+    pub epochs: Vec<u32>,
     /// It was found faultless before (the condition says so).
     pub admitted: bool,
 }
@@ -36,6 +38,8 @@ pub enum Fault {
     SharedKey { epoch: KeyEpoch, with: String },
     #[error("it publishes no key of epoch {0}, which its peers send with")]
     EpochMissing(u32),
+    #[error("it publishes a key of epoch {0}, which nobody asked it to make")]
+    EpochUnasked(KeyEpoch),
     #[error("its newest key was of epoch {before} and is of epoch {now}; epochs only grow")]
     EpochShrank { before: KeyEpoch, now: KeyEpoch },
 }
@@ -48,6 +52,7 @@ impl Fault {
             Fault::Endpoint(_) => "EndpointRefused",
             Fault::SharedKey { .. } => "KeyShared",
             Fault::EpochMissing(_) => "KeyMissing",
+            Fault::EpochUnasked(_) => "EpochUnasked",
             Fault::EpochShrank { .. } => "EpochShrank",
         }
     }
@@ -132,7 +137,16 @@ fn epoch_fault(
     memory: &Memory,
 ) -> Option<Fault> {
     let now = keys.iter().map(|(epoch, _)| *epoch).max()?;
-    if let Some(before) = memory.newest.get(&node.uid).filter(|before| **before > now) {
+    let asked = |epoch: &KeyEpoch| node.epochs.is_empty() || node.epochs.contains(&epoch.0);
+    let newer = |epoch: &KeyEpoch| node.epochs.iter().all(|told| *told < epoch.0);
+    // An older one that it shall wipe may still be there for a moment.
+    if let Some(epoch) = keys.iter().map(|(epoch, _)| epoch).find(|e| !asked(e) && newer(e)) {
+        let wiping = memory.newest.get(&node.uid).is_some_and(|newest| newest >= epoch);
+        return (!wiping).then_some(Fault::EpochUnasked(*epoch));
+    }
+    // A rotation that was taken back takes its key along.
+    let lost = |before: &&KeyEpoch| **before > now && asked(before);
+    if let Some(before) = memory.newest.get(&node.uid).filter(lost) {
         return Some(Fault::EpochShrank { before: *before, now });
     }
     let missing = !keys.iter().any(|(epoch, _)| epoch.0 == node.epoch);
@@ -156,6 +170,7 @@ mod tests {
                 .collect(),
             endpoints: vec!["192.0.2.1:51820".to_owned()],
             epoch: 1,
+            epochs: Vec::new(),
             admitted: false,
         }
     }
@@ -213,6 +228,22 @@ mod tests {
 
         assert_eq!(shrank, [expect("a", &["EpochShrank"])]);
         assert_eq!(missing, [expect("b", &["KeyMissing"])]);
+    }
+
+    #[test]
+    fn a_key_that_nobody_asked_for_is_named_and_one_taken_back_is_not() {
+        let mut unasked = node("a", &[(1, 7), (9, 8)]);
+        unasked.epochs = vec![1, 2];
+        assert_eq!(reasons(&[unasked], &mut Memory::default()), [expect("a", &["EpochUnasked"])]);
+
+        let mut memory = Memory::default();
+        let mut node = node("a", &[(1, 7), (2, 8)]);
+        node.epochs = vec![1, 2];
+        reasons(std::slice::from_ref(&node), &mut memory);
+        node.epochs = vec![1];
+        assert_eq!(reasons(std::slice::from_ref(&node), &mut memory), [expect("a", &[])]);
+        node.keys.pop();
+        assert_eq!(reasons(&[node], &mut memory), [expect("a", &[])]);
     }
 
     #[test]

@@ -97,6 +97,7 @@ pub async fn ensure_mesh(client: &Client, pools: Vec<Pool>) -> anyhow::Result<()
         encryption: Default::default(),
         mtu: None,
         service_cidrs: Vec::new(),
+        key_rotation: None,
     };
     match api.create(&PostParams::default(), &Mesh::new(api::MESH, spec)).await {
         Ok(_) => {

@@ -13,4 +13,5 @@ pub mod embed;
 pub mod lease;
 pub mod metrics;
 pub mod reconcile;
+pub mod rotate;
 pub mod run;

@@ -16,6 +16,7 @@ mod mirror;
 mod pass;
 mod read;
 mod report;
+mod rotations;
 mod write;
 
 use std::fmt::Debug;
@@ -23,7 +24,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Mesh, MeshNode, SubnetClaim};
+use api::{KeyRotation, Mesh, MeshNode, MeshPeer, SubnetClaim};
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::runtime::reflector::{self, Store};
@@ -38,6 +39,7 @@ use crate::allocate::REST;
 use crate::metrics::Metrics;
 use pass::Pass;
 pub use read::Seen;
+use rotations::SeenRotations;
 
 /// A burst of changes is over when nothing came for this long,
 const QUIET: Duration = Duration::from_millis(20);
@@ -77,8 +79,11 @@ pub async fn run(
     let (meshes, watch_meshes) = cache::<Mesh>(Api::all(client.clone()), &changed);
     let (nodes, watch_nodes) = cache::<MeshNode>(Api::all(client.clone()), &changed);
     let (claims, watch_claims) = cache::<SubnetClaim>(Api::all(client.clone()), &changed);
+    let (peers, watch_peers) = cache::<MeshPeer>(Api::all(client.clone()), &changed);
+    let (rotations, watch_rotations) = cache::<KeyRotation>(Api::all(client.clone()), &changed);
     let (machines, watch_machines) = cache::<KubeNode>(Api::all(client.clone()), &changed);
-    let caches = Caches { meshes, nodes, claims, machines: settings.mirror.then_some(machines) };
+    let machines = settings.mirror.then_some(machines);
+    let caches = Caches { meshes, nodes, claims, peers, rotations, machines };
     let mirror = settings.mirror;
     let watch_machines = async move {
         if mirror {
@@ -92,6 +97,8 @@ pub async fn run(
         () = watch_meshes => {}
         () = watch_nodes => {}
         () = watch_claims => {}
+        () = watch_peers => {}
+        () = watch_rotations => {}
         () = watch_machines => {}
         () = work(caches, pass, changed, active) => {}
     }
@@ -102,6 +109,8 @@ struct Caches {
     meshes: Store<Mesh>,
     nodes: Store<MeshNode>,
     claims: Store<SubnetClaim>,
+    peers: Store<MeshPeer>,
+    rotations: Store<KeyRotation>,
     machines: Option<Store<KubeNode>>,
 }
 
@@ -111,6 +120,8 @@ impl Caches {
         let _ = self.meshes.wait_until_ready().await;
         let _ = self.nodes.wait_until_ready().await;
         let _ = self.claims.wait_until_ready().await;
+        let _ = self.peers.wait_until_ready().await;
+        let _ = self.rotations.wait_until_ready().await;
         if let Some(machines) = &self.machines {
             let _ = machines.wait_until_ready().await;
         }
@@ -123,6 +134,11 @@ impl Caches {
             nodes: self.nodes.state(),
             claims: self.claims.state(),
         }
+    }
+
+    fn rotations(&self) -> SeenRotations {
+        let Seen { mesh, nodes, claims: _ } = self.seen();
+        SeenRotations { mesh, nodes, peers: self.peers.state(), rotations: self.rotations.state() }
     }
 
     fn machines(&self) -> Option<Vec<Arc<KubeNode>>> {
@@ -141,7 +157,7 @@ async fn work(
     let mut backoff = FIRST_BACKOFF;
     loop {
         let is_active = *active.borrow_and_update();
-        let next = match pass.run(caches.seen(), caches.machines(), is_active).await {
+        let next = match turn(&mut pass, &caches, is_active).await {
             Ok(next) => {
                 backoff = FIRST_BACKOFF;
                 next
@@ -160,6 +176,16 @@ async fn work(
             () = tokio::time::sleep_until(wake) => {}
         }
     }
+}
+
+/// Subnets and conditions, then rotations: those look at what the former decided.
+async fn turn(pass: &mut Pass, caches: &Caches, active: bool) -> anyhow::Result<Option<Duration>> {
+    let rest = pass.run(caches.seen(), caches.machines(), active).await?;
+    if !active {
+        return Ok(rest);
+    }
+    let wake = pass.rotate(caches.rotations()).await?;
+    Ok(rest.into_iter().chain(wake).min())
 }
 
 /// Waits until a burst of changes is over.

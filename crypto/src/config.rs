@@ -33,6 +33,9 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// The epoch of the key that packets to it are sealed for.
     pub epoch: Option<KeyEpoch>,
+    /// The epoch of our own key in the session that packets are sealed with; none without one, and
+    /// with an engine of one key.
+    pub own_epoch: Option<KeyEpoch>,
     /// When a handshake last completed.
     pub last_handshake: Option<Instant>,
     /// When anything authentic last came from it.

@@ -247,6 +247,7 @@ impl Peer {
             name: self.config.name.clone(),
             endpoint: self.path.endpoint(),
             epoch: current.map(|session| session.label.theirs).or(wanted),
+            own_epoch: current.map(|session| session.label.ours),
             last_handshake: self.last_handshake,
             last_received: self.path.last_received.get().happened().map(|at| origin.instant(at)),
             rx_bytes: self.path.rx_bytes(),

@@ -27,3 +27,5 @@ mod lab;
 mod laptop;
 #[path = "netns/mesh.rs"]
 mod mesh;
+#[path = "netns/rotation.rs"]
+mod rotation;

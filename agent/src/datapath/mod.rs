@@ -49,6 +49,8 @@ pub struct PeerStatus {
     pub endpoint: Option<SocketAddr>,
     /// The epoch of the key that packets to it are sealed for.
     pub epoch: Option<KeyEpoch>,
+    /// The epoch of our own key in the session that packets are sealed with.
+    pub own_epoch: Option<KeyEpoch>,
     pub last_handshake: Option<SystemTime>,
     /// When anything authentic last came from it.
     pub last_received: Option<SystemTime>,
@@ -214,6 +216,7 @@ impl PeerStatus {
             name: peer.name,
             endpoint: peer.endpoint,
             epoch: peer.epoch,
+            own_epoch: peer.own_epoch,
             last_handshake: peer.last_handshake.and_then(&at),
             last_received: peer.last_received.and_then(&at),
             rx_bytes: peer.rx_bytes,

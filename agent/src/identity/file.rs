@@ -126,6 +126,24 @@ impl StateDir {
         self.flush()
     }
 
+    /// Overwrites and removes a file. How much of it a log-structured or copying disk keeps is
+    /// beyond a program's reach; full-disk encryption is the answer there.
+    pub(super) fn wipe(&self, name: &str) -> Result<(), IdentityError> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = match openat(&self.fd, name, flags, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::NOENT) => return Ok(()),
+            Err(errno) => return Err(self.io(name, errno)),
+        };
+        let length = fstat(&fd).map_err(|errno| self.io(name, errno))?.st_size;
+        let zeros = vec![0; usize::try_from(length).unwrap_or_default().min(LARGEST as usize)];
+        let mut file = File::from(fd);
+        let wiped = file.write_all(&zeros).and_then(|()| file.sync_all());
+        wiped.map_err(|source| IdentityError::Io { path: self.path(name), source })?;
+        unlinkat(&self.fd, name, AtFlags::empty()).map_err(|errno| self.io(name, errno))?;
+        self.flush()
+    }
+
     /// Removes what a crash may have left of files whose names start with `prefix`.
     pub(super) fn remove_temporary_files(&self, prefix: &str) -> Result<(), IdentityError> {
         let temporary = format!(".{prefix}");

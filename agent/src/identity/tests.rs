@@ -266,3 +266,39 @@ fn a_damaged_timestamp_floor_is_as_none() {
     let floor = Duration::from_secs(9);
     assert_eq!(raise_timestamp_floor(&state, floor).unwrap(), floor);
 }
+
+#[test]
+fn a_rotation_makes_a_second_key_and_wipes_the_first_for_good() {
+    let (_outer, state) = state();
+    let mut identity = Identity::load_or_create(&state).unwrap();
+    let old = fs::read_to_string(state.join("key-1")).unwrap();
+
+    identity.make(&state, KeyEpoch(2)).unwrap();
+    assert_eq!(names(&state), ["key-1", "key-2"]);
+    assert_eq!(mode(&state.join("key-2")), 0o600);
+    assert_eq!(identity.private_keys().len(), 2);
+    assert_eq!(Identity::load(&state).unwrap().public_keys(), identity.public_keys());
+
+    // Another name of the same file sees what becomes of its bytes.
+    fs::hard_link(state.join("key-1"), state.join("witness")).unwrap();
+    identity.wipe(&state, KeyEpoch(1)).unwrap();
+    let left = fs::read(state.join("witness")).unwrap();
+    assert!(left.len() == old.len() && left.iter().all(|byte| *byte == 0));
+    fs::remove_file(state.join("witness")).unwrap();
+    assert_eq!(names(&state), ["key-2", "newest-epoch"]);
+    assert!(identity.private_key(KeyEpoch(1)).is_none());
+
+    identity.wipe(&state, KeyEpoch(2)).unwrap();
+    assert_eq!(names(&state), ["key-2", "newest-epoch"], "the last key stays");
+}
+
+#[test]
+fn a_wiped_newest_epoch_is_remembered() {
+    let (_outer, state) = state();
+    let mut identity = Identity::load_or_create(&state).unwrap();
+    identity.make(&state, KeyEpoch(7)).unwrap();
+    identity.wipe(&state, KeyEpoch(7)).unwrap();
+
+    let again = Identity::load(&state).unwrap();
+    assert_eq!((again.current_epoch(), again.newest()), (KeyEpoch(1), KeyEpoch(7)));
+}

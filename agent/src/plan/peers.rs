@@ -10,7 +10,10 @@ use ipnet::IpNet;
 use keys::KeyEpoch;
 
 use super::{Facts, Refusal, Underlay};
-use crate::view::{Node, PlainPeer, View};
+use crate::{
+    rotation::sending,
+    view::{Node, PlainPeer, View},
+};
 
 /// Holds a NAT's mapping open, and has every tunnel up before the first packet needs it.
 const KEEPALIVE: Duration = Duration::from_secs(25);
@@ -42,11 +45,16 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     (Peers { own, others: peers }, refused)
 }
 
+/// All keys are listened to; the one to send with is the controller's word.
 fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
+    let known = |epoch: &KeyEpoch| facts.rotates || *epoch <= node.epoch;
+    let mut keys: Vec<_> = node.keys.iter().filter(|(epoch, _)| known(epoch)).copied().collect();
+    keys.sort_by_key(|(epoch, _)| *epoch);
+    let send_to = sending(node.epoch, &keys.iter().map(|(epoch, _)| *epoch).collect());
     PeerConfig {
         name: name.to_owned(),
-        keys: node.keys.iter().filter(|(epoch, _)| *epoch <= node.epoch).copied().collect(),
-        send_to: None,
+        send_to: Some(send_to),
+        keys,
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
         keepalive: Some(KEEPALIVE),

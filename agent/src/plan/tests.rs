@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::Encryption;
 use keys::{KeyEpoch, PrivateKey};
@@ -16,6 +16,8 @@ fn node(number: u8) -> Node {
             format!("fd42:0:0:{number:x}::/64").parse().unwrap(),
         ],
         epoch: KeyEpoch(1),
+        epochs: BTreeSet::new(),
+        newest: None,
         keys: vec![(KeyEpoch(1), PrivateKey::from_bytes([number; 32]).public())],
         endpoints: vec![
             format!("192.0.2.{number}:51820").parse().unwrap(),
@@ -44,6 +46,7 @@ fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         mtu: None,
         nodes: nodes.into_iter().map(|n| (format!("n{n}"), node(n))).collect(),
         peers: BTreeMap::new(),
+        revoked_keys: BTreeSet::new(),
     }
 }
 
@@ -55,6 +58,7 @@ fn facts() -> Facts {
         ipv6: true,
         pods: vec![],
         preshared: BTreeMap::new(),
+        rotates: true,
         backend: None,
     }
 }
@@ -200,4 +204,22 @@ fn the_mtu_is_the_meshs_or_the_underlays_less_the_overhead_and_never_too_small_f
 
     assert_eq!(Plan::new(&set, &facts()).mtu, 1300);
     assert_eq!(Plan::new(&view([1]), &small).mtu, 1280);
+}
+
+#[test]
+fn all_published_keys_are_listened_to_and_the_controller_says_what_is_sent_with() {
+    let mut view = view([1, 2]);
+    let second = (KeyEpoch(2), PrivateKey::from_bytes([22; 32]).public());
+    let first = view.nodes["n2"].keys[0];
+    view.nodes.get_mut("n2").unwrap().keys.push(second);
+    let peer = |view: &View, rotates| {
+        let plan = Plan::new(view, &Facts { rotates, ..facts() });
+        let peer = plan.peers.others[0].clone();
+        (peer.keys, peer.send_to)
+    };
+
+    assert_eq!(peer(&view, true), (vec![first, second], Some(KeyEpoch(1))));
+    assert_eq!(peer(&view, false), (vec![first], Some(KeyEpoch(1))), "an engine of one key");
+    view.nodes.get_mut("n2").unwrap().epoch = KeyEpoch(2);
+    assert_eq!(peer(&view, true), (vec![first, second], Some(KeyEpoch(2))));
 }

@@ -11,6 +11,7 @@
 mod brake;
 mod mirror;
 mod preshared;
+mod rotations;
 pub mod status;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -34,6 +35,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+pub use self::rotations::follow as follow_rotations;
 use self::{brake::hold, mirror::Mirror};
 use super::Publisher;
 use crate::view::Overlap;

@@ -52,6 +52,7 @@ impl View {
 
     pub fn judge(resources: Resources, previous: Option<&View>) -> Judgement {
         let mut complaints = Vec::new();
+        let told = resources.revoked_keys;
         let Some(mut view) = frame(resources.mesh, previous, &mut complaints) else {
             return Judgement { view: None, complaints, overlaps: Vec::new() };
         };
@@ -68,6 +69,7 @@ impl View {
             }
         }
         let overlaps = settle_subnets(&mut view, previous);
+        refuse_revoked_keys(&mut view, &told, &mut complaints);
         settle_keys(&mut view, previous, &mut complaints);
         Judgement { view: Some(view), complaints, overlaps }
     }
@@ -98,6 +100,7 @@ fn frame(
             mtu: spec.mtu,
             nodes: BTreeMap::new(),
             peers: BTreeMap::new(),
+            revoked_keys: previous.map(|view| view.revoked_keys.clone()).unwrap_or_default(),
         }),
         Err(problem) => {
             complaints.push(complaint(format!("pools: {problem}")));
@@ -127,8 +130,21 @@ fn node(
         }
     }
     let epoch = KeyEpoch(spec.key_epoch.max(1));
+    let epochs: BTreeSet<KeyEpoch> = spec.epochs.iter().copied().map(KeyEpoch).collect();
+    if !spec.revoked {
+        keys.retain(|(of, _)| epochs.is_empty() || epochs.contains(of));
+    }
     keys.sort_by_key(|(of, _)| (*of != epoch, *of));
-    Ok(Node { subnets, epoch, keys, endpoints, site: spec.site.clone(), revoked: spec.revoked })
+    Ok(Node {
+        subnets,
+        epoch,
+        epochs,
+        newest: status.newest_epoch.map(KeyEpoch),
+        keys,
+        endpoints,
+        site: spec.site.clone(),
+        revoked: spec.revoked,
+    })
 }
 
 fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
@@ -215,6 +231,29 @@ fn overlaps(claims: Vec<(IpNet, String)>) -> Vec<Overlap> {
         open.push((net, name));
     }
     found
+}
+
+/// Keeps the keys of revoked nodes, and takes them from everybody who publishes one.
+fn refuse_revoked_keys(view: &mut View, told: &[String], complaints: &mut Vec<Complaint>) {
+    let revoked = view.nodes.values().filter(|node| node.revoked);
+    let now: Vec<PublicKey> = revoked.flat_map(|node| &node.keys).map(|(_, key)| *key).collect();
+    let told = told.iter().filter_map(|text| PublicKey::from_published(text).ok());
+    view.revoked_keys.extend(told.chain(now));
+    let refused = &view.revoked_keys;
+    for (name, node) in view.nodes.iter_mut().filter(|(_, node)| !node.revoked) {
+        let before = node.keys.len();
+        node.keys.retain(|(_, key)| !refused.contains(key));
+        if node.keys.len() < before {
+            complaints.push(Complaint::new("MeshNode", name, "its key is a revoked node's"));
+        }
+    }
+    view.peers.retain(|name, peer| {
+        let good = !refused.contains(&peer.key);
+        if !good {
+            complaints.push(Complaint::new("MeshPeer", name, "its key is a revoked node's"));
+        }
+        good
+    });
 }
 
 /// Takes a key that two objects publish from everybody but the one who had it.

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use api::{MESH, MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec};
+use api::{MESH, MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, MeshStatus};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
@@ -33,6 +33,8 @@ impl fmt::Display for Complaint {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Resources {
     pub mesh: Option<MeshSpec>,
+    /// As the Mesh's status remembers them.
+    pub revoked_keys: Vec<String>,
     pub nodes: BTreeMap<String, (MeshNodeSpec, MeshNodeStatus)>,
     pub peers: BTreeMap<String, MeshPeerSpec>,
 }
@@ -84,6 +86,8 @@ impl Resources {
         match kind.as_str() {
             "Mesh" if name.is_empty() || name == MESH => {
                 self.mesh = Some(part(spec, "spec").map_err(complain)?);
+                let status: MeshStatus = part(or_empty(status), "status").map_err(complain)?;
+                self.revoked_keys = status.revoked_keys;
             }
             "MeshNode" => {
                 check_name(&name).map_err(complain)?;

@@ -182,3 +182,42 @@ fn a_view_survives_the_disk_and_garbage_counts_as_none() {
     std::fs::write(directory.path().join("view.json"), b"{").unwrap();
     assert_eq!(store::load(directory.path()), None);
 }
+
+#[test]
+fn a_key_that_nobody_asked_for_is_not_listened_to() {
+    let mut node = node("a", 1);
+    node["spec"]["keyEpoch"] = json!(1);
+    node["spec"]["epochs"] = json!([1, 2]);
+    let published = |epoch, seed| json!({"epoch": epoch, "publicKey": key(seed)});
+    node["status"]["publicKeys"] = json!([published(1, 1), published(2, 2), published(9, 9)]);
+
+    let view = judge(vec![mesh(), node], None).view.unwrap();
+
+    let epochs: Vec<u32> = view.nodes["a"].keys.iter().map(|(epoch, _)| epoch.0).collect();
+    assert_eq!(epochs, [1, 2]);
+}
+
+#[test]
+fn a_revoked_key_is_refused_for_ever_whoever_publishes_it() {
+    let mut revoked = node("a", 1);
+    revoked["spec"]["revoked"] = json!(true);
+    let before = judge(vec![mesh(), revoked], None).view.unwrap();
+    assert_eq!(before.revoked_keys.len(), 1);
+
+    // Its object is gone; another node, and a plain peer, come with its key.
+    let mut again = node("b", 2);
+    again["status"]["publicKeys"] = json!([{"epoch": 1, "publicKey": key(1)}]);
+    let mut laptop = peer("laptop", "10.42.200.7/32");
+    laptop["spec"]["publicKey"] = json!(key(1));
+    let stored = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+    let after = judge(vec![mesh(), again.clone(), laptop], Some(&stored));
+    assert_eq!(after.complaints.len(), 2, "{:?}", after.complaints);
+    let after = after.view.unwrap();
+    assert!(after.nodes["b"].keys.is_empty() && after.peers.is_empty());
+
+    // Who never saw it has the Mesh's word.
+    let mut mesh = mesh();
+    mesh["status"] = json!({"revokedKeys": [key(1)]});
+    let told = judge(vec![mesh, again], None).view.unwrap();
+    assert!(told.nodes["b"].keys.is_empty());
+}

@@ -9,6 +9,7 @@
 
 mod claim;
 pub mod conditions;
+mod confirmation;
 mod crds;
 mod join_token;
 mod mesh;
@@ -23,12 +24,17 @@ pub use claim::{
     subnet_of_claim,
 };
 pub use conditions::Condition;
+pub use confirmation::{Confirmation, ConfirmedStep, digest};
 pub use crds::{crds, crds_yaml, manifests};
 pub use join_token::{JoinToken, JoinTokenSpec, JoinTokenStatus};
-pub use mesh::{Backend, Encryption, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage};
+pub use mesh::{
+    Backend, Encryption, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
+};
 pub use node::{MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
-pub use rotation::{KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationPhase};
+pub use rotation::{
+    KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationOutcome, RotationPhase, Wave,
+};
 pub use text::{BadPrefix, first_host, parse_prefix};
 
 /// The API group of every resource here.

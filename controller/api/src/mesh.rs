@@ -51,6 +51,32 @@ pub struct MeshSpec {
     #[schemars(length(max = 8), inner(length(max = 64)))]
     #[x_kube(validation = Rule::new("self.all(c, isCIDR(c))").message("each entry is a prefix such as 10.96.0.0/12"))]
     pub service_cidrs: Vec<String>,
+    /// When the nodes' keys rotate by themselves; unset: only when somebody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_rotation: Option<RotationSchedule>,
+}
+
+/// Rotations that begin by themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.windowStart) == has(self.windowEnd)")
+    .message("a window has a start and an end"))]
+pub struct RotationSchedule {
+    /// From the end of one rotation to the start of the next, such as 720h; at least 1h.
+    #[schemars(length(min = 2, max = 16), regex(pattern = r"^[1-9][0-9]{0,5}h$"))]
+    pub interval: String,
+    /// Up to so much is added by chance, such as 12h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = r"^[0-9]{1,5}[mh]$"))]
+    pub jitter: Option<String>,
+    /// The time of the day (UTC) before which none begins, such as 02:00.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    pub window_start: Option<String>,
+    /// The time of the day (UTC) from which none begins; before the start: of the next day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    pub window_end: Option<String>,
 }
 
 /// A prefix that is cut into equal subnets, one per node.
@@ -139,6 +165,22 @@ pub struct MeshStatus {
     /// The key epoch that every node uses; absent while nodes differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_epoch: Option<u32>,
+    /// The newest epoch that any rotation ever moved to; no number is used twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub newest_epoch: Option<u32>,
+    /// The UID of the one rotation that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub rotation: Option<String>,
+    /// When the next rotation begins by itself (RFC 3339), or why it waits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub next_rotation: Option<String>,
+    /// The keys of revoked nodes, refused for ever, also when the node's object is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10_000), inner(length(min = 44, max = 44)))]
+    pub revoked_keys: Vec<String>,
     /// How full each pool is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

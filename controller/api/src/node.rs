@@ -4,7 +4,7 @@ use keys::KeyEpoch;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-use crate::Condition;
+use crate::{Condition, Confirmation};
 
 /// What the controller decided about a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -52,6 +52,10 @@ use crate::Condition;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!oldSelf.revoked || self.revoked")
     .message("a revoked node stays revoked; delete it and let the machine join with a new identity"))]
+#[x_kube(validation = Rule::new("!has(self.epochs) || self.keyEpoch in self.epochs")
+    .message("keyEpoch is one of epochs: peers send with a key that the node holds"))]
+#[x_kube(validation = Rule::new("self.keyEpoch >= oldSelf.keyEpoch || (has(oldSelf.epochs) && self.keyEpoch in oldSelf.epochs)")
+    .message("keyEpoch goes back only to an epoch that the node still holds; rotate to a new one instead"))]
 pub struct MeshNodeSpec {
     /// The node's subnets, one per pool family. The node's own address is the first host of each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -63,6 +67,11 @@ pub struct MeshNodeSpec {
     #[serde(default = "first_epoch")]
     #[schemars(range(min = 1))]
     pub key_epoch: u32,
+    /// The key epochs that the node holds: it makes those it lacks, and wipes those that are not
+    /// named. Empty: it keeps what it has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(range(min = 1)))]
+    pub epochs: Vec<u32>,
     /// Where the machine stands, such as a cloud region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
@@ -74,7 +83,13 @@ pub struct MeshNodeSpec {
 
 impl Default for MeshNodeSpec {
     fn default() -> Self {
-        Self { subnets: Vec::new(), key_epoch: first_epoch(), site: None, revoked: false }
+        Self {
+            subnets: Vec::new(),
+            key_epoch: first_epoch(),
+            epochs: Vec::new(),
+            site: None,
+            revoked: false,
+        }
     }
 }
 
@@ -93,6 +108,17 @@ pub struct MeshNodeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["epoch"]))]
     pub public_keys: Vec<PublishedKey>,
+    /// The newest epoch that the node ever had a key of; no number is used twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub newest_epoch: Option<u32>,
+    /// How far the node is in the rotation that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmed: Option<Confirmation>,
+    /// Nodes that it has no tunnel to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
+    pub unreachable: Vec<String>,
     /// Where the node's tunnel port is reached, such as 10.0.0.1:51820, best first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 3, max = 64)))]

@@ -1,5 +1,7 @@
 //! `KeyRotation`: one change of the nodes' long-term keys, from plan to proof.
 
+use std::fmt;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,19 +41,55 @@ use crate::Condition;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!oldSelf.aborted || self.aborted")
+    .message("an aborted rotation stays aborted; make another"))]
+#[x_kube(validation = Rule::new("!oldSelf.rollBack || self.rollBack")
+    .message("a rotation that goes back does not go forth again; make another"))]
+#[x_kube(validation = Rule::new("has(self.nodes) == has(oldSelf.nodes) && has(self.sites) == has(oldSelf.sites) && has(self.canaries) == has(oldSelf.canaries) && has(self.canarySites) == has(oldSelf.canarySites)")
+    .message("a rotation keeps its nodes and canaries; make another"))]
 pub struct KeyRotationSpec {
-    /// The nodes to rotate; empty: all.
+    /// The nodes to rotate; none here and no sites: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("a rotation keeps its nodes; make another"))]
     pub nodes: Vec<String>,
+    /// The sites whose nodes to rotate.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("a rotation keeps its sites; make another"))]
+    pub sites: Vec<String>,
+    /// Nodes that go first, alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("a rotation keeps its canaries; make another"))]
+    pub canaries: Vec<String>,
+    /// Sites whose nodes go first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("a rotation keeps its canaries; make another"))]
+    pub canary_sites: Vec<String>,
+    /// At most so many nodes change at once; unset: 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub wave_size: Option<u32>,
+    /// No new wave begins while more nodes than this are away; unset: a quarter of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub max_unavailable: Option<u32>,
     /// Stops before the next step until it is false again.
     #[serde(default)]
     pub paused: bool,
     /// Ends the rotation; nodes that have not switched keep their key.
     #[serde(default)]
     pub aborted: bool,
-    /// Until when the old epoch stays valid for nodes that are away (RFC 3339).
+    /// Ends the rotation, and nodes that have switched go back to the key that they still hold.
+    #[serde(default)]
+    pub roll_back: bool,
+    /// Begins also while the mesh is degraded.
+    #[serde(default)]
+    pub force: bool,
+    /// Until when the old epoch stays valid for nodes that are away (RFC 3339); unset: seven days
+    /// from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("format" = "date-time"))]
     pub deadline: Option<String>,
@@ -67,9 +105,16 @@ pub struct KeyRotationStatus {
     /// Where it stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<RotationPhase>,
+    /// What it will end as.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<RotationOutcome>,
     /// The epoch that it moves to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub epoch: Option<u32>,
+    /// The nodes that change now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<Wave>,
     /// Nodes on the new epoch, of all, such as 4/6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -82,6 +127,14 @@ pub struct KeyRotationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub started_at: Option<String>,
+    /// When it ended (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub ended_at: Option<String>,
+    /// Until when the old epoch stays valid for nodes that are away (RFC 3339).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub deadline: Option<String>,
     /// Probes lost between live peers since it began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
@@ -91,13 +144,81 @@ pub struct KeyRotationStatus {
     pub conditions: Vec<Condition>,
 }
 
+/// Nodes that change together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wave {
+    /// Counts from 1.
+    #[schemars(range(min = 1))]
+    pub number: u32,
+    /// Who is in it.
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 253)))]
+    pub nodes: Vec<String>,
+    /// The keys to confirm, as SHA-256 in hexadecimal; unset while nothing is to be confirmed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub digest: Option<String>,
+}
+
 /// The steps of a rotation, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RotationPhase {
+    /// It may not begin yet; the condition says why.
+    Pending,
+    /// The wave's nodes make and publish their new keys.
     Publishing,
+    /// Everybody installs them for receiving.
     Accepting,
+    /// Everybody sends with them.
     Switching,
+    /// Until nobody uses a key that is to go.
     Draining,
+    /// The keys that nobody uses are wiped.
+    Forgetting,
     Completed,
     Aborted,
+    RolledBack,
+    /// It could not begin; the condition says why.
+    Refused,
+}
+
+impl RotationPhase {
+    /// True if nothing more will happen.
+    pub fn is_over(self) -> bool {
+        match self {
+            Self::Completed | Self::Aborted | Self::RolledBack | Self::Refused => true,
+            Self::Pending
+            | Self::Publishing
+            | Self::Accepting
+            | Self::Switching
+            | Self::Draining
+            | Self::Forgetting => false,
+        }
+    }
+}
+
+impl fmt::Display for RotationPhase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pending => "Pending",
+            Self::Publishing => "Publishing",
+            Self::Accepting => "Accepting",
+            Self::Switching => "Switching",
+            Self::Draining => "Draining",
+            Self::Forgetting => "Forgetting",
+            Self::Completed => "Completed",
+            Self::Aborted => "Aborted",
+            Self::RolledBack => "RolledBack",
+            Self::Refused => "Refused",
+        })
+    }
+}
+
+/// What a rotation ends as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RotationOutcome {
+    #[default]
+    Completed,
+    Aborted,
+    RolledBack,
 }

@@ -159,6 +159,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Keys,
     },
+    /// Throw a node out at once and for ever: sessions, routes, subnets, credential
+    Revoke {
+        /// The node
+        node: String,
+    },
     /// Print the custom resource definitions, for kubectl apply -f -
     Crds,
     /// Print a completion script: source <(hawser completion bash)
@@ -233,6 +238,66 @@ pub enum Peers {
 pub enum Keys {
     /// Which node is on which epoch, with fingerprints to compare by eye
     Status,
+    /// Change the nodes' keys without losing a packet
+    Rotate(Rotate),
+    /// Stop before the next step
+    Pause {
+        /// The rotation; else the one that is under way
+        name: Option<String>,
+    },
+    /// Go on after a pause
+    Resume {
+        /// The rotation; else the one that is under way
+        name: Option<String>,
+    },
+    /// End it: nodes that have not switched keep their key
+    Abort {
+        /// The rotation; else the one that is under way
+        name: Option<String>,
+    },
+    /// End it: nodes that have switched go back to the key that they still hold
+    Rollback {
+        /// The rotation; else the one that is under way
+        name: Option<String>,
+    },
+    /// All rotations, the newest first
+    History,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Rotate {
+    /// Rotate this node; may be repeated. Without --node and --site: all
+    #[arg(long, value_name = "NODE")]
+    pub node: Vec<String>,
+    /// Rotate the nodes of this site; may be repeated
+    #[arg(long, value_name = "SITE")]
+    pub site: Vec<String>,
+    /// A node that goes first, alone; may be repeated
+    #[arg(long, value_name = "NODE")]
+    pub canary: Vec<String>,
+    /// A site whose nodes go first; may be repeated
+    #[arg(long, value_name = "SITE")]
+    pub canary_site: Vec<String>,
+    /// At most so many nodes change at once
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub wave_size: Option<u32>,
+    /// No new wave begins while more nodes than this are away [default: a quarter]
+    #[arg(long, value_name = "N")]
+    pub max_unavailable: Option<u32>,
+    /// Until when the old epoch stays valid for nodes that are away: a time, or 36h from now
+    /// [default: 7 days]
+    #[arg(long, value_name = "WHEN")]
+    pub deadline: Option<String>,
+    /// Begin also while the mesh is degraded
+    #[arg(long)]
+    pub force: bool,
+    /// The rotation's name [default: manual-DATE-TIME]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Do not wait for its end
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[derive(Debug, Subcommand)]

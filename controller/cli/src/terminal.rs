@@ -4,6 +4,7 @@
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     sync::Mutex,
+    time::Duration,
 };
 
 use anstream::{AutoStream, ColorChoice};
@@ -79,6 +80,32 @@ impl Terminal {
         if !self.quiet {
             // stderr gone: nobody listens.
             let _ = writeln!(AutoStream::new(io::stderr(), self.color), "{line}");
+        }
+    }
+
+    /// Progress of long work: one line drawn again on a terminal, one line a change elsewhere.
+    pub fn progress(&self, bar: &str, text: &str, elapsed: Duration, told: &mut String) {
+        const AGAIN: &str = "\r\u{1b}[2K";
+        if self.quiet {
+            return;
+        }
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        if io::stderr().is_terminal() && !dumb {
+            let seconds = elapsed.as_secs();
+            let clock = format!("{:02}:{:02}", seconds / 60, seconds % 60);
+            let _ = write!(io::stderr(), "{AGAIN}{bar} {text}   {clock}");
+            let _ = io::stderr().flush();
+        } else if told != text {
+            text.clone_into(told);
+            self.say(text);
+        }
+    }
+
+    /// Takes the progress line away; what follows stands alone.
+    pub fn progress_ends(&self) {
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        if !self.quiet && io::stderr().is_terminal() && !dumb {
+            let _ = write!(io::stderr(), "\r\u{1b}[2K");
         }
     }
 

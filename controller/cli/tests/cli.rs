@@ -6,6 +6,8 @@
 
 #[path = "cli/exit_codes.rs"]
 mod exit_codes;
+#[path = "cli/keys.rs"]
+mod keys;
 #[path = "cli/nodes.rs"]
 mod nodes;
 #[path = "cli/output.rs"]

@@ -18,6 +18,7 @@ use tracing::{debug, info};
 
 use super::events::{Events, Notice};
 use super::report::{Change, Reported, Sight};
+use super::rotations::{Rotations, SeenRotations};
 use super::write::{self, Outcome, version_of};
 use super::{Seen, Settings, mirror};
 use crate::admit::{self, Memory};
@@ -36,6 +37,7 @@ pub(super) struct Pass {
     born: Instant,
     rests: Rests,
     memory: Memory,
+    rotations: Rotations,
 }
 
 impl Pass {
@@ -43,6 +45,7 @@ impl Pass {
         Pass {
             events: Events::new(client.clone(), &settings.identity),
             rests: Rests::of(settings.rest),
+            rotations: Rotations::new(client.clone(), Arc::clone(&metrics)),
             client,
             metrics,
             born: Instant::now(),
@@ -79,6 +82,14 @@ impl Pass {
         }
         let now = self.born.elapsed();
         Ok(self.rests.next_end(now).map(|end| end.saturating_sub(now)))
+    }
+
+    /// Brings rotations forward. Returns when to come back even if nothing changes.
+    pub(super) async fn rotate(
+        &mut self,
+        cached: SeenRotations,
+    ) -> anyhow::Result<Option<Duration>> {
+        self.rotations.run(cached, &self.events).await
     }
 
     fn plan(&mut self, seen: &Seen) -> Plan {
@@ -174,7 +185,7 @@ impl Pass {
 }
 
 /// A few at a time, in no order.
-async fn in_parallel<T>(tries: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+pub(super) async fn in_parallel<T>(tries: Vec<BoxFuture<'_, T>>) -> Vec<T> {
     stream::iter(tries).buffer_unordered(WIDTH).collect().await
 }
 

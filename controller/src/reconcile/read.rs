@@ -137,5 +137,6 @@ fn publication(node: &MeshNode) -> Publication {
         keys: status.public_keys,
         endpoints: status.endpoints,
         epoch: node.spec.key_epoch,
+        epochs: node.spec.epochs.clone(),
     }
 }

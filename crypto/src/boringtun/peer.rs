@@ -202,6 +202,7 @@ impl Peer {
             name: self.config.name.clone(),
             endpoint: self.endpoint,
             epoch: self.tunnels.last().map(|tunnel| tunnel.epoch),
+            own_epoch: None,
             last_handshake: self.last_handshake,
             last_received: self.last_received,
             rx_bytes: self.rx_bytes,

@@ -116,6 +116,7 @@ pub(super) fn mesh() -> api::Mesh {
         encryption: api::Encryption::Required,
         mtu: None,
         service_cidrs: Vec::new(),
+        key_rotation: None,
     };
     api::Mesh::new(api::MESH, spec)
 }

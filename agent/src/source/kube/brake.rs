@@ -56,7 +56,19 @@ mod tests {
         let node = |n: u8| {
             let subnets = vec![format!("10.42.{n}.0/24").parse().unwrap()];
             let (keys, endpoints, site, revoked) = (vec![], vec![], None, false);
-            (format!("n{n}"), Node { subnets, epoch: KeyEpoch(1), keys, endpoints, site, revoked })
+            (
+                format!("n{n}"),
+                Node {
+                    subnets,
+                    epoch: KeyEpoch(1),
+                    epochs: BTreeSet::new(),
+                    newest: None,
+                    keys,
+                    endpoints,
+                    site,
+                    revoked,
+                },
+            )
         };
         View {
             pools: vec!["10.42.0.0/16".parse().unwrap()],
@@ -65,6 +77,7 @@ mod tests {
             mtu: None,
             nodes: nodes.into_iter().map(node).collect(),
             peers: BTreeMap::new(),
+            revoked_keys: BTreeSet::new(),
         }
     }
 

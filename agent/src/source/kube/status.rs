@@ -5,6 +5,7 @@
 //! from, and a conflict is answered by reading again.
 
 mod desired;
+mod settling;
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,10 +17,14 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::json;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{Notify, watch},
+    time::{Instant, sleep},
+};
 
 pub use self::desired::{Identity, Live};
-use crate::{datapath::Datapath, snapshot::Snapshot};
+use self::settling::{Sessions, Settling};
+use crate::{datapath::Datapath, keyring::Keyring, rotation::Rotation, snapshot::Snapshot};
 
 /// Between two looks at what has changed here.
 const LOOK: Duration = Duration::from_secs(1);
@@ -31,21 +36,32 @@ pub struct Reporter {
     pub identity: Identity,
     pub datapath: Arc<Datapath>,
     pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) keyring: Arc<Keyring>,
+    /// Rung when keys, view or sessions may have changed.
+    pub changed: Arc<Notify>,
 }
 
 impl Reporter {
     /// Keeps the status of `own` true, for ever.
-    pub async fn follow(self, mut own: watch::Receiver<Option<MeshNode>>) {
+    pub async fn follow(
+        self,
+        mut own: watch::Receiver<Option<MeshNode>>,
+        mut rotation: watch::Receiver<Option<Rotation>>,
+    ) {
         let mut wait = LOOK;
+        let mut settling = Settling::default();
         loop {
             let node = own.borrow_and_update().clone();
+            let now = rotation.borrow_and_update().clone();
+            let waits = now.as_ref().is_some_and(Rotation::wants_sessions_settled);
+            let settled = settling.look(&self.sessions(), Instant::now());
             wait = match node {
-                Some(node) => self.report(node).await.map_or_else(
+                Some(node) => self.report(node, now, settled).await.map_or_else(
                     |error| {
                         tracing::warn!(%error, "own status not written");
                         (wait * 2).min(LONGEST_WAIT)
                     },
-                    |()| LOOK,
+                    |()| if waits { LOOK / 5 } else { LOOK },
                 ),
                 None => LOOK,
             };
@@ -57,17 +73,47 @@ impl Reporter {
                     // Somebody writes; let him finish.
                     sleep(jitter(LOOK / 10)).await;
                 }
+                changed = rotation.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.changed.notified() => {}
                 () = sleep(jitter(wait)) => {}
             }
         }
     }
 
-    async fn report(&self, node: MeshNode) -> Result<(), kube::Error> {
-        let live = Live { peers: self.datapath.status(), now: Timestamp::now() };
+    /// Whether each session uses the keys that are to be sent with.
+    fn sessions(&self) -> Sessions {
+        let (snapshot, sending) = (self.snapshot.load(), self.keyring.face().sending);
+        let live = self.datapath.status().into_iter().filter(|peer| peer.established);
+        let nodes = live.filter_map(|peer| {
+            let (theirs, _) = snapshot.installed.get(&peer.name)?;
+            let ours = peer.own_epoch.is_none_or(|epoch| epoch == sending);
+            Some(ours && peer.epoch == Some(*theirs))
+        });
+        let epochs = snapshot.installed.iter().map(|(name, (epoch, _))| (name.clone(), *epoch));
+        Sessions { as_told: nodes.fold(true, |all, one| all && one), epochs: epochs.collect() }
+    }
+
+    async fn report(
+        &self,
+        node: MeshNode,
+        rotation: Option<Rotation>,
+        settled: bool,
+    ) -> Result<(), kube::Error> {
+        let keys = self.keyring.face();
+        let peers = self.datapath.status();
+        let live = Live { keys, rotation, settled, peers, now: Timestamp::now() };
         let snapshot = self.snapshot.load();
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());
         };
+        let unreachable = json!(status.unreachable);
+        let mut status = json!(status);
+        // What is left out of a merge patch stays as it was.
+        status["unreachable"] = unreachable;
         let patch = json!({
             "metadata": {"resourceVersion": node.resource_version()},
             "status": status,

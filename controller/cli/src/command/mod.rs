@@ -6,6 +6,7 @@ mod nodes;
 mod path;
 mod peers;
 mod program;
+mod revoke;
 mod status;
 
 use crate::{
@@ -33,6 +34,7 @@ pub async fn run(
         }
         Command::Verify { command } => verify::run(command, settings, terminal).await,
         Command::Keys { command } => keys::run(command, settings, terminal).await,
+        Command::Revoke { node } => revoke::run(&node, settings, terminal).await,
         Command::Crds => crds::run(terminal),
         Command::Completion { shell } => program::completion(shell, terminal),
         Command::Man { directory } => program::man(&directory, terminal),

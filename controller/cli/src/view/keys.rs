@@ -1,6 +1,6 @@
 //! `hawser keys status`: who is on which epoch. Fingerprints only, never a key.
 
-use api::{KeyRotation, MeshNode, MeshNodeStatus, RotationPhase};
+use api::{KeyRotation, MeshNode, MeshNodeStatus};
 use serde::Serialize;
 
 use crate::{
@@ -66,16 +66,8 @@ fn row(keys: &NodeKeys) -> Vec<String> {
 }
 
 fn is_running(rotation: &KeyRotation) -> bool {
-    match rotation.status.as_ref().and_then(|status| status.phase) {
-        Some(RotationPhase::Completed | RotationPhase::Aborted) => false,
-        Some(
-            RotationPhase::Publishing
-            | RotationPhase::Accepting
-            | RotationPhase::Switching
-            | RotationPhase::Draining,
-        )
-        | None => true,
-    }
+    let phase = rotation.status.as_ref().and_then(|status| status.phase);
+    phase.is_none_or(|phase| !phase.is_over())
 }
 
 /// `Accepting`, or `Accepting,waiting` for a node that the rotation waits for.

@@ -5,6 +5,8 @@ pub mod keys;
 pub mod nodes;
 pub mod path;
 pub mod peers;
+pub mod revoke;
+pub mod rotation;
 pub mod status;
 
 use crate::text;

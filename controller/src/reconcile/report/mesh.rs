@@ -12,6 +12,8 @@ use crate::allocate::{NodeVerdict, Pool, PoolProblem, State};
 
 /// JSON numbers are exact up to here.
 const EXACT: u64 = 1 << 53;
+/// As many as the schema takes.
+const REVOKED: usize = 10_000;
 /// Names in a message; more are counted.
 const NAMED: usize = 3;
 
@@ -30,6 +32,10 @@ impl Sight<'_> {
             observed_generation: generation,
             nodes: Some(format!("{ready}/{}", nodes.len())),
             key_epoch: self.epoch(),
+            newest_epoch: before.newest_epoch,
+            rotation: before.rotation.clone(),
+            next_rotation: before.next_rotation.clone(),
+            revoked_keys: self.revoked_keys(&before),
             pools: self.usage(),
             conditions: conditions.list,
         };
@@ -65,6 +71,15 @@ impl Sight<'_> {
         let epochs: BTreeSet<u32> = self.seen.nodes.iter().map(|n| n.spec.key_epoch).collect();
         let mut epochs = epochs.into_iter();
         epochs.next().filter(|_| epochs.next().is_none())
+    }
+
+    /// Keys that stay refused, also when their node is gone.
+    fn revoked_keys(&self, before: &MeshStatus) -> Vec<String> {
+        let revoked = self.seen.nodes.iter().filter(|node| node.spec.revoked);
+        let keys = revoked.filter_map(|node| node.status.as_ref()).flat_map(|s| &s.public_keys);
+        let keys = keys.map(|key| key.public_key.clone()).chain(before.revoked_keys.clone());
+        let keys: BTreeSet<String> = keys.filter(|key| key.len() == 44).collect();
+        keys.into_iter().take(REVOKED).collect()
     }
 
     fn ready(&self, mesh: &Mesh) -> Judged {

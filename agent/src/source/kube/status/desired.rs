@@ -2,16 +2,24 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use api::{Condition, MeshNode, MeshNodeStatus, PublishedKey, conditions};
+use api::{Condition, Confirmation, MeshNode, MeshNodeStatus, PublishedKey, conditions};
 use jiff::Timestamp;
 use keys::{KeyEpoch, PublicKey};
 
-use crate::{datapath::PeerStatus, options::Endpoint, snapshot::Snapshot};
+use crate::{
+    datapath::PeerStatus,
+    keyring::PublicFace,
+    options::Endpoint,
+    rotation::{Rotation, confirm},
+    snapshot::Snapshot,
+};
+
+/// As many as the schema takes.
+const UNREACHABLE: usize = 1000;
 
 /// What never changes while the agent runs.
 #[derive(Clone, Debug)]
 pub struct Identity {
-    pub keys: Vec<(KeyEpoch, PublicKey)>,
     pub listen_port: u16,
     /// As the operator gave them; else they follow from the underlay.
     pub endpoints: Vec<Endpoint>,
@@ -22,6 +30,10 @@ pub struct Identity {
 /// What changes all the time, and is boiled down to what rarely does.
 #[derive(Clone, Debug)]
 pub struct Live {
+    pub keys: PublicFace,
+    pub rotation: Option<Rotation>,
+    /// Every session has used the keys to send with for long enough.
+    pub settled: bool,
     pub peers: Vec<PeerStatus>,
     pub now: Timestamp,
 }
@@ -36,13 +48,15 @@ pub(super) fn status(
     let before = node.status.clone().unwrap_or_default();
     let tunnels = Tunnels::count(snapshot, live);
     let mut conditions = before.conditions.clone();
-    for condition in [tunnels.condition(snapshot, live.now), key_current(node, identity, live.now)]
-    {
+    for condition in [tunnels.condition(snapshot, live.now), key_current(node, live)] {
         conditions::set(&mut conditions, condition.observed(node.metadata.generation));
     }
     let after = MeshNodeStatus {
         observed_generation: node.metadata.generation,
-        public_keys: identity.keys.iter().map(published).collect(),
+        public_keys: live.keys.keys.iter().map(published).collect(),
+        newest_epoch: Some(live.keys.newest.0),
+        confirmed: confirmed(snapshot, live).or(before.confirmed.clone()),
+        unreachable: tunnels.down.iter().take(UNREACHABLE).cloned().collect(),
         endpoints: endpoints(identity, snapshot).iter().map(ToString::to_string).collect(),
         peers: Some(format!("{}/{}", tunnels.up, tunnels.all)),
         mtu: Some(snapshot.mtu).filter(|mtu| *mtu > 0),
@@ -116,15 +130,37 @@ impl Tunnels {
     }
 }
 
-fn key_current(node: &MeshNode, identity: &Identity, now: Timestamp) -> Condition {
+/// What this node can say about the rotation that is under way.
+fn confirmed(snapshot: &Snapshot, live: &Live) -> Option<Confirmation> {
+    let rotation = live.rotation.as_ref().filter(|_| live.keys.rotates)?;
+    confirm(rotation, &snapshot.installed, live.settled)
+}
+
+fn key_current(node: &MeshNode, live: &Live) -> Condition {
     let wanted = KeyEpoch(node.spec.key_epoch);
-    let has = identity.keys.iter().any(|(epoch, _)| *epoch == wanted);
-    let (reason, message) = if has {
-        ("KeyCurrent", String::new())
-    } else {
-        ("NoSuchKey", format!("this node has no key of epoch {wanted}"))
+    let has = |wanted: KeyEpoch| live.keys.keys.iter().any(|(epoch, _)| *epoch == wanted);
+    let missing = node.spec.epochs.iter().copied().find(|epoch| !has(KeyEpoch(*epoch)));
+    let (holds, reason, message) = match (has(wanted), missing) {
+        (_, Some(epoch)) if !live.keys.rotates => (
+            has(wanted),
+            "EngineCannotRotate",
+            format!(
+                "no key of epoch {epoch}: the engine boringtun has one key for life; use native"
+            ),
+        ),
+        (_, Some(epoch)) if live.keys.lost.contains(&KeyEpoch(epoch)) => (
+            false,
+            "KeyLost",
+            format!(
+                "this node had a key of epoch {epoch} and lost it; \
+                 `hawser keys rotate --node {}` gives it a new one",
+                node.metadata.name.as_deref().unwrap_or_default()
+            ),
+        ),
+        (true, _) => (true, "KeyCurrent", String::new()),
+        (false, _) => (false, "NoSuchKey", format!("this node has no key of epoch {wanted}")),
     };
-    Condition::new("KeyCurrent", has, (reason, message), now)
+    Condition::new("KeyCurrent", holds, (reason, message), live.now)
 }
 
 #[cfg(test)]

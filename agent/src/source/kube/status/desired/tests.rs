@@ -11,7 +11,6 @@ use crate::{
 
 fn identity() -> Identity {
     Identity {
-        keys: vec![(KeyEpoch(1), PrivateKey::from_bytes([7; 32]).public())],
         listen_port: 51820,
         endpoints: vec![],
         version: "0.1.0".into(),
@@ -43,6 +42,7 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
         name: (*name).to_owned(),
         endpoint: None,
         epoch: None,
+        own_epoch: None,
         last_handshake: None,
         last_received: None,
         rx_bytes,
@@ -51,7 +51,15 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
         established: true,
         allowed: vec![],
     };
-    Live { peers: up.iter().map(peer).collect(), now: "2026-11-22T10:00:00Z".parse().unwrap() }
+    let keys = PublicFace {
+        keys: vec![(KeyEpoch(1), PrivateKey::from_bytes([7; 32]).public())],
+        newest: KeyEpoch(1),
+        sending: KeyEpoch(1),
+        lost: Default::default(),
+        rotates: true,
+    };
+    let now = "2026-11-22T10:00:00Z".parse().unwrap();
+    Live { keys, rotation: None, settled: true, peers: up.iter().map(peer).collect(), now }
 }
 
 fn node(status: Option<MeshNodeStatus>) -> MeshNode {
