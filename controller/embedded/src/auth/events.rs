@@ -38,7 +38,7 @@ fn judge(name: &str, uid: &str, event: &Value) -> Result<(), &'static str> {
         ("", "Node") => true,
         _ => false,
     };
-    if !own_kind || text("/regarding/name") != name || text("/regarding/namespace") != "" {
+    if !own_kind || text("/regarding/name") != name || !text("/regarding/namespace").is_empty() {
         return Err("an agent reports events about its own node only");
     }
     if text("/reportingController") != AGENT || text("/reportingInstance") != name {
