@@ -26,6 +26,7 @@
 mod away;
 mod request;
 pub mod schedule;
+mod sight;
 mod step;
 #[cfg(test)]
 mod tests;

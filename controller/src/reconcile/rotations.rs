@@ -86,7 +86,8 @@ impl Rotations {
             match self.step(&look).await? {
                 Step::Until(wake) => {
                     let wake = wake.map(|at| Duration::try_from(at - now).unwrap_or_default());
-                    return Ok(wake.map(|wake| wake + Duration::from_secs(1)).or(self.stall()));
+                    let wake = wake.map(|wake| wake + Duration::from_secs(1));
+                    return Ok(wake.into_iter().chain(self.stall()).min());
                 }
                 Step::Again => seen = self.fresh().await?,
             }
