@@ -74,7 +74,7 @@ impl Keyring {
             changes.wipe.clear();
             changes.send = inside.sending;
         }
-        inside.lost = changes.lost.clone();
+        inside.lost.clone_from(&changes.lost);
         for epoch in &changes.make {
             inside.identity.make(&self.directory, *epoch)?;
             tracing::info!(%epoch, "key made");

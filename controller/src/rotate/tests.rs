@@ -361,7 +361,7 @@ fn nobody_is_away_unless_a_majority_says_so() {
         for (who, whom) in pairs {
             mesh.nodes.get_mut(*who).unwrap().unreachable.insert((*whom).to_owned());
         }
-        away(&mesh).into_iter().collect::<Vec<_>>().join("")
+        away(&mesh).into_iter().collect::<String>()
     };
 
     assert_eq!(apart(&[]), "");

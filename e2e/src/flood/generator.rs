@@ -84,7 +84,7 @@ fn send(socket: &Socket, forger: &Forger, per_second: u32, stop: &AtomicBool) ->
     let mut sent = 0;
     let mut next = 0;
     while !stop.load(Ordering::Relaxed) {
-        let due = (start.elapsed().as_secs_f64() * f64::from(per_second)) as u64;
+        let due = start.elapsed().as_micros() as u64 * u64::from(per_second) / 1_000_000;
         // What a busy machine missed is not made up for later in one burst.
         let behind = due.saturating_sub(sent).min(8 * BATCH as u64);
         if behind == 0 {
@@ -93,7 +93,9 @@ fn send(socket: &Socket, forger: &Forger, per_second: u32, stop: &AtomicBool) ->
         }
         let batch = &mut pool[next..next + BATCH.min(behind as usize)];
         next = (next + BATCH) % POOL;
-        batch.iter_mut().for_each(|packet| forge_source(packet, &mut numbers));
+        for packet in batch.iter_mut() {
+            forge_source(packet, &mut numbers);
+        }
         sent += send_batch(socket, &mut headers, batch);
     }
     FloodReport { sent, lasted: start.elapsed(), cpu: thread_cpu().saturating_sub(cpu) }
@@ -114,5 +116,5 @@ fn send_batch(
 
 fn thread_cpu() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+    Duration::try_from(time).unwrap_or_default()
 }

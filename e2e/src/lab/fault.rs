@@ -10,14 +10,9 @@ impl Node {
     pub fn lose(&self, percent: u8) -> anyhow::Result<()> {
         let mut rules = "table netdev lab-loss\ndelete table netdev lab-loss\n".to_owned();
         if percent > 0 {
-            rules += &format!(
-                "table netdev lab-loss {{
-                    chain in {{
-                        type filter hook ingress device \"{DEVICE}\" priority 0; policy accept;
-                        numgen random mod 100 < {percent} drop
-                    }}
-                }}\n"
-            );
+            let hook = format!("type filter hook ingress device \"{DEVICE}\" priority 0");
+            let chain = format!("{hook}; policy accept; numgen random mod 100 < {percent} drop");
+            rules.extend(["table netdev lab-loss { chain in { ", &chain, "\n} }\n"]);
         }
         let nft = self.command("nft").args(["-f", "-"]).input(rules).stdout();
         nft.map(drop).with_context(|| format!("losing {percent} % on {}", self.name()))

@@ -299,15 +299,14 @@ fn descriptors_return_to_where_they_were() {
 
     for round in 0..5 {
         let pod = mesh.lab.pod(&mesh.members[0].node, &format!("p{round}")).unwrap();
-        let cni = Cni::new(&mesh.members[0].node);
-        assert!(cni.add("p", &pod).unwrap().ok);
+        assert!(Cni::new(&mesh.members[0].node).add("p", &pod).unwrap().ok);
         mesh.controller.hawser().arg("status").output().unwrap();
         mesh.members[0].state().unwrap();
         mesh.members[1].kill_agent();
         mesh.members[1].start_agent().unwrap();
         mesh.members[1].wait_until_ready(LIMIT).unwrap();
         all_reach(&mesh, &marker);
-        assert!(cni.del("p", &pod).unwrap().ok);
+        assert!(Cni::new(&mesh.members[0].node).del("p", &pod).unwrap().ok);
     }
 
     let returned = || {

@@ -1,6 +1,6 @@
 //! Histories: every seed another order of steps, faults and operators.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use api::KeyRotationSpec;
 use jiff::SignedDuration;
@@ -87,7 +87,7 @@ fn event(world: &mut World, operator: &mut Operator) -> Result<(), String> {
             world.skew(number % 2, SignedDuration::from_hours(hours));
         }
         98 => world.agents[number].old = false,
-        _ => world.now += SignedDuration::from_secs(world.dice.roll(3600) as i64),
+        _ => world.now += Duration::from_secs(world.dice.roll(3600) as u64),
     }
     Ok(())
 }

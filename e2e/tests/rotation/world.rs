@@ -1,6 +1,9 @@
 //! Nodes, links and sessions around the API, and what must hold at every moment.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
 use api::KeyRotationSpec;
 use jiff::{SignedDuration, Timestamp};
@@ -327,7 +330,7 @@ impl World {
             let progress = stored.rotation.progress.as_ref();
             let told =
                 progress.map(|p| (p.phase, p.outcome, p.epoch, p.wave.number, &p.wave.nodes));
-            text += &format!("{} {told:?}\n", stored.rotation.name);
+            let _ = writeln!(text, "{} {told:?}", stored.rotation.name);
         }
         for agent in &self.agents {
             let node = self.server.nodes.get(&agent.name).map(|stored| &stored.node);
@@ -335,8 +338,9 @@ impl World {
                 node.map(|n| (n.key_epoch.0, n.epochs.iter().map(|e| e.0).collect::<Vec<_>>()));
             let said = node.and_then(|n| n.confirmed.as_ref()).map(|c| (c.wave, c.step));
             let cut = self.isolated.contains(&agent.number);
-            text += &format!(
-                "  {} up {} api {} old {} cut {cut} told {told:?} holds {:?} sends {} said {said:?} misses {:?}\n",
+            let _ = writeln!(
+                text,
+                "  {} up {} api {} old {} cut {cut} told {told:?} holds {:?} sends {} said {said:?} misses {:?}",
                 agent.name,
                 agent.up,
                 agent.api,

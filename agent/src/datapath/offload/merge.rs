@@ -37,7 +37,7 @@ pub(super) fn may_merge(packet: &[u8], layout: &Layout) -> bool {
             header[13] & ACK != 0
                 && header[13] & !(ACK | PSH | FIN | ECE | CWR) == 0
                 // The reserved bits and the one of accurate ECN.
-                && header[12] & 0x0f == 0
+                && header[12].trailing_zeros() >= 4
         }
         Transport::Udp => {
             header[6..8] != [0, 0]
@@ -64,17 +64,16 @@ pub(super) fn follows(
     before: usize,
     parts: u16,
 ) -> bool {
-    let network = match layout.v4 {
-        true => {
-            // Type of service; flags and fragment; time to live.
-            first[1] == packet[1]
-                && same::<2>(first, packet, 6)
-                && first[8] == packet[8]
-                && (first[6] & DONT_FRAGMENT != 0
-                    || word(first, 4).wrapping_add(parts) == word(packet, 4))
-        }
+    let network = if layout.v4 {
+        // Type of service; flags and fragment; time to live.
+        first[1] == packet[1]
+            && same::<2>(first, packet, 6)
+            && first[8] == packet[8]
+            && (first[6] & DONT_FRAGMENT != 0
+                || word(first, 4).wrapping_add(parts) == word(packet, 4))
+    } else {
         // Traffic class and flow label; hop limit.
-        false => same::<4>(first, packet, 0) && first[7] == packet[7],
+        same::<4>(first, packet, 0) && first[7] == packet[7]
     };
     network
         && match layout.kind {

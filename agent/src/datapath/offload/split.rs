@@ -94,9 +94,10 @@ impl<'a> Split<'a> {
     }
 
     pub fn destination(&self) -> IpAddr {
-        match self.layout.v4 {
-            true => IpAddr::V4(Ipv4Addr::from(*chunk(self.headers, 16))),
-            false => IpAddr::V6(Ipv6Addr::from(*chunk(self.headers, 24))),
+        if self.layout.v4 {
+            IpAddr::V4(Ipv4Addr::from(*chunk(self.headers, 16)))
+        } else {
+            IpAddr::V6(Ipv6Addr::from(*chunk(self.headers, 24)))
         }
     }
 

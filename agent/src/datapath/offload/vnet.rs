@@ -78,11 +78,10 @@ impl VnetHeader {
     }
 
     pub fn to_bytes(self) -> [u8; VNET] {
-        let flags =
-            u8::from(self.needs_checksum) * NEEDS_CHECKSUM | u8::from(self.data_valid) * DATA_VALID;
+        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         let mut bytes = [0; VNET];
-        bytes[0] = flags;
-        bytes[1] = self.gso.code() | u8::from(self.ecn) * ECN;
+        bytes[0] = flag(self.needs_checksum, NEEDS_CHECKSUM) | flag(self.data_valid, DATA_VALID);
+        bytes[1] = self.gso.code() | flag(self.ecn, ECN);
         bytes[2..4].copy_from_slice(&self.header_length.to_ne_bytes());
         bytes[4..6].copy_from_slice(&self.segment_size.to_ne_bytes());
         bytes[6..8].copy_from_slice(&self.checksum_start.to_ne_bytes());

@@ -2,6 +2,7 @@
 //! packet waits for.
 
 use std::{
+    net::SocketAddr,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard},
     time::Instant,

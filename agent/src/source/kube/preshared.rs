@@ -64,9 +64,8 @@ pub(super) async fn follow(
         }
         let pause = if complaints.is_empty() { LOOK } else { RETRY };
         complained = complaints;
-        match timeout(super::status::jitter(pause), references.changed()).await {
-            Ok(Err(_)) => return,
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = timeout(super::status::jitter(pause), references.changed()).await {
+            return;
         }
         // Without a reference there is nothing to look at.
         if references.wait_for(|wanted| !wanted.is_empty()).await.is_err() {

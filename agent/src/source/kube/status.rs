@@ -88,13 +88,13 @@ impl Reporter {
     fn sessions(&self) -> Sessions {
         let (snapshot, sending) = (self.snapshot.load(), self.keyring.face().sending);
         let live = self.datapath.status().into_iter().filter(|peer| peer.established);
-        let nodes = live.filter_map(|peer| {
+        let mut nodes = live.filter_map(|peer| {
             let (theirs, _) = snapshot.installed.get(&peer.name)?;
             let ours = peer.own_epoch.is_none_or(|epoch| epoch == sending);
             Some(ours && peer.epoch == Some(*theirs))
         });
         let epochs = snapshot.installed.iter().map(|(name, (epoch, _))| (name.clone(), *epoch));
-        Sessions { as_told: nodes.fold(true, |all, one| all && one), epochs: epochs.collect() }
+        Sessions { as_told: nodes.all(|told| told), epochs: epochs.collect() }
     }
 
     async fn report(

@@ -257,7 +257,7 @@ fn spec(args: Rotate, now: Timestamp) -> Result<KeyRotationSpec, Failure> {
     let deadline = deadline.map(|text| match crate::args::duration(&text) {
         Ok(length) => now
             .checked_add(length)
-            .map(|at| api::conditions::rfc3339(at))
+            .map(api::conditions::rfc3339)
             .map_err(|_| Failure::usage(format!("deadline {text} is too far away"))),
         Err(_) => Ok(text),
     });

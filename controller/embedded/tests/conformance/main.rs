@@ -54,7 +54,7 @@ fn check_recorded(server: &str) {
         return;
     };
     let endpoint = real.endpoint();
-    real.install(&endpoint);
+    Real::install(&endpoint);
     let mut found = Vec::new();
     for file in File::all().into_iter().filter(|file| file.server == server) {
         let answers = run(&file, &endpoint);

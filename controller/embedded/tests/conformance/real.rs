@@ -56,7 +56,7 @@ impl Real {
 
     /// Our resources and the Thing: a server of 1.36 and one of 1.20 must take each definition as
     /// it stands (1.20 drops the rules in it).
-    pub(crate) fn install(&self, endpoint: &Endpoint) {
+    pub(crate) fn install(endpoint: &Endpoint) {
         let things: Value = serde_saphyr::from_str(THINGS).unwrap();
         let ours = api::crds().into_iter().map(|crd| serde_json::to_value(crd).unwrap());
         for crd in ours.chain([things]) {

@@ -294,7 +294,9 @@ fn udp_is_merged_only_where_the_device_takes_it_and_never_without_a_checksum() {
     assert_eq!(merged(&packets, Merging { tcp: true, udp: false }).len(), 4);
     assert_eq!(merged(&packets, ALL)[0].1.gso, Gso::Udp);
 
-    packets.iter_mut().for_each(|packet| packet[26..28].fill(0));
+    for packet in &mut packets {
+        packet[26..28].fill(0);
+    }
     assert_eq!(merged(&packets, ALL).len(), 4);
 }
 
