@@ -250,7 +250,7 @@ fn a_real_rekey_with_each_of_the_others_loses_no_packet() {
     };
     answer_for(SETTLED);
     let first = handshakes(&mesh);
-    answer_for(REKEY_AFTER - 3 * SETTLED);
+    answer_for(REKEY_AFTER.saturating_sub(3 * SETTLED));
     let still = handshakes(&mesh);
     answer_for(4 * SETTLED);
     let second = handshakes(&mesh);
