@@ -150,11 +150,12 @@ fn datagrams_of_every_length_keep_their_bounds_and_their_order() {
     let odd: Vec<usize> = (0..60).map(|n| n * 23 % 1300).collect();
     // As many as the reader's socket holds before it is read.
     let alike = [1200; 60];
-    // Longer than a packet: they go as fragments.
-    let long = [4000, 9000, 60_000, 1, 0];
+    // Longer than a packet: they go as fragments, which have no ports, so the kernel may give
+    // them another queue than the whole datagrams of the same flow, as network cards do.
+    let long = [4000, 9000, 60_000];
 
     for to in far_end() {
-        for lengths in [&odd[..], &alike, &long] {
+        for lengths in [&odd[..], &alike, &long, &[1, 0]] {
             assert_eq!(datagrams(&mesh, to, lengths), lengths.len(), "{to}");
         }
     }
