@@ -156,17 +156,6 @@ fn a_revoked_node_and_one_without_a_key_are_no_peers() {
 }
 
 #[test]
-fn a_key_that_is_not_switched_to_yet_is_not_used() {
-    let mut view = view([1, 2]);
-    let next = (KeyEpoch(2), PrivateKey::from_bytes([50; 32]).public());
-    view.nodes.get_mut("n2").unwrap().keys.push(next);
-
-    let keys = Plan::new(&view, &facts()).peers.others[0].keys.clone();
-
-    assert_eq!(keys.iter().map(|(epoch, _)| epoch.0).collect::<Vec<_>>(), [1]);
-}
-
-#[test]
 fn a_peer_whose_preshared_key_is_missing_stays_out() {
     let mut view = view([1]);
     let file = Some("/psk".into());
