@@ -12,7 +12,7 @@ impl Node {
         if percent > 0 {
             let hook = format!("type filter hook ingress device \"{DEVICE}\" priority 0");
             let chain = format!("{hook}; policy accept; numgen random mod 100 < {percent} drop");
-            rules.extend(["table netdev lab-loss { chain in { ", &chain, "\n} }\n"]);
+            rules.extend(["table netdev lab-loss {\nchain in {\n", &chain, "\n}\n}\n"]);
         }
         let nft = self.command("nft").args(["-f", "-"]).input(rules).stdout();
         nft.map(drop).with_context(|| format!("losing {percent} % on {}", self.name()))

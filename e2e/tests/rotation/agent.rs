@@ -6,7 +6,6 @@ use ::agent::rotation::{Held, Installed, KeyChanges, Rotation, Told, confirm, se
 use keys::{KeyEpoch, PublicKey};
 
 use crate::server::{Server, name};
-use crate::world::Fault;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Agent {
@@ -97,12 +96,12 @@ impl Agent {
         Ok(())
     }
 
-    pub(crate) fn report(&mut self, server: &mut Server, peers: &Peers, fault: Fault) {
+    pub(crate) fn report(&mut self, server: &mut Server, peers: &Peers) {
         if !self.up || !self.api || !server.nodes.contains_key(&self.name) {
             return;
         }
         self.settled = if peers.settled { self.settled + 1 } else { 0 };
-        let settled = self.settled >= 2 || fault == Fault::SwitchedTooSoon;
+        let settled = self.settled >= 2;
         let confirmed = match &self.rotation {
             Some(rotation) if !self.old => confirm(rotation, &self.installed, settled),
             _ => None,

@@ -20,8 +20,6 @@ pub(crate) enum Fault {
     None,
     /// Whoever does not answer counts as away.
     SilenceIsAbsence,
-    /// Agents do not look at their sessions before they confirm.
-    SwitchedTooSoon,
 }
 
 pub(crate) struct World {
@@ -112,7 +110,7 @@ impl World {
                 None => {}
             }
         }
-        self.agents[number].report(&mut self.server, &peers, self.fault);
+        self.agents[number].report(&mut self.server, &peers);
     }
 
     /// The session uses what this node is told to send with.
