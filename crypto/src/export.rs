@@ -209,7 +209,7 @@ fn export(
         place,
         endpoint: peer.path.endpoint(),
         age: span.age(at),
-        initiator: span.initiator(),
+        initiator: span.initiator,
         receiver: receive.index(),
         sender: send.map_or(0, |key| key.theirs()),
         receive_key: receive.raw().clone(),

@@ -11,8 +11,6 @@ pub(crate) struct Moment(pub(crate) u64);
 
 impl Moment {
     pub(crate) const NEVER: Self = Self(0);
-    /// Later than everything.
-    pub(crate) const END: Self = Self(u64::MAX);
 
     pub(crate) fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(millis(time)))

@@ -28,6 +28,11 @@ pub(crate) const REKEY_AFTER_TIME: Duration = Duration::from_secs(120);
 pub(crate) const REJECT_AFTER_TIME: Duration = Duration::from_secs(180);
 /// An initiator that only receives begins again so early (Linux: keep_key_fresh).
 const STALE_AFTER_TIME: Duration = Duration::from_secs(165);
+/// Who answered begins only if the initiator did not, in time for one retry. The paper leaves it to
+/// the initiator alone; but when both begin at once and the link changes the order, an
+/// implementation that keeps the role with the peer and not with the session (boringtun) has two
+/// ends that both believe they answered, and the session ends under the packets.
+const LATE_AFTER_TIME: Duration = Duration::from_secs(170);
 const REKEY_AFTER_MESSAGES: u64 = 1 << 60;
 pub(crate) const REJECT_AFTER_MESSAGES: u64 = u64::MAX - (1 << 13);
 /// 256 GiB. Two minutes at 18 Gbit/s: below that the clock comes first, above a key still covers
@@ -45,12 +50,13 @@ const PADDING: usize = 16;
 /// When a session is to be renewed, and when it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
-    /// Whoever sends after this asks for the next session. Only its initiator does so by time, so
-    /// that one handshake comes of it.
+    /// Whoever sends after this asks for the next session: its initiator early, the other end late,
+    /// so that one handshake comes of it.
     pub(crate) rekey_at: Moment,
     /// Whoever receives after this does.
     pub(crate) stale_at: Moment,
     pub(crate) reject_at: Moment,
+    pub(crate) initiator: bool,
 }
 
 impl Span {
@@ -61,20 +67,17 @@ impl Span {
     /// Of a session that was `age` old at that moment.
     pub(crate) fn of_age(at: Moment, age: Duration, initiator: bool) -> Self {
         let in_time = |limit: Duration| at.after(limit.saturating_sub(age));
-        let asks = |limit| if initiator { in_time(limit) } else { Moment::END };
+        let asks = |limit| in_time(if initiator { limit } else { LATE_AFTER_TIME });
         Self {
             rekey_at: asks(REKEY_AFTER_TIME),
             stale_at: asks(STALE_AFTER_TIME),
             reject_at: in_time(REJECT_AFTER_TIME),
+            initiator,
         }
     }
 
     pub(crate) fn age(self, at: Moment) -> Duration {
         REJECT_AFTER_TIME.saturating_sub(self.reject_at.since(at))
-    }
-
-    pub(crate) fn initiator(self) -> bool {
-        self.rekey_at != Moment::END
     }
 }
 

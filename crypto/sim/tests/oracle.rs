@@ -19,7 +19,7 @@ use boringtun::{
 use crypto::{Discard, Event, Mesh, Outbox, PeerConfig, Settings};
 use keys::{KeyEpoch, PresharedKey, PrivateKey};
 use mock_instant::MockClock;
-use proptest::{prelude::*, test_runner::RngSeed};
+use proptest::prelude::*;
 use sim::{Random, packet};
 
 const US: &str = "10.42.1.5";
@@ -269,12 +269,7 @@ fn stories() -> impl Strategy<Value = Story> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: 60,
-        rng_seed: RngSeed::Fixed(1),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_the_link_does_packets_arrive_once_and_as_many_as_the_link_lets_through(
@@ -288,11 +283,8 @@ proptest! {
         // Nothing is lost but what the link loses, and what waits for a handshake whose messages
         // the link loses: at most two retries of five seconds in two minutes.
         let through = 1.0 - story.lost_per_mille as f64 / 1000.0;
-        // A packet may go astray while sessions change hands and the link changes the order (see
-        // the story that is left out below).
-        let astray = 2.0;
         let least = if story.lost_per_mille == 0 {
-            sent - astray
+            sent
         } else {
             sent * (through - 0.25) - 10.0
         };
@@ -312,26 +304,30 @@ proptest! {
     }
 }
 
-/// On a link that loses nothing but changes the order, 117 of 118 packets arrive.
+/// Both begin at once, the messages change places, and both ends believe that they answered: the
+/// session is renewed before it ends all the same.
 #[test]
-#[ignore = "one packet is lost between two sessions; which end drops it is not known yet"]
 fn another_order_costs_no_packet() {
-    let mut run = Run::new(Story {
-        seed: 13_395_963_257_864_129_885,
-        preshared: false,
-        under_load: true,
-        minutes: 5,
-        pause: 2537,
-        we_send: true,
-        they_send: true,
-        delay: 235,
-        lost_per_mille: 0,
-        doubled_per_mille: 0,
-    });
+    let first = (13_395_963_257_864_129_885, true, 2537, 235, 0);
+    let second = (7_877_965_629_173_301_718, false, 2368, 133, 23);
+    for (seed, under_load, pause, delay, doubled_per_mille) in [first, second] {
+        let mut run = Run::new(Story {
+            seed,
+            preshared: false,
+            under_load,
+            minutes: 5,
+            pause,
+            we_send: true,
+            they_send: true,
+            delay,
+            lost_per_mille: 0,
+            doubled_per_mille,
+        });
 
-    let sent = run.tell();
+        let sent = run.tell();
 
-    assert_eq!(run.theirs.len() as u64, sent);
+        assert_eq!((run.theirs.len() as u64, run.ours.len() as u64), (sent, sent), "{seed}");
+    }
 }
 
 #[test]

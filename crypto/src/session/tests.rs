@@ -55,7 +55,8 @@ fn a_session_asks_for_the_next_by_messages_bytes_and_time_before_it_ends() {
     assert_eq!(rekey(&sender(0), after(179)), Some(true));
     assert_eq!(rekey(&sender(0), after(180)), None);
     let answered = SendKey::new(Zeroizing::new([7; 32]), 1, 0, span(false));
-    assert_eq!(rekey(&answered, after(179)), Some(false), "the initiator does so by time");
+    assert_eq!(rekey(&answered, after(169)), Some(false), "the initiator does so by time");
+    assert_eq!(rekey(&answered, after(170)), Some(true), "the initiator did not");
 }
 
 #[test]

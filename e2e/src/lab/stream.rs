@@ -5,6 +5,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::Namespace;
 
@@ -25,7 +26,7 @@ pub fn transfer(
     let start = Instant::now();
     let connect = move || TcpStream::connect_timeout(&target, limit);
     let client = from.run(connect).with_context(|| format!("connecting to {target}"))?;
-    let (server, _) = listener.accept().context("accepting")?;
+    let server = accept(&listener, limit).context("accepting")?;
     let pattern: Vec<u8> = (0..PATTERN).map(|at| (at * 167 / 13) as u8).collect();
     for stream in [&client, &server] {
         stream.set_read_timeout(Some(limit)).context("setting a timeout")?;
@@ -45,6 +46,14 @@ pub fn transfer(
         wrote.with_context(|| format!("writing on the way {way}"))?;
     }
     Ok(start.elapsed())
+}
+
+/// The last message of TCP's opening may get lost while its sender believes to be connected.
+fn accept(listener: &TcpListener, limit: Duration) -> anyhow::Result<TcpStream> {
+    let limit = Timespec::try_from(limit)?;
+    let ready = poll(&mut [PollFd::new(listener, PollFlags::IN)], Some(&limit))?;
+    anyhow::ensure!(ready == 1, "nobody is connected yet");
+    Ok(listener.accept()?.0)
 }
 
 fn write(mut stream: &TcpStream, pattern: &[u8], bytes: usize) -> std::io::Result<()> {

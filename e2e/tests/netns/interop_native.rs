@@ -113,7 +113,7 @@ fn gotatun_carries_them_with_a_preshared_key_when_called() {
 
 /// Three of ten frames are lost, both ways, from before the handshake to the end.
 fn lossy(program: Program) {
-    const SILENCE: Duration = Duration::from_secs(5);
+    const SILENCE: Duration = Duration::from_secs(10);
     let limit = Duration::from_secs(90);
     let mesh = native("lossy", 1);
     let laptop = Laptop::start(&mesh, program, 7);
@@ -123,10 +123,14 @@ fn lossy(program: Program) {
     mesh.write(&[laptop.as_peer(true, None)]).unwrap();
     let pod = pods(&mesh.members)[0];
     let far = laptop.node.namespace();
+    for end in [far, &pod.namespace] {
+        // Since Linux 6.15; where it is missing, the test only takes longer.
+        let _ = end.sysctl("net/ipv4/tcp_rto_max_ms", "1000");
+    }
 
     for (to_laptop, to_pod) in laptop.addresses.iter().zip(in_order(pod)) {
         pod.namespace.ping_until(*to_laptop, b"lossy", limit).unwrap();
-        // TCP may fall silent for minutes on such a path: another connection, another chance.
+        // Another connection, another chance: TCP's pauses double on such a path.
         eventually("a stream gets through", limit, || {
             transfer(far, (&pod.namespace, to_pod), 8 << 10, SILENCE).is_ok()
         })
@@ -145,7 +149,6 @@ fn boringtun_is_understood_through_30_percent_of_loss() {
 }
 
 #[test]
-#[ignore = "now and then nothing passes for minutes; which end stands still is not known yet"]
 fn gotatun_is_understood_through_30_percent_of_loss() {
     lossy(GOTATUN);
 }

@@ -14,6 +14,8 @@ use crate::{Random, random::Sequence};
 
 /// A target's share, unless `FUZZ_SECONDS` says otherwise.
 const SHARE: Duration = Duration::from_secs(1);
+/// A target that is slow, or a machine that is, still sees so many.
+const LEAST: u64 = 21;
 /// No input is longer than two datagrams.
 const LONGEST: usize = 4096;
 
@@ -63,14 +65,14 @@ fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Sequence) {
     input.truncate(LONGEST);
 }
 
-fn fuzz(target: Target) -> u64 {
+fn fuzz(target: Target) {
     let corpus = corpus(target.name);
     for input in &corpus {
         (target.run)(input);
     }
     let mut random = Sequence::new(7);
     let (start, mut runs) = (Instant::now(), 0);
-    while start.elapsed() < share() {
+    while runs < LEAST || start.elapsed() < share() {
         let mut dice = [0; 3];
         random.fill(&mut dice);
         let [one, other, changes] = dice.map(usize::from);
@@ -81,7 +83,6 @@ fn fuzz(target: Target) -> u64 {
         (target.run)(&input);
         runs += 1;
     }
-    runs
 }
 
 macro_rules! each {
@@ -90,7 +91,7 @@ macro_rules! each {
         fn $name() {
             let name = stringify!($name);
             let target = TARGETS.iter().find(|target| target.name == name).unwrap();
-            assert!(fuzz(*target) > 0);
+            fuzz(*target);
         })+
 
         const TESTED: &[&str] = &[$(stringify!($name)),+];
