@@ -10,11 +10,8 @@ use blake2::digest::consts::U16;
 use blake2::digest::{FixedOutput as _, KeyInit as _, Update as _};
 use blake2::{Blake2s256, Blake2sMac, Digest as _};
 
-const INITIATION: usize = 148;
+pub(super) const INITIATION: usize = 148;
 const MAC1: usize = 116;
-const IP: usize = 20;
-const UDP: usize = 8;
-pub(super) const PACKET: usize = IP + UDP + INITIATION;
 
 /// Numbers that need not be good, only different (xorshift64).
 pub(super) struct Numbers(u64);
@@ -32,36 +29,22 @@ impl Numbers {
     }
 }
 
-/// Makes IPv4 packets for one node.
+/// Makes initiations for one node.
 pub(super) struct Forger {
     mac1_key: [u8; 32],
-    to: (Ipv4Addr, u16),
 }
 
 impl Forger {
     /// `public_key` in base64.
-    pub(super) fn new(public_key: &str, to: (Ipv4Addr, u16)) -> anyhow::Result<Self> {
+    pub(super) fn new(public_key: &str) -> anyhow::Result<Self> {
         let key = BASE64_STANDARD.decode(public_key.trim()).context("reading a public key")?;
         anyhow::ensure!(key.len() == 32, "a public key of {} bytes", key.len());
         let hash = Blake2s256::new().chain(b"mac1----").chain(&key);
-        Ok(Self { mac1_key: hash.finalize().into(), to })
+        Ok(Self { mac1_key: hash.finalize().into() })
     }
 
-    /// A whole packet; source address and port are still open. The kernel fills in the header's
-    /// checksum, and UDP's may be left out (RFC 768).
-    pub(super) fn packet(&self, numbers: &mut Numbers) -> [u8; PACKET] {
-        let mut packet = [0; PACKET];
-        packet[0] = 0x45;
-        packet[2..4].copy_from_slice(&(PACKET as u16).to_be_bytes());
-        (packet[8], packet[9]) = (64, 17);
-        packet[16..20].copy_from_slice(&self.to.0.octets());
-        packet[22..24].copy_from_slice(&self.to.1.to_be_bytes());
-        packet[24..26].copy_from_slice(&((UDP + INITIATION) as u16).to_be_bytes());
-        self.initiation(&mut packet[IP + UDP..], numbers);
-        packet
-    }
-
-    fn initiation(&self, message: &mut [u8], numbers: &mut Numbers) {
+    pub(super) fn initiation(&self, numbers: &mut Numbers) -> [u8; INITIATION] {
+        let mut message = [0; INITIATION];
         message[0] = 1;
         for chunk in message[4..MAC1].chunks_mut(8) {
             chunk.copy_from_slice(&numbers.next().to_le_bytes()[..chunk.len()]);
@@ -69,14 +52,11 @@ impl Forger {
         let mac = Blake2sMac::<U16>::new_from_slice(&self.mac1_key).expect("32 bytes are a key");
         let mac1 = mac.chain(&message[..MAC1]).finalize_fixed();
         message[MAC1..MAC1 + 16].copy_from_slice(&mac1);
+        message
     }
 }
 
-/// Gives a packet a source out of 198.18.0.0/15, which is set aside for benchmarks (RFC 2544).
-pub(super) fn forge_source(packet: &mut [u8; PACKET], numbers: &mut Numbers) {
-    let number = numbers.next();
-    let source = 0xc612_0000 | (number as u32 & 0x0001_ffff);
-    let port = 1024 | (number >> 32) as u16;
-    packet[12..16].copy_from_slice(&source.to_be_bytes());
-    packet[20..22].copy_from_slice(&port.to_be_bytes());
+/// A source out of 198.18.0.0/15, which is set aside for benchmarks (RFC 2544).
+pub(super) fn forged_source(numbers: &mut Numbers) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0xc612_0000 | (numbers.next() as u32 & 0x0001_ffff))
 }

@@ -1,7 +1,7 @@
 //! Sends the flood from a namespace, and says how fast it really was and what it cost itself.
 
 use std::io::IoSlice;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,17 +9,21 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
+use nix::sys::socket::sockopt::UdpGsoSegment;
+use nix::sys::socket::{ControlMessage, MsgFlags, SockaddrIn, sendmsg, setsockopt};
 use rustix::time::{ClockId, clock_gettime};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
-use super::forged::{Forger, Numbers, PACKET, forge_source};
+use super::forged::{Forger, INITIATION, Numbers, forged_source};
 use crate::lab::Namespace;
 
-/// Packets a system call.
-const BATCH: usize = 64;
+/// Initiations from one forged address, one behind the other: they cross the sender's kernel in one
+/// piece. Single ones would cost it more than all that the node does with them.
+const BURST: usize = 8;
 /// Different initiations: so many that no cache of anything holds them all.
-const POOL: usize = 64 * BATCH;
+const POOL: usize = 512 * BURST;
+/// Different source ports.
+const SOCKETS: usize = 16;
 const TICK: Duration = Duration::from_micros(200);
 
 /// What was sent.
@@ -45,20 +49,22 @@ pub struct Flood {
 
 impl Flood {
     /// Floods the node at `to` that has `public_key` (base64) with so many initiations a second,
-    /// each from another forged address. A machine that is too busy sends fewer.
+    /// each eight from another forged address. A machine that is too busy sends fewer.
     pub fn start(
         from: &Namespace,
         to: SocketAddrV4,
         public_key: &str,
         per_second: u32,
     ) -> anyhow::Result<Self> {
-        let forger = Forger::new(public_key, (*to.ip(), to.port()))?;
-        let socket = from.run(move || open(to)).context("opening a raw socket")?;
+        let forger = Forger::new(public_key)?;
+        let sockets =
+            from.run(|| (0..SOCKETS).map(|_| open()).collect::<std::io::Result<Vec<_>>>());
+        let sockets = sockets.context("opening sockets that may use any source")?;
         let stop = Arc::new(AtomicBool::new(false));
         let until = stop.clone();
         let thread = std::thread::Builder::new()
             .name("flood".into())
-            .spawn(move || send(&socket, &forger, per_second, &until))
+            .spawn(move || send(&sockets, to, &forger, per_second, &until))
             .context("starting the flood")?;
         Ok(Self { stop, thread })
     }
@@ -69,49 +75,51 @@ impl Flood {
     }
 }
 
-fn open(to: SocketAddrV4) -> std::io::Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(255)))?; // IPPROTO_RAW
-    socket.set_header_included_v4(true)?;
-    socket.connect(&to.into())?;
+fn open() -> std::io::Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    socket.set_ip_transparent_v4(true)?;
+    setsockopt(&socket, UdpGsoSegment, &(INITIATION as i32))?;
     Ok(socket)
 }
 
-fn send(socket: &Socket, forger: &Forger, per_second: u32, stop: &AtomicBool) -> FloodReport {
+fn send(
+    sockets: &[Socket],
+    to: SocketAddrV4,
+    forger: &Forger,
+    per_second: u32,
+    stop: &AtomicBool,
+) -> FloodReport {
     let mut numbers = Numbers::new();
-    let mut pool: Vec<_> = (0..POOL).map(|_| forger.packet(&mut numbers)).collect();
-    let mut headers = MultiHeaders::<SockaddrIn>::preallocate(BATCH, None);
+    let pool: Vec<u8> = (0..POOL).flat_map(|_| forger.initiation(&mut numbers)).collect();
+    let mut bursts = pool.chunks(BURST * INITIATION).zip(sockets.iter().cycle()).cycle();
     let (start, cpu) = (Instant::now(), thread_cpu());
     let mut sent = 0;
-    let mut next = 0;
     while !stop.load(Ordering::Relaxed) {
         let due = start.elapsed().as_micros() as u64 * u64::from(per_second) / 1_000_000;
         // What a busy machine missed is not made up for later in one burst.
-        let behind = due.saturating_sub(sent).min(8 * BATCH as u64);
-        if behind == 0 {
+        let behind = due.saturating_sub(sent).min(64 * BURST as u64);
+        if behind < BURST as u64 {
             std::thread::sleep(TICK);
-            continue;
         }
-        let batch = &mut pool[next..next + BATCH.min(behind as usize)];
-        next = (next + BATCH) % POOL;
-        for packet in batch.iter_mut() {
-            forge_source(packet, &mut numbers);
+        for (burst, socket) in bursts.by_ref().take(behind as usize / BURST) {
+            sent += send_burst(socket, to, burst, forged_source(&mut numbers));
         }
-        sent += send_batch(socket, &mut headers, batch);
     }
     FloodReport { sent, lasted: start.elapsed(), cpu: thread_cpu().saturating_sub(cpu) }
 }
 
 /// How many went out.
-fn send_batch(
-    socket: &Socket,
-    headers: &mut MultiHeaders<SockaddrIn>,
-    batch: &[[u8; PACKET]],
-) -> u64 {
-    let slices: Vec<_> = batch.iter().map(|packet| [IoSlice::new(packet)]).collect();
-    let nowhere = [None; BATCH];
-    let flags = MsgFlags::empty();
-    let sent = sendmmsg(socket.as_raw_fd(), headers, &slices, &nowhere[..batch.len()], [], flags);
-    sent.map_or(0, |results| results.count() as u64)
+fn send_burst(socket: &Socket, to: SocketAddrV4, burst: &[u8], from: Ipv4Addr) -> u64 {
+    let address = |bits: u32| nix::libc::in_addr { s_addr: bits };
+    let source = nix::libc::in_pktinfo {
+        ipi_ifindex: 0,
+        ipi_spec_dst: address(from.to_bits().to_be()),
+        ipi_addr: address(0),
+    };
+    let control = [ControlMessage::Ipv4PacketInfo(&source)];
+    let (slices, flags) = ([IoSlice::new(burst)], MsgFlags::empty());
+    let sent = sendmsg(socket.as_raw_fd(), &slices, &control, flags, Some(&SockaddrIn::from(to)));
+    sent.map_or(0, |bytes| (bytes / INITIATION) as u64)
 }
 
 fn thread_cpu() -> Duration {
