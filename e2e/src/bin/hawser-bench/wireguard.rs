@@ -1,8 +1,11 @@
 //! Everything that speaks WireGuard: peers configured by `wg`, and Hawser's agent in file mode.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use e2e::lab::{Process, eventually};
 
 use crate::contender::Running;
@@ -70,7 +73,7 @@ apiVersion: hawser.dev/v1alpha1
 kind: Mesh
 metadata: {name: default}
 spec:
-  pools: [{cidr: 10.42.0.0/16, nodePrefixLength: 24}]
+  pools: [{cidr: 10.42.0.0/16, nodePrefixLength: 24}, {cidr: 10.64.0.0/10, nodePrefixLength: 24}]
 ";
 
 fn mesh_node(name: &str, number: u8, machine: &Machine, public: &str) -> String {
@@ -88,10 +91,38 @@ status:
     )
 }
 
+/// A node that is in the mesh and has never been heard of.
+fn stranger(number: u32) -> String {
+    let subnet = Ipv4Addr::from_bits(0x0a40_0000 | number << 8);
+    let mut key = [0x5a; 32];
+    key[..4].copy_from_slice(&number.to_be_bytes());
+    let public = BASE64_STANDARD.encode(key);
+    format!(
+        "---
+apiVersion: hawser.dev/v1alpha1
+kind: MeshNode
+metadata: {{name: stranger-{number}}}
+spec: {{subnets: [{subnet}/24], keyEpoch: 1}}
+status:
+  publicKeys: [{{epoch: 1, publicKey: \"{public}\"}}]
+"
+    )
+}
+
 /// Two agents in file mode; the far end is the other's own address in the mesh.
 pub(crate) fn start_hawser(machines: &Machines, flags: &[&str]) -> anyhow::Result<Running> {
+    start_hawser_among(machines, 0, flags)
+}
+
+/// The same with so many other nodes in the mesh.
+pub(crate) fn start_hawser_among(
+    machines: &Machines,
+    strangers: u32,
+    flags: &[&str],
+) -> anyhow::Result<Running> {
     let ends = [("bench-a", &machines.a, 1), ("bench-b", &machines.b, 2)];
     let mut view = MESH.to_owned();
+    view.extend((0..strangers).map(stranger));
     for (name, machine, number) in ends {
         let keygen = machine.command("hawser-agent").arg("keygen").arg("--state");
         let public = keygen.arg(machine.dir.join("state")).stdout()?;
