@@ -88,7 +88,16 @@ fn read(path: &Path) -> Result<String, FileError> {
 
 /// The documents of a multi-document file; empty ones count as absent.
 fn parse(text: &str) -> Result<Vec<Value>, String> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text).map_err(|e| e.to_string())?;
+    // The library's own bounds end at 1,024 documents; the file's size bounds these.
+    let options = serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_documents: 100_000,
+            max_nodes: 8_000_000,
+            max_events: 16_000_000,
+        },
+    };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple_with_options(text, options).map_err(|e| e.to_string())?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 

@@ -45,6 +45,18 @@ async fn a_changed_file_is_a_changed_view_also_by_rename() {
 }
 
 #[test]
+fn a_mesh_of_ten_thousand_nodes_is_read() {
+    let node = |number: u32| {
+        let subnet = std::net::Ipv4Addr::from_bits(0x0a40_0000 + (number << 8));
+        document(&format!("node-{number}"), &format!("{subnet}/24"), 1)
+    };
+
+    let documents = parse(&(0..10_000).map(node).collect::<String>()).unwrap();
+
+    assert_eq!(documents.len(), 10_000);
+}
+
+#[test]
 fn overlapping_subnets_name_both_nodes_and_leave_the_last_view() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("view.yaml");

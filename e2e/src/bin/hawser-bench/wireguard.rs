@@ -13,6 +13,8 @@ use crate::machines::{Machine, Machines};
 
 const PORT: u16 = 51820;
 const MTU: u32 = 1420;
+/// Ten thousand peers are as many routes.
+const READY: Duration = Duration::from_secs(60);
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// One end: its device (the control socket lies in a directory that all namespaces share, so the
@@ -73,7 +75,7 @@ apiVersion: hawser.dev/v1alpha1
 kind: Mesh
 metadata: {name: default}
 spec:
-  pools: [{cidr: 10.42.0.0/16, nodePrefixLength: 24}, {cidr: 10.64.0.0/10, nodePrefixLength: 24}]
+  pools: [{cidr: 10.42.0.0/16, nodePrefixLength: 24}, {cidr: 10.128.0.0/10, nodePrefixLength: 24}]
 ";
 
 fn mesh_node(name: &str, number: u8, machine: &Machine, public: &str) -> String {
@@ -93,7 +95,7 @@ status:
 
 /// A node that is in the mesh and has never been heard of.
 fn stranger(number: u32) -> String {
-    let subnet = Ipv4Addr::from_bits(0x0a40_0000 | number << 8);
+    let subnet = Ipv4Addr::from_bits(0x0a80_0000 | number << 8);
     let mut key = [0x5a; 32];
     key[..4].copy_from_slice(&number.to_be_bytes());
     let public = BASE64_STANDARD.encode(key);
@@ -131,6 +133,9 @@ pub(crate) fn start_hawser_among(
     let mut processes = Vec::new();
     for (name, machine, _) in ends {
         processes.push(start_agent(name, machine, &view, flags)?);
+    }
+    for agent in &mut processes {
+        agent.wait_for_log("ready=true", READY)?;
     }
     Ok(Running { target: [10, 42, 2, 1].into(), _processes: processes })
 }
