@@ -1,10 +1,13 @@
-//! Parts of the inside, opened for `benches/` and `fuzz/`: no program sees this module.
+//! Parts of the inside, opened for `benches/`, `fuzz/` and `sim/`: no program sees this module.
 //!
 //! What is here has no secrets worth keeping and no promises to anybody.
 
 pub mod flood;
 pub mod fuzz;
 pub mod handshakes;
+mod made;
+
+pub use made::Made;
 
 /// The replay window.
 #[derive(Debug, Clone, Default)]

@@ -16,7 +16,7 @@ use boringtun::{
     noise::{Tunn, TunnResult, rate_limiter::RateLimiter},
     x25519,
 };
-use crypto::{Discard, Event, Mesh, Outbox, PeerConfig, Settings};
+use crypto::{Discard, Mesh, PeerConfig, Settings, workbench::Made};
 use keys::{KeyEpoch, PresharedKey, PrivateKey};
 use mock_instant::MockClock;
 use proptest::prelude::*;
@@ -56,27 +56,6 @@ struct Run {
     handshakes: usize,
     initiations: [u64; 2],
     cookies: u64,
-}
-
-#[derive(Default)]
-struct Made {
-    datagrams: Vec<Vec<u8>>,
-    packets: Vec<Vec<u8>>,
-    handshakes: usize,
-}
-
-impl Outbox for Made {
-    fn send(&mut self, _: SocketAddr, datagram: &[u8]) {
-        self.datagrams.push(datagram.to_vec());
-    }
-
-    fn deliver(&mut self, packet: &[u8]) {
-        self.packets.push(packet.to_vec());
-    }
-
-    fn event(&mut self, event: Event<'_>) {
-        self.handshakes += usize::from(matches!(event, Event::HandshakeComplete { .. }));
-    }
 }
 
 fn address(number: u8) -> SocketAddr {

@@ -5,7 +5,8 @@ use keys::{KeyEpoch, PrivateKey};
 use super::*;
 use crate::{
     Discard,
-    mesh::tests::{Made, Pair, address, mesh_after, packet, peer},
+    mesh::tests::{Pair, address, mesh_after, packet, peer},
+    workbench::Made,
 };
 
 /// Node 1 begins again with these sessions of its earlier life.

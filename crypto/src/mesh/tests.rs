@@ -7,7 +7,7 @@ use std::{
 
 use keys::{KeyEpoch, PresharedKey, PrivateKey};
 
-use crate::{Discard, Event, Mesh, Outbox, PeerConfig, Random, Settings};
+use crate::{Discard, Mesh, PeerConfig, Random, Settings, workbench::Made};
 
 /// Numbers that repeat.
 pub(crate) struct Seeded(pub(crate) u64);
@@ -17,30 +17,6 @@ impl Random for Seeded {
         for byte in bytes {
             self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(0x9e37_79b9);
             *byte = (self.0 >> 33) as u8;
-        }
-    }
-}
-
-/// What a mesh made.
-#[derive(Default)]
-pub(crate) struct Made {
-    pub(crate) datagrams: Vec<Vec<u8>>,
-    pub(crate) packets: Vec<Vec<u8>>,
-    pub(crate) handshakes: usize,
-}
-
-impl Outbox for Made {
-    fn send(&mut self, _: SocketAddr, datagram: &[u8]) {
-        self.datagrams.push(datagram.to_vec());
-    }
-
-    fn deliver(&mut self, packet: &[u8]) {
-        self.packets.push(packet.to_vec());
-    }
-
-    fn event(&mut self, event: Event<'_>) {
-        if let Event::HandshakeComplete { .. } = event {
-            self.handshakes += 1;
         }
     }
 }

@@ -104,7 +104,7 @@ fn no_packet_of_a_train_hides_behind_its_neighbours_source() {
     allowed.allowed.push("10.43.0.0/16".parse().unwrap());
     let mut third = peer(3, &[(1, 3)]);
     third.allowed = vec!["10.43.7.0/24".parse().unwrap()];
-    pair.b.set_peers(vec![allowed, third], &[], &mut crate::mesh::tests::Made::default(), pair.now);
+    pair.b.set_peers(vec![allowed, third], &[], &mut crate::workbench::Made::default(), pair.now);
     let mut stolen = packet(1, 2, 100);
     stolen[12..16].copy_from_slice(&[10, 43, 7, 1]);
     let mut martian = packet(1, 2, 100);

@@ -5,26 +5,7 @@
 use keys::PresharedKey;
 
 use super::*;
-use crate::Event;
-
-/// What a mesh made, datagrams and packets.
-#[derive(Default)]
-struct Made {
-    datagrams: Vec<Vec<u8>>,
-    packets: Vec<Vec<u8>>,
-}
-
-impl Outbox for Made {
-    fn send(&mut self, _: SocketAddr, datagram: &[u8]) {
-        self.datagrams.push(datagram.to_vec());
-    }
-
-    fn deliver(&mut self, packet: &[u8]) {
-        self.packets.push(packet.to_vec());
-    }
-
-    fn event(&mut self, _: Event<'_>) {}
-}
+use crate::workbench::Made;
 
 fn address(number: u8) -> SocketAddr {
     SocketAddr::from(([192, 0, 2, number], 51820))

@@ -9,28 +9,10 @@ use std::{
 use keys::{KeyEpoch, PrivateKey};
 
 use super::input::Input;
-use crate::{Event, Outbox, PeerConfig, boringtun};
+use crate::{PeerConfig, boringtun, workbench::Made};
 
 #[allow(clippy::disallowed_methods, reason = "a moment to count from")]
 pub(super) static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-
-#[derive(Default)]
-pub(super) struct Made {
-    pub(super) datagrams: Vec<Vec<u8>>,
-    pub(super) packets: Vec<Vec<u8>>,
-}
-
-impl Outbox for Made {
-    fn send(&mut self, _: SocketAddr, datagram: &[u8]) {
-        self.datagrams.push(datagram.to_vec());
-    }
-
-    fn deliver(&mut self, packet: &[u8]) {
-        self.packets.push(packet.to_vec());
-    }
-
-    fn event(&mut self, _: Event<'_>) {}
-}
 
 pub(super) fn private(n: u8) -> PrivateKey {
     PrivateKey::from_bytes([n; 32])
