@@ -6,7 +6,7 @@ use api::Backend;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cni::POD_DEVICE_PREFIX;
 
-use crate::datapath::Engine;
+use crate::datapath::{Dscp, Engine};
 
 /// Hawser's agent: one on every node of the mesh.
 #[derive(Debug, Parser)]
@@ -72,6 +72,10 @@ pub struct Run {
     /// Binds each of them to a core: for machines that have cores to spare for it.
     #[arg(long, env = "HAWSER_PIN_WORKERS")]
     pub pin_workers: bool,
+
+    /// DSCP of the encrypted packets: zero, copy (the inner packet's) or a number from 0 to 63.
+    #[arg(long, env = "HAWSER_DSCP", default_value = "zero")]
+    pub dscp: Dscp,
 
     /// Overrides the Mesh's backend; its encryption judges the result all the same.
     #[arg(long, env = "HAWSER_BACKEND", value_parser = backend)]

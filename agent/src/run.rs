@@ -148,6 +148,7 @@ fn start_datapath(
         timestamp_floor: timestamp_floor.map(|floor| UNIX_EPOCH + floor),
         workers: options.workers,
         pinned: options.pin_workers,
+        dscp: options.dscp,
     };
     Ok(Datapath::start(config)?)
 }

@@ -6,7 +6,10 @@ use crypto::{Random, Settings};
 use keys::{KeyEpoch, PrivateKey};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::sessions::{Native, Sessions};
+use super::{
+    Dscp,
+    sessions::{Native, Sessions},
+};
 
 /// Which implementation of the sessions carries packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +51,8 @@ pub struct Config {
     pub workers: Option<usize>,
     /// Binds each of them to a core.
     pub pinned: bool,
+    /// What the outer header tells the underlay.
+    pub dscp: Dscp,
 }
 
 #[derive(Debug, thiserror::Error)]

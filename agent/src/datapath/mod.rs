@@ -30,13 +30,16 @@ pub use crypto::PeerConfig;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
-pub use self::config::{Config, DatapathError, Engine, TunInfo};
 use self::{
     config::Cores,
     control::{Desk, Made, Tray},
     shared::Shared,
     tun::Tun,
     udp::Udp,
+};
+pub use self::{
+    config::{Config, DatapathError, Engine, TunInfo},
+    offload::ecn::Dscp,
 };
 
 // The simulator's clock would stop every handshake.
@@ -88,7 +91,8 @@ impl Datapath {
         let sessions = config.sessions()?;
         let udp = Udp::bind(port, config.fwmark, workers).map_err(bind)?;
         let (desk, tray) = Desk::new().map_err(bind)?;
-        let shared = Shared::new(sessions, udp, desk, config.mtu, workers).map_err(bind)?;
+        let shared = Shared::new(sessions, udp, desk, config.mtu, workers, config.dscp);
+        let shared = shared.map_err(bind)?;
         let shared = Arc::new(shared);
         let started = (SystemTime::now(), Instant::now());
         config.warn_of_a_late_clock(started.0);

@@ -41,12 +41,13 @@ impl Shared {
         desk: Desk,
         mtu: u16,
         workers: usize,
+        dscp: Dscp,
     ) -> std::io::Result<Self> {
         Ok(Self {
             sessions,
             udp,
             desk,
-            dscp: Dscp::default(),
+            dscp,
             tun: ArcSwapOption::empty(),
             mtu: AtomicUsize::new(mtu.into()),
             news: (0..workers).map(|_| event()).collect::<Result<_, _>>()?,

@@ -18,6 +18,7 @@ fn start(key: u8) -> Datapath {
         timestamp_floor: None,
         workers: None,
         pinned: false,
+        dscp: Dscp::Zero,
     })
     .unwrap()
 }

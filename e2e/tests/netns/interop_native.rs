@@ -429,3 +429,35 @@ fn icmp_errors_come_back_through_the_tunnel() {
         assert!(text.contains(node) && late.iter().any(|word| text.contains(word)), "{text}");
     }
 }
+
+/// Traffic classes of what arrives on the cable while a pod pings another with `class`.
+fn outer_classes(mesh: &Alone, class: &str) -> String {
+    let far = mesh.members[1].node.command("tcpdump");
+    let flags = ["-i", "eth0", "-Q", "in", "-n", "-v", "-l", "--immediate-mode", "udp"];
+    let mut dump = far.args(flags).spawn().unwrap();
+    dump.wait_for_log("listening on", LIMIT).unwrap();
+    let pods = pods(&mesh.members);
+    let ping = pods[0].namespace.command("ping", mesh.members[0].node.dir());
+    let to = pods[1].address(true).unwrap().to_string();
+    ping.args(["-c", "3", "-i", "0.05", "-Q", class, &to]).stdout().unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    dump.log()
+}
+
+#[test]
+fn the_outer_class_is_the_users_and_congestion_marks_are_the_packets() {
+    for (dscp, seen) in [("zero", "tos 0x2,"), ("copy", "tos 0xba,"), ("10", "tos 0x2a,")] {
+        let mut mesh = Alone::prepare("dscp", 2).unwrap();
+        for member in &mut mesh.members {
+            member.start_agent_with(["--dscp", dscp]).unwrap();
+        }
+        wait_until_ready(&mut mesh.members).unwrap();
+        add_pods(&mesh.lab, &mut mesh.members, 1).unwrap();
+        let pods = pods(&mesh.members);
+        reaches(&pods[0].namespace, &pods[1].addresses, b"first");
+
+        let classes = outer_classes(&mesh, "0xba");
+
+        assert_eq!(classes.matches(seen).count(), 3, "{dscp}: {classes}");
+    }
+}

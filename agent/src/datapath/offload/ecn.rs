@@ -4,6 +4,8 @@
 //! A router on the underlay that marks instead of dropping is heard by the sender inside the
 //! tunnel, and one that marks what did not ask for it drops nothing less than it would have.
 
+use std::str::FromStr;
+
 use crypto::Discard;
 
 use super::checksum;
@@ -24,6 +26,25 @@ pub enum Dscp {
     /// Always this one, of 6 bits.
     Fixed(u8),
 }
+
+impl FromStr for Dscp {
+    type Err = BadDscp;
+
+    fn from_str(text: &str) -> Result<Self, BadDscp> {
+        match text {
+            "zero" => Ok(Self::Zero),
+            "copy" => Ok(Self::Copy),
+            number => match number.parse() {
+                Ok(code_point @ 0..64) => Ok(Self::Fixed(code_point)),
+                _ => Err(BadDscp),
+            },
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("zero, copy or a number from 0 to 63 (46 is expedited forwarding)")]
+pub struct BadDscp;
 
 /// Traffic class (IPv4: type of service) of a whole IP packet; 0 of anything else.
 pub fn traffic_class(packet: &[u8]) -> u8 {

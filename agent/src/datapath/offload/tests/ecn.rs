@@ -72,3 +72,13 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_code_point_has_six_bits_or_a_name() {
+    assert_eq!("zero".parse::<Dscp>().unwrap(), Dscp::Zero);
+    assert_eq!("copy".parse::<Dscp>().unwrap(), Dscp::Copy);
+    assert_eq!("46".parse::<Dscp>().unwrap(), Dscp::Fixed(46));
+    for text in ["64", "-1", "", "Copy", "0x2e"] {
+        assert!(text.parse::<Dscp>().is_err(), "{text}");
+    }
+}
