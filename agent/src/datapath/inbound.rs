@@ -1,6 +1,11 @@
 //! Datagrams from the underlay to the tunnel device. Mirror image of `outbound.rs`.
 
-use std::{io::IoSlice, net::UdpSocket, ops::Range, time::Instant};
+use std::{
+    io::IoSlice,
+    net::UdpSocket,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use crypto::Discard;
 use rustix::{io::Errno, thread::sched_yield};
@@ -18,8 +23,10 @@ use super::{
 const SLOTS: usize = udp::MOST;
 /// From this length on an arrival is a train, of which few at once fill the cache.
 const TRAIN: usize = 8 << 10;
-/// Trains taken in one call.
+/// Trains taken in one call, and single datagrams where they come alone.
 const FEW: usize = 1;
+/// What comes in such a distance comes in numbers.
+const CLOSE: Duration = Duration::from_micros(100);
 /// Packets after whose delivery their readers have a turn before more are brought: without it
 /// a flood fills a reader's socket and is dropped there, after all the work.
 const BULK: usize = 16;
@@ -33,6 +40,7 @@ pub(super) struct Inbound {
     coalesce: Coalesce,
     /// How many arrivals to ask for.
     most: usize,
+    last: Instant,
 }
 
 impl Inbound {
@@ -43,6 +51,7 @@ impl Inbound {
             opened: Opened::default(),
             coalesce: Coalesce::new(PACKETS, Merging::default()),
             most: SLOTS,
+            last: Instant::now(),
         }
     }
 
@@ -77,7 +86,9 @@ impl Inbound {
             sched_yield();
         }
         let trains = self.arrivals.iter().any(|arrival| arrival.range.len() >= TRAIN);
-        self.most = if trains { FEW } else { SLOTS };
+        let close = now.saturating_duration_since(self.last) < CLOSE;
+        self.most = if trains || !close { FEW } else { SLOTS };
+        self.last = now;
     }
 
     fn open(

@@ -76,14 +76,23 @@ struct Control([u8; 128]);
 /// Sends the first of `trains`, at most [`MOST`], and says how many went. All are of the
 /// socket's family.
 pub(super) fn send(socket: BorrowedFd<'_>, trains: &[Train], bytes: &[u8]) -> Result<usize, Errno> {
-    let count = trains.len().min(MOST);
+    match trains.len() {
+        // Room for more is cold memory when a packet comes alone.
+        1 => send_up_to::<1>(socket, trains, bytes),
+        _ => send_up_to::<MOST>(socket, trains, bytes),
+    }
+}
+
+fn send_up_to<const N: usize>(
+    socket: BorrowedFd<'_>,
+    trains: &[Train],
+    bytes: &[u8],
+) -> Result<usize, Errno> {
+    let count = trains.len().min(N);
     // SAFETY: these are plain C structures, for which zeroes are a valid value.
-    let (mut headers, mut parts, mut marks): (
-        [libc::mmsghdr; MOST],
-        [libc::iovec; MOST],
-        [Marks; MOST],
-    ) = unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
-    let mut names = [Name([0; _]); MOST];
+    let (mut headers, mut parts, mut marks): ([libc::mmsghdr; N], [libc::iovec; N], [Marks; N]) =
+        unsafe { (mem::zeroed(), mem::zeroed(), mem::zeroed()) };
+    let mut names = [Name([0; _]); N];
     for (place, train) in trains[..count].iter().enumerate() {
         let payload = &bytes[train.range.clone()];
         parts[place].iov_base = payload.as_ptr().cast_mut().cast();
@@ -136,13 +145,25 @@ pub(super) fn receive(
     most: usize,
     into: &mut Vec<Arrival>,
 ) -> Result<(), Errno> {
+    match most {
+        1 => receive_up_to::<1>(socket, slots, most, into),
+        _ => receive_up_to::<MOST>(socket, slots, most, into),
+    }
+}
+
+fn receive_up_to<const N: usize>(
+    socket: BorrowedFd<'_>,
+    slots: &mut [u8],
+    most: usize,
+    into: &mut Vec<Arrival>,
+) -> Result<(), Errno> {
     // SAFETY: these are plain C structures, for which zeroes are a valid value.
-    let (mut headers, mut parts): ([libc::mmsghdr; MOST], [libc::iovec; MOST]) =
+    let (mut headers, mut parts): ([libc::mmsghdr; N], [libc::iovec; N]) =
         unsafe { (mem::zeroed(), mem::zeroed()) };
-    let mut names = [Name([0; _]); MOST];
-    let mut controls = [const { Control([0; 128]) }; MOST];
+    let mut names = [Name([0; _]); N];
+    let mut controls = [const { Control([0; 128]) }; N];
     let mut count = 0;
-    for slot in slots.chunks_exact_mut(LONGEST).take(most.min(MOST)) {
+    for slot in slots.chunks_exact_mut(LONGEST).take(most.min(N)) {
         parts[count].iov_base = slot.as_mut_ptr().cast();
         parts[count].iov_len = slot.len();
         let header = &mut headers[count].msg_hdr;
