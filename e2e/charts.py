@@ -196,9 +196,9 @@ def nothing_is_more_than_it_must_be():
             yield f"{name}: a chart makes no Secret"
         for document in documents:
             yield from rights(name, document)
-            pod = document.get("spec", {}).get("template", {}).get("spec") if document["kind"] in ("DaemonSet", "Deployment") else None
+            pod = document.get("spec", {}).get("template", {}).get("spec") if document["kind"] in ("DaemonSet", "Deployment", "Job") else None
             if pod:
-                yield from pod_security(f"{name} {document['metadata']['name']}", pod)
+                yield from pod_security(f"{name} {document['metadata']['name']}", pod, document["kind"] != "Job")
 
 
 def rights(name, document):
@@ -213,7 +213,7 @@ def rights(name, document):
             yield f"{name} {document['metadata']['name']}: nobody of ours writes Nodes"
 
 
-def pod_security(where, pod):
+def pod_security(where, pod, lasting=True):
     if pod.get("securityContext", {}).get("seccompProfile", {}).get("type") != "RuntimeDefault":
         yield f"{where}: no seccomp profile"
     if not pod.get("priorityClassName", "").startswith("system-"):
@@ -228,7 +228,7 @@ def pod_security(where, pod):
             yield f"{where}/{container['name']}: keeps capabilities"
         if set(security["capabilities"].get("add", [])) - {"NET_ADMIN"}:
             yield f"{where}/{container['name']}: more than NET_ADMIN"
-    for container in pod["containers"]:
+    for container in pod["containers"] if lasting else []:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             if probe not in container:
                 yield f"{where}/{container['name']}: no {probe}"

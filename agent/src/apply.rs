@@ -46,6 +46,8 @@ fn is_guard(change: &Change) -> bool {
         Change::Table(_) => true,
         Change::AddRoute(route) | Change::RemoveRoute(route) => route.target == Target::Unreachable,
         Change::Sysctl { .. }
+        | Change::AddRule(_)
+        | Change::RemoveRule(_)
         | Change::Attach
         | Change::Mtu(_)
         | Change::Up
@@ -60,6 +62,8 @@ async fn step(change: Change, kernel: &mut Kernel, datapath: &Datapath) -> Resul
         Change::Table(guard) => kernel.replace_table(&guard).await?,
         Change::AddRoute(route) => kernel.add_route(&route).await?,
         Change::RemoveRoute(route) => kernel.remove_route(&route).await?,
+        Change::AddRule(family) => kernel.add_rule(family).await?,
+        Change::RemoveRule(family) => kernel.remove_rule(family).await?,
         Change::Sysctl { path, value } => sysctl::set(path, value)?,
         Change::Attach => drop(datapath.attach_tun()?),
         Change::Mtu(mtu) => kernel.set_mtu(mtu).await?,

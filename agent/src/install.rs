@@ -13,9 +13,11 @@ use std::{
 use anyhow::Context;
 use serde_json::json;
 
-use crate::options::InstallCni;
+use crate::options::{InstallCni, PluginDirs};
 
 const PLUGIN: &str = "hawser-cni";
+/// The reference plugin that serves a pod's hostPort, used where the node has it.
+const PORTMAP: &str = "portmap";
 /// The runtime takes the first by name.
 const CONFIGURATION: &str = "05-hawser.conflist";
 
@@ -23,18 +25,18 @@ pub fn run(options: InstallCni) -> anyhow::Result<()> {
     let InstallCni { plugin, bin_dir, conf_dir, state } = options;
     let program = fs::read(&plugin).with_context(|| format!("reading {}", plugin.display()))?;
     place(&bin_dir, PLUGIN, &program, 0o755)?;
-    let configuration = json!({
-        "cniVersion": "1.0.0",
-        "name": "hawser",
-        "plugins": [{"type": PLUGIN, "state": state.directory}],
-    });
+    let mut plugins = vec![json!({"type": PLUGIN, "state": state.directory})];
+    if bin_dir.join(PORTMAP).exists() {
+        plugins.push(json!({"type": PORTMAP, "capabilities": {"portMappings": true}}));
+    }
+    let configuration = json!({"cniVersion": "1.0.0", "name": "hawser", "plugins": plugins});
     place(&conf_dir, CONFIGURATION, format!("{configuration:#}\n").as_bytes(), 0o644)
 }
 
 /// Takes both files away again. The configuration first, for the same reason.
-pub(crate) fn remove(bin_dir: Option<&Path>, conf_dir: Option<&Path>) -> anyhow::Result<()> {
+pub(crate) fn remove(PluginDirs { bin_dir, conf_dir }: &PluginDirs) -> anyhow::Result<()> {
     for (dir, name) in [(conf_dir, CONFIGURATION), (bin_dir, PLUGIN)] {
-        let Some(path) = dir.map(|dir| dir.join(name)) else {
+        let Some(path) = dir.as_ref().map(|dir| dir.join(name)) else {
             continue;
         };
         match fs::remove_file(&path) {
@@ -102,16 +104,36 @@ mod tests {
             assert_eq!(fs::read_to_string(bin.join(PLUGIN)).unwrap(), text);
         }
 
+        assert_eq!(names(&bin), ["10-other.conflist", PLUGIN]);
         let mode = fs::metadata(bin.join(PLUGIN)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
         let text = fs::read_to_string(conf.join(CONFIGURATION)).unwrap();
         let configuration: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(configuration["plugins"][0]["state"], "/var/lib/hawser");
+        assert_eq!(configuration["plugins"].as_array().unwrap().len(), 1);
         assert_eq!(names(&conf), [CONFIGURATION, "10-other.conflist"]);
-        remove(Some(&bin), Some(&conf)).unwrap();
-        remove(Some(&bin), None).unwrap();
+        let both = PluginDirs { bin_dir: Some(bin.clone()), conf_dir: Some(conf.clone()) };
+        remove(&both).unwrap();
+        remove(&PluginDirs { conf_dir: None, ..both }).unwrap();
         for dir in [&bin, &conf] {
             assert_eq!(names(dir), ["10-other.conflist"]);
         }
+    }
+
+    #[test]
+    fn host_ports_are_left_to_the_reference_plugin_where_it_is() {
+        let node = tempfile::tempdir().unwrap();
+        let dir = node.path().to_owned();
+        let plugin = dir.join("new");
+        for file in ["new", PORTMAP] {
+            fs::write(dir.join(file), "").unwrap();
+        }
+        let state = State { directory: "/var/lib/hawser".into() };
+
+        run(InstallCni { plugin, bin_dir: dir.clone(), conf_dir: dir.clone(), state }).unwrap();
+
+        let text = fs::read_to_string(dir.join(CONFIGURATION)).unwrap();
+        let configuration: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(configuration["plugins"][1]["type"], PORTMAP);
     }
 }

@@ -6,6 +6,7 @@ pub mod events;
 mod link;
 mod nft;
 mod route;
+mod rule;
 pub mod sysctl;
 pub mod underlay;
 
@@ -24,7 +25,7 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 
 pub use self::{link::PodDevices, nft::Blocked};
-use crate::plan::{Actual, Device, Guard, Peers, Plan, Route, Sysctls, Target};
+use crate::plan::{Actual, Device, Family, Guard, Peers, Plan, Route, Sysctls, Target};
 
 /// Marks our routes (`ip route show proto 72`), so that we read and touch no others.
 pub const ROUTE_PROTOCOL: u8 = 72;
@@ -99,6 +100,7 @@ impl Kernel {
         Ok(Actual {
             device,
             routes: route::list(&self.handle, &links).await?,
+            rules: rule::list(&self.handle).await?,
             table: self.table_in_force().await?,
             sysctls: sysctl::read(wanted),
             peers: Peers::default(),
@@ -149,6 +151,14 @@ impl Kernel {
         route::remove(&self.handle, route, device).await
     }
 
+    pub async fn add_rule(&self, family: Family) -> Result<(), KernelError> {
+        rule::add(&self.handle, family).await
+    }
+
+    pub async fn remove_rule(&self, family: Family) -> Result<(), KernelError> {
+        rule::remove(&self.handle, family).await
+    }
+
     pub async fn add_address(&self, address: IpNet) -> Result<(), KernelError> {
         address::add(&self.handle, self.tunnel().await?, address).await
     }
@@ -172,13 +182,22 @@ impl Kernel {
         self.table.blocked()
     }
 
-    /// Takes away all that is ours in the kernel: the device, the routes, the table.
+    /// Takes away all that is ours in the kernel: the pods' devices, which nothing would guard any
+    /// more, then the tunnel, the routes and the table.
     pub async fn remove_everything(&mut self) -> Result<(), KernelError> {
+        for pod in self.pod_devices().await? {
+            if let Some(index) = link::index(&self.handle, &pod).await? {
+                link::delete(&self.handle, index).await?;
+            }
+        }
         let actual = self.read(&BTreeMap::new()).await?;
         let (guard, traffic): (Vec<_>, Vec<_>) =
             actual.routes.into_iter().partition(|route| route.target == Target::Unreachable);
         for route in traffic {
             self.remove_route(&route).await?;
+        }
+        for family in actual.rules {
+            self.remove_rule(family).await?;
         }
         if actual.device.is_some() {
             link::delete(&self.handle, self.tunnel().await?).await?;
@@ -189,6 +208,13 @@ impl Kernel {
         self.table.remove().await
     }
 
+    /// Whether nothing of ours is left but perhaps the table, which nobody else makes.
+    pub async fn is_bare(&mut self) -> Result<bool, KernelError> {
+        let actual = self.read(&BTreeMap::new()).await?;
+        let pods = self.pod_devices().await?;
+        Ok(pods.is_empty() && actual.device.is_none() && actual.routes.is_empty())
+    }
+
     async fn tunnel(&self) -> Result<u32, KernelError> {
         self.index(&self.tun).await
     }
@@ -196,7 +222,9 @@ impl Kernel {
     async fn index_of(&self, route: &Route) -> Result<Option<u32>, KernelError> {
         match &route.target {
             Target::Unreachable => Ok(None),
-            Target::Device { name, .. } => self.index(name).await.map(Some),
+            Target::Device { name, .. } | Target::Machine { name } => {
+                self.index(name).await.map(Some)
+            }
         }
     }
 
@@ -209,7 +237,7 @@ impl Kernel {
 fn leads_to_pod(route: &Route) -> bool {
     match &route.target {
         Target::Device { name, .. } => name.starts_with(POD_DEVICE_PREFIX),
-        Target::Unreachable => false,
+        Target::Unreachable | Target::Machine { .. } => false,
     }
 }
 

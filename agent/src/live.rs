@@ -9,7 +9,7 @@ use crate::{
     admin::{GuardState, Live, PeerState, RouteState, State, ViewState},
     datapath::{Datapath, Engine, PeerStatus},
     keyring::Keyring,
-    snapshot::{Leads, RouteFact, Snapshot},
+    snapshot::{Leads, Membership, RouteFact, Snapshot},
 };
 
 /// The running agent, as the local API sees it.
@@ -51,6 +51,9 @@ impl Live for Agent {
         let snapshot = self.snapshot.load();
         if snapshot.ready {
             return Ok(());
+        }
+        if snapshot.membership == Membership::Left {
+            return Err("the mesh is being removed; this node is out of it".to_owned());
         }
         let refusals = snapshot.refusals.iter().map(ToString::to_string);
         let reasons: Vec<_> = snapshot.errors.iter().cloned().chain(refusals).collect();

@@ -98,6 +98,9 @@ pub struct Run {
     #[arg(long, env = "HAWSER_PROC_SYS", value_name = "DIR", default_value = "/proc/sys")]
     pub proc_sys: PathBuf,
 
+    #[command(flatten)]
+    pub plugin: PluginDirs,
+
     /// Firewall mark on the encrypted packets, for policy routing.
     #[arg(long, env = "HAWSER_FWMARK")]
     pub fwmark: Option<u32>,
@@ -112,11 +115,18 @@ pub struct Uninstall {
     #[arg(long)]
     pub purge: bool,
 
-    /// Removes the plugin from this directory as well.
+    #[command(flatten)]
+    pub plugin: PluginDirs,
+}
+
+/// Where `install-cni` put the plugin, for when the node leaves the mesh.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PluginDirs {
+    /// Leaving the mesh removes the plugin from this directory as well.
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
 
-    /// Removes the plugin's configuration from this directory as well.
+    /// Leaving the mesh removes the plugin's configuration from this directory as well.
     #[arg(long, value_name = "DIR")]
     pub conf_dir: Option<PathBuf>,
 }

@@ -86,6 +86,28 @@ pub enum Target {
         name: String,
         source: Option<IpAddr>,
     },
+    /// For packets of pods alone, in a table of their own: another node's own address, through the
+    /// tunnel of this name. The main table keeps leading there without it, for the tunnel's own
+    /// datagrams and everything else between the machines.
+    Machine {
+        name: String,
+    },
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub fn of(prefix: &IpNet) -> Self {
+        match prefix {
+            IpNet::V4(_) => Self::V4,
+            IpNet::V6(_) => Self::V6,
+        }
+    }
 }
 
 /// A switch under /proc/sys, by its path there, and the value it must have.
@@ -100,6 +122,8 @@ pub struct Plan {
     pub addresses: BTreeSet<IpNet>,
     /// Without the guard's.
     pub routes: BTreeSet<Route>,
+    /// The families in which pods' packets to machines have a table of their own.
+    pub rules: BTreeSet<Family>,
     pub sysctls: Sysctls,
     pub peers: Peers,
     pub refusals: Vec<Refusal>,
@@ -115,10 +139,14 @@ impl Plan {
         };
         refusals.extend(missing);
         let addresses: BTreeSet<IpNet> = me.map(|node| own(node, facts)).unwrap_or_default();
+        let guard = guard::of(view, facts);
+        let routes = routes(&peers.others, &addresses, &guard.machines, facts);
+        let to_machines = |route: &&Route| matches!(route.target, Target::Machine { .. });
         Self {
-            guard: guard::of(view, facts),
             mtu: mtu(view, facts),
-            routes: routes(&peers.others, &addresses, facts),
+            rules: routes.iter().filter(to_machines).map(|r| Family::of(&r.prefix)).collect(),
+            guard,
+            routes,
             addresses,
             sysctls: sysctls(facts),
             peers,
@@ -142,12 +170,21 @@ fn mtu(view: &View, facts: &Facts) -> u16 {
     view.mtu.unwrap_or(measured).max(SMALLEST_MTU)
 }
 
-fn routes(peers: &[PeerConfig], own: &BTreeSet<IpNet>, facts: &Facts) -> BTreeSet<Route> {
+fn routes(
+    peers: &[PeerConfig],
+    own: &BTreeSet<IpNet>,
+    machines: &BTreeSet<IpNet>,
+    facts: &Facts,
+) -> BTreeSet<Route> {
     let source = |v4: bool| own.iter().map(IpNet::addr).find(|a| a.is_ipv4() == v4);
-    let tunnel = |prefix: &IpNet| Route {
-        prefix: *prefix,
-        target: Target::Device { name: facts.tun.clone(), source: source(prefix.addr().is_ipv4()) },
+    let target = |prefix: &IpNet| match machines.contains(prefix) {
+        true => Target::Machine { name: facts.tun.clone() },
+        false => {
+            let source = source(prefix.addr().is_ipv4());
+            Target::Device { name: facts.tun.clone(), source }
+        }
     };
+    let tunnel = |prefix: &IpNet| Route { prefix: *prefix, target: target(prefix) };
     let pod = |pod: &PodRoute| Route {
         prefix: IpNet::from(pod.address),
         target: Target::Device { name: pod.device.clone(), source: None },

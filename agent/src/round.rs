@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeSet, path::Path, sync::Arc, time::SystemTime};
 
+use anyhow::Context;
 use arc_swap::ArcSwap;
-use cni::NodeFile;
+use cni::{NodeFile, Reservations};
 use tokio::{sync::Notify, task::spawn_blocking};
 
 use crate::{
     apply::{ApplyError, apply},
     datapath::Datapath,
-    facts,
+    facts, install,
     kernel::Kernel,
     keyring::Keyring,
     options::{Run, SourceOption},
@@ -35,6 +36,8 @@ pub(crate) struct Round {
     seen: Option<Arc<View>>,
     view_since: Option<SystemTime>,
     written: Option<NodeFile>,
+    /// The mesh was removed, and nothing of it is left here.
+    left: bool,
 }
 
 /// What a turn reads, and acts on.
@@ -64,6 +67,7 @@ impl Round {
             seen: None,
             view_since: None,
             written: None,
+            left: false,
         }
     }
 
@@ -74,6 +78,10 @@ impl Round {
     /// True if all is as it should be, or as good as this node can make it. Ready is reported when
     /// the view is on disk too: from then on a restart needs nobody.
     pub(crate) async fn turn(&mut self, view: &Arc<View>) -> bool {
+        if view.removing {
+            return self.leave().await;
+        }
+        self.left = false;
         let outcome = self.plan_and_apply(view).await;
         self.keep(view).await;
         let snapshot = outcome.unwrap_or_else(|error| Snapshot {
@@ -84,6 +92,35 @@ impl Round {
         let settled = snapshot.errors.is_empty();
         self.report(snapshot);
         settled
+    }
+
+    /// Takes this node out of the mesh, and looks again whether something came back.
+    async fn leave(&mut self) -> bool {
+        if self.left && self.kernel.is_bare().await.unwrap_or(false) {
+            return true;
+        }
+        let outcome = self.take_down().await;
+        self.left = outcome.is_ok();
+        let errors = outcome.err().map(|error| format!("{error:#}")).into_iter().collect();
+        self.report(Snapshot::clone(&self.snapshot.load()).of_removal(errors));
+        self.left
+    }
+
+    /// The node's keys stay: installed again, it is the same node.
+    async fn take_down(&mut self) -> anyhow::Result<()> {
+        let state = self.state().to_owned();
+        install::remove(&self.options.plugin)?;
+        // From here on no pod is added.
+        NodeFile::remove(&state).context("removing node.json")?;
+        (self.written, self.kept) = (None, None);
+        self.kernel.remove_everything().await.context("removing devices, routes and guard")?;
+        self.told = Peers::default();
+        self.datapath.set_own_prefixes(Vec::new());
+        self.datapath.set_peers(Vec::new());
+        Reservations::remove_all(&state).context("removing the pods' reservations")?;
+        store::remove(&state).context("removing the last view")?;
+        tracing::info!("this node is out of the mesh");
+        Ok(())
     }
 
     async fn plan_and_apply(&mut self, view: &Arc<View>) -> anyhow::Result<Snapshot> {

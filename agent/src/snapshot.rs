@@ -35,6 +35,18 @@ pub struct Snapshot {
     pub errors: Vec<String>,
     /// Nothing differs from the plan, and the plan takes part in the mesh.
     pub ready: bool,
+    pub membership: Membership,
+}
+
+/// Whether this node is in the mesh, or what is left of it where the mesh is being removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Membership {
+    #[default]
+    Member,
+    /// Something could not be taken away yet; `errors` says what.
+    Leaving,
+    /// Nothing of ours is left in the kernel, and no file that the runtime reads.
+    Left,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +96,23 @@ impl Snapshot {
             refusals: Vec::new(),
             errors: Vec::new(),
             ready: false,
+            membership: Membership::Member,
+        }
+    }
+
+    /// After the node has been taken out of the mesh, as far as that went.
+    #[must_use]
+    pub fn of_removal(self, errors: Vec<String>) -> Self {
+        let left = errors.is_empty();
+        let empty = Self::empty(&self.node, &self.source);
+        Self {
+            view_since: self.view_since,
+            mtu: self.mtu,
+            underlay: self.underlay,
+            blocked: self.blocked,
+            membership: if left { Membership::Left } else { Membership::Leaving },
+            errors,
+            ..empty
         }
     }
 
@@ -102,6 +131,7 @@ impl Snapshot {
             guard: GuardFact { routes, nft },
             refusals: plan.refusals.clone(),
             ready: settled && plan.takes_part() && routes && nft,
+            membership: Membership::Member,
             ..self
         }
     }
@@ -137,10 +167,12 @@ fn route_fact(route: &Route, plan: &Plan, facts: &Facts) -> RouteFact {
     };
     let leads = match &route.target {
         Target::Unreachable => Leads::Nowhere,
-        Target::Device { name, .. } if *name == facts.tun => {
+        Target::Device { name, .. } | Target::Machine { name } if *name == facts.tun => {
             owner(&route.prefix).map_or(Leads::Nowhere, Leads::Peer)
         }
-        Target::Device { name, .. } => Leads::Pod { device: name.clone() },
+        Target::Device { name, .. } | Target::Machine { name } => {
+            Leads::Pod { device: name.clone() }
+        }
     };
     RouteFact { prefix: route.prefix, leads }
 }

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use anyhow::Context;
-use cni::NodeFile;
+use cni::{NodeFile, Reservations};
 
 use crate::{
     install,
@@ -15,15 +15,16 @@ use crate::{
 const DEFAULT_DEVICE: &str = "hawser0";
 
 pub async fn run(options: Uninstall) -> anyhow::Result<()> {
-    let Uninstall { state: State { directory }, purge, bin_dir, conf_dir } = options;
+    let Uninstall { state: State { directory }, purge, plugin } = options;
     let lock = if directory.exists() { Some(state::lock(&directory).await?) } else { None };
-    install::remove(bin_dir.as_deref(), conf_dir.as_deref())?;
+    install::remove(&plugin)?;
     // From here on no pod is added.
     NodeFile::remove(&directory).context("removing node.json")?;
     let tun = state::remembered_device(&directory);
     let tun = tun.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
     let mut kernel = Kernel::open(&tun)?;
     kernel.remove_everything().await.context("removing device, routes and guard")?;
+    Reservations::remove_all(&directory).context("removing the pods' reservations")?;
     state::forget(&directory).context("removing the agent's socket")?;
     if purge {
         remove_all(&directory).context("removing the state directory")?;

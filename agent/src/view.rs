@@ -15,7 +15,7 @@ pub mod store;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
 };
 
@@ -42,12 +42,18 @@ pub struct View {
     /// Keys of revoked nodes, refused for ever, whoever publishes them.
     #[serde(default)]
     pub revoked_keys: BTreeSet<PublicKey>,
+    /// The mesh is being taken away: nothing of it stays on this node.
+    #[serde(default)]
+    pub removing: bool,
 }
 
 /// One MeshNode, ourselves included.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Node {
     pub subnets: Vec<IpNet>,
+    /// The machine's own addresses, which pods elsewhere reach through the tunnel.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
     /// The epoch whose key senders use.
     pub epoch: KeyEpoch,
     /// The epochs that it is told to hold; empty: it was never told.
@@ -61,6 +67,13 @@ pub struct Node {
     pub endpoints: Vec<SocketAddr>,
     pub site: Option<String>,
     pub revoked: bool,
+}
+
+impl Node {
+    /// Whether others have a tunnel to it.
+    pub fn is_peer(&self) -> bool {
+        !self.revoked && !self.keys.is_empty()
+    }
 }
 
 /// One MeshPeer: any WireGuard implementation.

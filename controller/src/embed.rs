@@ -98,6 +98,7 @@ pub async fn ensure_mesh(client: &Client, pools: Vec<Pool>) -> anyhow::Result<()
         mtu: None,
         service_cidrs: Vec::new(),
         key_rotation: None,
+        removing: false,
     };
     match api.create(&PostParams::default(), &Mesh::new(api::MESH, spec)).await {
         Ok(_) => {

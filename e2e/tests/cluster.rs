@@ -5,7 +5,13 @@
 
 #[path = "cluster/controllers.rs"]
 mod controllers;
+#[path = "cluster/removal.rs"]
+mod removal;
 #[path = "cluster/rights.rs"]
 mod rights;
+#[path = "cluster/services.rs"]
+mod services;
 #[path = "cluster/three_nodes.rs"]
 mod three_nodes;
+#[path = "cluster/web.rs"]
+mod web;

@@ -82,6 +82,14 @@ impl Reservations {
         Ok(Self { disk: Directory::open(&state.join("pods"))? })
     }
 
+    /// Forgets all pods of a node whose pod devices are gone for good.
+    pub fn remove_all(state: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(state.join("pods")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Every readable record, for whoever must know the pods and changes nothing.
     pub fn list(state: &Path) -> io::Result<Vec<PodRecord>> {
         let this = Self { disk: Directory::at(&state.join("pods")) };

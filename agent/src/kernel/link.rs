@@ -82,7 +82,11 @@ pub(super) async fn set_up(handle: &Handle, index: u32) -> Result<(), KernelErro
     request.await.map_err(KernelError::netlink("setting the tunnel up"))
 }
 
+/// A device that is gone already counts as deleted.
 pub(super) async fn delete(handle: &Handle, index: u32) -> Result<(), KernelError> {
-    let request = handle.link().del(index).execute();
-    request.await.map_err(KernelError::netlink("deleting the tunnel device"))
+    const ENODEV: i32 = 19;
+    match handle.link().del(index).execute().await {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -ENODEV => Ok(()),
+        result => result.map_err(KernelError::netlink("deleting a device")),
+    }
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! prerouting  raw      from or to the mesh, on a device that is not ours  ─▶ counted, dropped
+//! prerouting  -50      pod ─▶ another machine's own address           ─▶ marked, for the tunnel
 //! postrouting srcnat   pod ─▶ outside the mesh                            ─▶ masqueraded
-//! postrouting srcnat+  from or to the mesh, on a device that is not ours  ─▶ counted, dropped
+//! postrouting srcnat+  from or to the mesh or marked, on a device that is not ours ─▶ same
 //! ```
 //! nft prints a table differently from how it takes it in, and differently by version. So what the
 //! kernel should hold is what it listed right after we installed it.
@@ -21,6 +22,9 @@ use super::KernelError;
 use crate::plan::Guard;
 
 const TABLE: &str = "hawser";
+/// The bit that marks pods' packets to other machines. Kubernetes uses 0x4000 and 0x8000, and other
+/// networks the upper half.
+pub(super) const MARK: u32 = 0x40;
 
 /// Packets that the guard dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -27,30 +27,42 @@ const METRIC: u32 = 1024;
 /// Behind the one that the CNI plugin makes, which a pod has from its first moment: ours is there
 /// for when that is flushed, and never in its way.
 const POD_METRIC: u32 = 2048;
+/// The table of pods' packets to other machines; [`super::rule`] sends them here.
+pub(super) const MACHINES: u8 = 72;
 
 pub(super) async fn list(handle: &Handle, links: &Links) -> Result<BTreeSet<Route>, KernelError> {
     let mut found = BTreeSet::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = family;
-        filter.header.table = RouteHeader::RT_TABLE_MAIN;
-        filter.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
-        let messages: Vec<RouteMessage> = handle
-            .route()
-            .get(filter)
-            .execute()
-            .try_collect()
-            .await
-            .map_err(KernelError::netlink("listing routes"))?;
-        found.extend(messages.iter().filter_map(|message| parse(message, links)));
+        for table in [RouteHeader::RT_TABLE_MAIN, MACHINES] {
+            let messages = dump(handle, family, table).await?;
+            found.extend(messages.iter().filter_map(|message| parse(message, links)));
+        }
     }
     Ok(found)
 }
 
+async fn dump(
+    handle: &Handle,
+    family: AddressFamily,
+    table: u8,
+) -> Result<Vec<RouteMessage>, KernelError> {
+    const ENOENT: i32 = 2;
+    let mut filter = RouteMessage::default();
+    filter.header.address_family = family;
+    filter.header.table = table;
+    filter.header.protocol = RouteProtocol::Other(ROUTE_PROTOCOL);
+    match handle.route().get(filter).execute().try_collect().await {
+        // A table is there from its first route on.
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -ENOENT => Ok(Vec::new()),
+        result => result.map_err(KernelError::netlink("listing routes")),
+    }
+}
+
 fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
     let header = &message.header;
+    let table = header.table;
     if header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
-        || header.table != RouteHeader::RT_TABLE_MAIN
+        || ![RouteHeader::RT_TABLE_MAIN, MACHINES].contains(&table)
     {
         return None;
     }
@@ -69,6 +81,7 @@ fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
     }
     let target = match header.kind {
         RouteType::Unreachable => Target::Unreachable,
+        _ if table == MACHINES => Target::Machine { name: links.name_of(device?)?.to_owned() },
         _ => Target::Device { name: links.name_of(device?)?.to_owned(), source },
     };
     Some(Route { prefix: IpNet::new(address, header.destination_prefix_length).ok()?, target })
@@ -120,6 +133,10 @@ fn message(route: &Route, device: Option<u32>) -> RouteMessage {
         }
         Target::Device { ref name, .. } if name.starts_with(POD_DEVICE_PREFIX) => POD_METRIC,
         Target::Device { .. } => METRIC,
+        Target::Machine { .. } => {
+            message.header.table = MACHINES;
+            METRIC
+        }
     };
     message.attributes.push(RouteAttribute::Priority(metric));
     message.attributes.extend(device.map(RouteAttribute::Oif));
@@ -133,7 +150,7 @@ fn message_v4(net: Ipv4Net, route: &Route) -> RouteMessage {
         Target::Device { source: Some(IpAddr::V4(source)), .. } => {
             builder.pref_source(*source).scope(RouteScope::Link).build()
         }
-        Target::Device { .. } => builder.scope(RouteScope::Link).build(),
+        Target::Device { .. } | Target::Machine { .. } => builder.scope(RouteScope::Link).build(),
         Target::Unreachable => builder.build(),
     }
 }
@@ -145,6 +162,6 @@ fn message_v6(net: Ipv6Net, route: &Route) -> RouteMessage {
         Target::Device { source: Some(IpAddr::V6(source)), .. } => {
             builder.pref_source(*source).build()
         }
-        Target::Device { .. } | Target::Unreachable => builder.build(),
+        Target::Device { .. } | Target::Machine { .. } | Target::Unreachable => builder.build(),
     }
 }

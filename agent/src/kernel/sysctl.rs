@@ -43,8 +43,15 @@ pub fn has_ipv6() -> bool {
     root().join("net/ipv6").exists()
 }
 
-/// The tunnel gets no address but ours: no link-local one, nothing from advertisements.
+/// The tunnel gets no address but ours: no link-local one, nothing from advertisements. Where the
+/// machine filters by the way back, the tunnel doesn't: another machine's own address comes out of
+/// it while the way there leads past it, and who may send what is checked by key.
 pub(super) fn prepare_tunnel(device: &str) -> Result<(), KernelError> {
+    const LOOSE: &str = "2";
+    let filter = format!("net/ipv4/conf/{device}/rp_filter");
+    if get(&filter).as_deref() != Some(LOOSE) {
+        put(&filter, LOOSE)?;
+    }
     if !has_ipv6() {
         return Ok(());
     }

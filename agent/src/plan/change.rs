@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Actual, Guard, Peers, Plan, Route, Target};
+use super::{Actual, Family, Guard, Peers, Plan, Route, Target};
 
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -18,6 +18,9 @@ pub enum Change {
     Table(Guard),
     AddRoute(Route),
     RemoveRoute(Route),
+    /// Sends pods' marked packets into their table.
+    AddRule(Family),
+    RemoveRule(Family),
     Sysctl {
         path: &'static str,
         value: &'static str,
@@ -111,6 +114,8 @@ impl Plan {
             changes.push(Change::Peers(self.peers.clone()));
         }
         changes.extend(self.routes.difference(&actual.routes).cloned().map(Change::AddRoute));
+        changes.extend(self.rules.difference(&actual.rules).copied().map(Change::AddRule));
+        changes.extend(actual.rules.difference(&self.rules).copied().map(Change::RemoveRule));
         changes
     }
 }

@@ -1,6 +1,6 @@
 //! What must never cross a wire in clear, and which devices may carry it.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::IpNet;
 
@@ -16,6 +16,8 @@ pub struct Guard {
     pub tun: String,
     /// Sources that are masqueraded on their way out of the mesh: this node's pods.
     pub masquerade: BTreeSet<IpNet>,
+    /// Other nodes' own addresses: pods' packets to them take the tunnel or none.
+    pub machines: BTreeSet<IpNet>,
 }
 
 impl Guard {
@@ -40,7 +42,17 @@ pub(super) fn of(view: &View, facts: &Facts) -> Guard {
         ranges: aggregate(pools.chain(nodes).chain(peers).collect()),
         tun: facts.tun.clone(),
         masquerade: own.into_iter().collect(),
+        machines: machines(view, facts),
     }
+}
+
+/// What has been asked of nobody yet goes on as it did: a node without a key has no tunnel.
+fn machines(view: &View, facts: &Facts) -> BTreeSet<IpNet> {
+    let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && node.is_peer());
+    let underlay = [facts.underlay.v4.map(IpAddr::V4), facts.underlay.v6.map(IpAddr::V6)];
+    let others = others.flat_map(|(_, node)| &node.addresses);
+    let foreign = others.filter(|address| !underlay.contains(&Some(**address)));
+    foreign.filter(|address| facts.ipv6 || address.is_ipv4()).copied().map(IpNet::from).collect()
 }
 
 fn aggregate(ranges: Vec<IpNet>) -> BTreeSet<IpNet> {

@@ -28,10 +28,7 @@ pub struct Peers {
 
 /// Everybody but ourselves, and the plain peers that must stay out.
 pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
-    let others = view
-        .nodes
-        .iter()
-        .filter(|(name, node)| **name != facts.node && !node.revoked && !node.keys.is_empty());
+    let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && node.is_peer());
     let mut peers: Vec<_> = others.map(|(name, node)| mesh_node(name, node, facts)).collect();
     let mut refused = Vec::new();
     for (name, peer) in &view.peers {
@@ -51,6 +48,7 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
     let mut keys: Vec<_> = node.keys.iter().filter(|(epoch, _)| known(epoch)).copied().collect();
     keys.sort_by_key(|(epoch, _)| *epoch);
     let send_to = sending(node.epoch, &keys.iter().map(|(epoch, _)| *epoch).collect());
+    let machine = node.addresses.iter().copied().map(IpNet::from);
     PeerConfig {
         name: name.to_owned(),
         send_to: Some(send_to),
@@ -58,7 +56,7 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
         keepalive: Some(KEEPALIVE),
-        allowed: node.subnets.clone(),
+        allowed: node.subnets.iter().copied().chain(machine).collect(),
     }
 }
 

@@ -15,6 +15,7 @@ fn node(number: u8) -> Node {
             format!("10.42.{number}.0/24").parse().unwrap(),
             format!("fd42:0:0:{number:x}::/64").parse().unwrap(),
         ],
+        addresses: vec![],
         epoch: KeyEpoch(1),
         epochs: BTreeSet::new(),
         newest: None,
@@ -47,6 +48,7 @@ fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         nodes: nodes.into_iter().map(|n| (format!("n{n}"), node(n))).collect(),
         peers: BTreeMap::new(),
         revoked_keys: BTreeSet::new(),
+        removing: false,
     }
 }
 
@@ -80,6 +82,26 @@ fn a_node_routes_every_other_nodes_subnets_from_its_own_address() {
     assert_eq!(plan.routes, wanted.into());
     assert_eq!(plan.mtu, 1420);
     assert!(plan.refusals.is_empty());
+}
+
+#[test]
+fn pods_alone_reach_other_machines_through_the_tunnel_and_never_in_clear() {
+    let mut view = view([1, 2, 3]);
+    for (name, node) in &mut view.nodes {
+        let last = name.trim_start_matches('n');
+        node.addresses = vec![format!("192.0.2.{last}").parse().unwrap()];
+    }
+    view.nodes.get_mut("n3").unwrap().keys.clear();
+
+    let plan = Plan::new(&view, &facts());
+
+    let machine = Target::Machine { name: "hawser0".into() };
+    let route = Route { prefix: net("192.0.2.2/32"), target: machine };
+    assert!(plan.routes.contains(&route), "{:?}", plan.routes);
+    assert_eq!(plan.guard.machines, [net("192.0.2.2/32")].into());
+    assert!(plan.peers.others[0].allowed.contains(&net("192.0.2.2/32")));
+    assert!(!plan.guard.covers(&net("192.0.2.2/32")), "the tunnel's own datagrams must pass");
+    assert_eq!(plan.rules, [Family::V4].into());
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
     path::PathBuf,
 };
 
@@ -69,6 +70,7 @@ impl View {
             }
         }
         let overlaps = settle_subnets(&mut view, previous);
+        settle_addresses(&mut view, previous);
         refuse_revoked_keys(&mut view, &told, &mut complaints);
         settle_keys(&mut view, previous, &mut complaints);
         Judgement { view: Some(view), complaints, overlaps }
@@ -101,6 +103,7 @@ fn frame(
             nodes: BTreeMap::new(),
             peers: BTreeMap::new(),
             revoked_keys: previous.map(|view| view.revoked_keys.clone()).unwrap_or_default(),
+            removing: spec.removing,
         }),
         Err(problem) => {
             complaints.push(complaint(format!("pools: {problem}")));
@@ -135,7 +138,9 @@ fn node(
         keys.retain(|(of, _)| epochs.is_empty() || epochs.contains(of));
     }
     keys.sort_by_key(|(of, _)| (*of != epoch, *of));
+    let addresses = spec.addresses.iter();
     Ok(Node {
+        addresses: addresses.filter_map(|a| published::machine_address(a, pools)).collect(),
         subnets,
         epoch,
         epochs,
@@ -206,6 +211,24 @@ fn settle_subnets(view: &mut View, previous: Option<&View>) -> Vec<Overlap> {
         }
     }
     overlaps
+}
+
+/// Takes a machine's address from everybody but the one who had it, and one inside somebody's
+/// prefixes from everybody.
+fn settle_addresses(view: &mut View, previous: Option<&View>) {
+    let prefixes = view.prefixes();
+    let mut owners: BTreeMap<IpAddr, usize> = BTreeMap::new();
+    for address in view.nodes.values().flat_map(|node| &node.addresses) {
+        *owners.entry(*address).or_default() += 1;
+    }
+    for (name, node) in &mut view.nodes {
+        let before = previous.and_then(|view| view.nodes.get(name));
+        let had = |address: &IpAddr| before.is_some_and(|node| node.addresses.contains(address));
+        node.addresses.retain(|address| {
+            let free = !prefixes.iter().any(|net| net.contains(address));
+            free && (owners[address] == 1 || had(address))
+        });
+    }
 }
 
 fn claims(view: &View) -> Vec<(IpNet, String)> {

@@ -25,6 +25,14 @@ pub fn load(state: &Path) -> Option<View> {
     }
 }
 
+/// Forgets the stored view.
+pub fn remove(state: &Path) -> io::Result<()> {
+    match fs::remove_file(state.join(FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// Replaces the stored view, atomically and durably, mode 0600.
 pub fn save(state: &Path, view: &View) -> io::Result<()> {
     let temporary = state.join(TEMPORARY);

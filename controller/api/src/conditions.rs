@@ -3,6 +3,10 @@
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
+/// The condition of a MeshNode whose agent has taken down all that it made, because the Mesh is
+/// being removed.
+pub const REMOVED: &str = "Removed";
+
 /// One aspect of an object's state. The type is an adjective or a past participle (`Ready`,
 /// `SubnetAllocated`), the status `True`, `False` or `Unknown`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

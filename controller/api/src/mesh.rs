@@ -32,6 +32,8 @@ use crate::Condition;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(oldSelf.removing) || !oldSelf.removing || (has(self.removing) && self.removing)")
+    .message("a mesh that is being removed stays so; delete it and install it again"))]
 pub struct MeshSpec {
     /// Where the nodes' subnets come from. Pools may be added at run time; they never overlap.
     #[schemars(length(min = 1, max = 16))]
@@ -54,6 +56,10 @@ pub struct MeshSpec {
     /// When the nodes' keys rotate by themselves; unset: only when somebody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key_rotation: Option<RotationSchedule>,
+    /// The mesh is being taken away for good: every agent removes all that it made on its node and
+    /// says so in the condition Removed of its MeshNode.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub removing: bool,
 }
 
 /// Rotations that begin by themselves.

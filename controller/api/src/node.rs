@@ -63,6 +63,13 @@ pub struct MeshNodeSpec {
     #[x_kube(validation = Rule::new("self.all(s, isCIDR(s) && string(cidr(s).masked()) == s)")
         .message("each subnet is a prefix without host bits, such as 10.42.1.0/24"))]
     pub subnets: Vec<String>,
+    /// The machine's own addresses, such as a Kubernetes Node's InternalIPs: packets of other nodes'
+    /// pods to them go through the tunnel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(max = 45)))]
+    #[x_kube(validation = Rule::new("self.all(a, isIP(a))")
+        .message("each address is an IP address such as 10.0.0.1"))]
+    pub addresses: Vec<String>,
     /// The key epoch that the node's peers send with. Counts from 1.
     #[serde(default = "first_epoch")]
     #[schemars(range(min = 1))]
@@ -85,6 +92,7 @@ impl Default for MeshNodeSpec {
     fn default() -> Self {
         Self {
             subnets: Vec::new(),
+            addresses: Vec::new(),
             key_epoch: first_epoch(),
             epochs: Vec::new(),
             site: None,

@@ -79,14 +79,31 @@ pub fn endpoint(text: &str, mesh: &[IpNet]) -> Result<SocketAddr, BadEndpoint> {
         return Err(BadEndpoint::NoPort(endpoint));
     }
     let address = endpoint.ip().to_canonical();
-    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
-    if address.is_loopback() || address.is_multicast() || address.is_unspecified() || broadcast {
+    if leads_nowhere(address) {
         return Err(BadEndpoint::Nowhere(endpoint));
     }
     match mesh.iter().find(|range| range.contains(&address)) {
         Some(range) => Err(BadEndpoint::InsideMesh { endpoint, range: *range }),
         None => Ok(endpoint),
     }
+}
+
+fn leads_nowhere(address: IpAddr) -> bool {
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    address.is_loopback() || address.is_multicast() || address.is_unspecified() || broadcast
+}
+
+/// A machine's own address, if pods of other nodes may reach it through the tunnel: one of another
+/// machine, and none that the mesh or a link carries itself. `mesh` holds the pools and the service
+/// ranges.
+pub fn machine_address(text: &str, mesh: &[IpNet]) -> Option<IpAddr> {
+    let address = text.parse::<IpAddr>().ok()?.to_canonical();
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    let inside = mesh.iter().any(|range| range.contains(&address));
+    (!leads_nowhere(address) && !link_local && !inside).then_some(address)
 }
 
 #[cfg(test)]

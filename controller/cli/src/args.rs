@@ -164,6 +164,15 @@ pub enum Command {
         /// The node
         node: String,
     },
+    /// Take every node out of the mesh: devices, routes, guard and CNI files
+    ///
+    /// What is left in the cluster is Helm's to delete: helm uninstall, which runs this first.
+    /// Prints the nodes that are not out in time, and why.
+    Uninstall {
+        /// How long to wait for the agents
+        #[arg(long, value_parser = duration, default_value = "2m", value_name = "DURATION")]
+        wait: Duration,
+    },
     /// Print the custom resource definitions, for kubectl apply -f -
     Crds,
     /// Print a completion script: source <(hawser completion bash)

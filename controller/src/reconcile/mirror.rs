@@ -7,23 +7,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::Context;
-use api::{MeshNode, MeshNodeSpec};
+use api::{MeshNode, MeshNodeSpec, published};
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, PostParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
+use serde_json::json;
 
-use super::write::settle;
+use super::write::{settle, version_of};
+
+/// As many as the schema takes.
+const ADDRESSES: usize = 8;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     Create(Box<MeshNode>),
+    /// The Node's own addresses, into the MeshNode as it was seen.
+    Address(Arc<MeshNode>, Vec<String>),
     /// (name, UID of the MeshNode)
     Delete(String, String),
 }
 
 /// Pure: which MeshNodes are missing and which have outlived their Node.
-pub(super) fn plan(machines: &[Arc<KubeNode>], nodes: &[Arc<MeshNode>]) -> Vec<Step> {
+/// `mesh` holds the ranges that the mesh carries itself.
+pub(super) fn plan(
+    machines: &[Arc<KubeNode>],
+    nodes: &[Arc<MeshNode>],
+    mesh: &[IpNet],
+) -> Vec<Step> {
+    let addresses = addresses(machines, nodes, mesh);
     let machines: BTreeMap<String, String> = (machines.iter())
         .filter_map(|machine| Some((machine.name_any(), machine.uid()?)))
         .collect();
@@ -35,16 +48,54 @@ pub(super) fn plan(machines: &[Arc<KubeNode>], nodes: &[Arc<MeshNode>]) -> Vec<S
     });
     let missing = (machines.iter())
         .filter(|(name, _)| !known.contains(*name))
-        .map(|(name, uid)| Step::Create(Box::new(mesh_node(name, uid))));
-    gone.chain(missing).collect()
+        .map(|(name, uid)| Step::Create(Box::new(mesh_node(name, uid, addresses[name].clone()))));
+    let moved = nodes.iter().filter_map(|node| {
+        let owner = owner(node).filter(|owner| machines.get(&owner.name) == Some(&owner.uid))?;
+        let addresses = &addresses[&owner.name];
+        (*addresses != node.spec.addresses)
+            .then(|| Step::Address(Arc::clone(node), addresses.clone()))
+    });
+    gone.chain(missing).chain(moved).collect()
+}
+
+/// Each Node's InternalIPs, as far as pods elsewhere may reach them through the tunnel. A kubelet
+/// writes them itself: one that two Nodes name is neither's, unless one of them had it before.
+fn addresses(
+    machines: &[Arc<KubeNode>],
+    nodes: &[Arc<MeshNode>],
+    mesh: &[IpNet],
+) -> BTreeMap<String, Vec<String>> {
+    let named: Vec<(String, Vec<String>)> =
+        (machines.iter()).map(|machine| (machine.name_any(), internal(machine, mesh))).collect();
+    let mut owners: BTreeMap<String, usize> = BTreeMap::new();
+    for address in named.iter().flat_map(|(_, all)| all) {
+        *owners.entry(address.clone()).or_default() += 1;
+    }
+    let had = |name: &str, address: &String| {
+        let mut same = nodes.iter().filter(|node| node.name_any() == name);
+        same.any(|node| node.spec.addresses.contains(address))
+    };
+    let settled = named.into_iter().map(|(name, mut all)| {
+        all.retain(|address| owners[address] == 1 || had(&name, address));
+        (name, all)
+    });
+    settled.collect()
+}
+
+fn internal(machine: &KubeNode, mesh: &[IpNet]) -> Vec<String> {
+    let status = machine.status.iter().flat_map(|status| &status.addresses).flatten();
+    let internal = status.filter(|address| address.type_ == "InternalIP");
+    let usable = internal.filter_map(|a| published::machine_address(&a.address, mesh));
+    usable.map(|address| address.to_string()).take(ADDRESSES).collect()
 }
 
 fn owner(node: &MeshNode) -> Option<&OwnerReference> {
     (node.owner_references().iter()).find(|owner| owner.kind == "Node" && owner.api_version == "v1")
 }
 
-fn mesh_node(name: &str, uid: &str) -> MeshNode {
-    let mut node = MeshNode::new(name, MeshNodeSpec::default());
+fn mesh_node(name: &str, uid: &str, addresses: Vec<String>) -> MeshNode {
+    let spec = MeshNodeSpec { addresses, ..MeshNodeSpec::default() };
+    let mut node = MeshNode::new(name, spec);
     node.metadata.owner_references = Some(vec![OwnerReference {
         api_version: "v1".to_owned(),
         kind: "Node".to_owned(),
@@ -65,6 +116,14 @@ pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()>
                 let answer = api.create(&PostParams::default(), node).await.map(drop);
                 settle(answer).with_context(|| format!("adding {}", node.name_any()))
             }
+            Step::Address(node, addresses) => {
+                let name = node.name_any();
+                let patch =
+                    json!({"metadata": version_of(&**node), "spec": {"addresses": addresses}});
+                let patch = Patch::Merge(&patch);
+                let answer = api.patch(&name, &PatchParams::default(), &patch).await.map(drop);
+                settle(answer).with_context(|| format!("writing the addresses of {name}"))
+            }
             Step::Delete(name, uid) => {
                 let exactly = Preconditions { uid: Some(uid.clone()), resource_version: None };
                 let exactly = DeleteParams::default().preconditions(exactly);
@@ -79,6 +138,8 @@ pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()>
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::{NodeAddress, NodeStatus};
+
     use super::*;
 
     fn machine(name: &str, uid: &str) -> Arc<KubeNode> {
@@ -89,7 +150,7 @@ mod tests {
     }
 
     fn stored(name: &str, machine_uid: &str) -> Arc<MeshNode> {
-        let mut node = mesh_node(name, machine_uid);
+        let mut node = mesh_node(name, machine_uid, Vec::new());
         node.metadata.uid = Some(format!("mesh-{name}"));
         Arc::new(node)
     }
@@ -102,16 +163,43 @@ mod tests {
         let steps = plan(
             &[machine("a", "1"), machine("b", "2")],
             &[stored("a", "1"), stored("gone", "3"), Arc::new(edge)],
+            &[],
         );
 
         let delete = Step::Delete("gone".to_owned(), "mesh-gone".to_owned());
-        assert_eq!(steps, [delete, Step::Create(Box::new(mesh_node("b", "2")))]);
+        assert_eq!(steps, [delete, Step::Create(Box::new(mesh_node("b", "2", Vec::new())))]);
     }
 
     #[test]
     fn a_machine_made_again_gets_a_new_mesh_node() {
-        let steps = plan(&[machine("a", "new")], &[stored("a", "old")]);
+        let steps = plan(&[machine("a", "new")], &[stored("a", "old")], &[]);
 
         assert_eq!(steps, [Step::Delete("a".to_owned(), "mesh-a".to_owned())]);
+    }
+
+    fn at(name: &str, addresses: &[&str]) -> Arc<KubeNode> {
+        let internal = addresses.iter().map(|address| NodeAddress {
+            address: (*address).to_owned(),
+            type_: "InternalIP".to_owned(),
+        });
+        let status = NodeStatus { addresses: Some(internal.collect()), ..NodeStatus::default() };
+        let mut machine = KubeNode::clone(&machine(name, name));
+        machine.status = Some(status);
+        Arc::new(machine)
+    }
+
+    #[test]
+    fn a_machines_addresses_follow_its_node_and_nobody_takes_anothers() {
+        let mesh = ["10.42.0.0/16".parse().unwrap()];
+        let mut first = MeshNode::clone(&stored("a", "a"));
+        first.spec.addresses = vec!["10.0.0.1".to_owned()];
+        let nodes = [Arc::new(first), stored("b", "b"), stored("c", "c")];
+        let thief = ["10.0.0.1", "10.0.0.9", "10.42.7.7", "127.0.0.1", "fe80::1", "fd00::2"];
+        let machines = [at("a", &["10.0.0.1"]), at("b", &thief), at("c", &["10.0.0.9"])];
+
+        let steps = plan(&machines, &nodes, &mesh);
+
+        let moved = Step::Address(Arc::clone(&nodes[1]), vec!["fd00::2".to_owned()]);
+        assert_eq!(steps, [moved]);
     }
 }

@@ -66,7 +66,8 @@ impl Pass {
         if active {
             let began = Instant::now();
             if let Some(machines) = machines {
-                mirror::apply(&self.client, &mirror::plan(&machines, &seen.nodes)).await?;
+                let steps = mirror::plan(&machines, &seen.nodes, &seen.mesh_ranges());
+                mirror::apply(&self.client, &steps).await?;
             }
             let mut rounds = 0;
             while !plan.writes.is_empty() {

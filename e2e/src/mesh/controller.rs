@@ -117,6 +117,7 @@ pub(super) fn mesh() -> api::Mesh {
         mtu: None,
         service_cidrs: Vec::new(),
         key_rotation: None,
+        removing: false,
     };
     api::Mesh::new(api::MESH, spec)
 }

@@ -6,25 +6,31 @@ use cni::POD_DEVICE_PREFIX;
 use ipnet::IpNet;
 use nftables::{
     batch::Batch,
-    expr::{Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix},
+    expr::{
+        BinaryOperation, CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField,
+        Prefix,
+    },
     schema::{
         Chain, Counter as NamedCounter, NfListObject, Nftables, Rule, Set, SetFlag, SetType,
         SetTypeValue, Table,
     },
-    stmt::{Counter, Match, Operator, Statement},
+    stmt::{Counter, Mangle, Match, Operator, Statement},
     types::{NfChainPolicy, NfChainType, NfFamily, NfHook},
 };
 
-use super::{Blocked, TABLE};
+use super::{Blocked, MARK, TABLE};
 use crate::plan::Guard;
 
 pub(super) const OUT: &str = "blocked_out";
 pub(super) const INTO: &str = "blocked_in";
-/// Three devices and four matches in each filter, two devices and two families to masquerade.
-pub(super) const RULES: usize = 2 * (3 + 4) + 2 + 2;
+/// Three devices and four matches in each filter and the mark in one of them, two devices and two
+/// families to masquerade, two families to mark and what is left unmarked.
+pub(super) const RULES: usize = 2 * (3 + 4) + 1 + 2 + 2 + 3;
 
 /// Before connection tracking, so nothing from the mesh is ever tracked on a foreign device.
 const RAW: i32 = -300;
+/// After destinations have been rewritten (-100), before routing.
+const REWRITTEN: i32 = -50;
 const SRCNAT: i32 = 100;
 /// After masquerading, so a pod's packet to the world has the node's address by now.
 const LAST: i32 = 300;
@@ -44,9 +50,17 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     batch.add(set("mesh6", SetType::Ipv6Addr, guard.ranges.iter().filter(|net| !is_v4(net))));
     batch.add(set("pods4", SetType::Ipv4Addr, guard.masquerade.iter().filter(|net| is_v4(net))));
     batch.add(set("pods6", SetType::Ipv6Addr, guard.masquerade.iter().filter(|net| !is_v4(net))));
+    for (name, kind, v4) in
+        [("machines4", SetType::Ipv4Addr, true), ("machines6", SetType::Ipv6Addr, false)]
+    {
+        batch.add(set(name, kind, guard.machines.iter().filter(|net| is_v4(net) == v4)));
+    }
+    mark(&mut batch);
     filter(&mut batch, "ingress", (NfHook::Prerouting, RAW), MetaKey::Iifname, (&guard.tun, INTO));
     masquerade(&mut batch, guard);
     filter(&mut batch, "egress", (NfHook::Postrouting, LAST), MetaKey::Oifname, (&guard.tun, OUT));
+    let count = Statement::Counter(Counter::Named(OUT.into()));
+    batch.add(rule("egress", vec![is_marked(), count, Statement::Drop(None)]));
     batch.to_nftables()
 }
 
@@ -76,6 +90,55 @@ fn filter(
             batch.add(rule(name, vec![address(protocol, field, Operator::EQ, mesh), count, drop]));
         }
     }
+}
+
+/// Pods' packets to other machines. Not the answers of a pod that was reached by a machine's port:
+/// they go back the way the question came.
+fn mark(batch: &mut Batch<'static>) {
+    const NAME: &str = "machines";
+    batch.add(chain(NAME, NfChainType::Filter, NfHook::Prerouting, REWRITTEN));
+    let from_pod = || on(MetaKey::Iifname, &pod_devices());
+    let answer = tracked("direction", Operator::EQ, "reply");
+    let of_a_port = tracked("status", Operator::IN, "dnat");
+    batch.add(rule(NAME, vec![from_pod(), answer, of_a_port, Statement::Accept(None)]));
+    for (protocol, machines) in [("ip", "@machines4"), ("ip6", "@machines6")] {
+        let there = address(protocol, "daddr", Operator::EQ, machines);
+        let marked = Statement::Mangle(Mangle {
+            key: fwmark(),
+            value: Expression::BinaryOperation(Box::new(BinaryOperation::OR(vec![
+                fwmark(),
+                Expression::Number(MARK),
+            ]))),
+        });
+        batch.add(rule(NAME, vec![from_pod(), there, marked]));
+    }
+}
+
+fn tracked(key: &'static str, op: Operator, value: &'static str) -> Words {
+    Statement::Match(Match {
+        left: Expression::Named(NamedExpression::CT(CT {
+            key: key.into(),
+            family: None,
+            dir: None,
+        })),
+        right: Expression::String(value.into()),
+        op,
+    })
+}
+
+fn fwmark() -> Expression<'static> {
+    Expression::Named(NamedExpression::Meta(Meta { key: MetaKey::Mark }))
+}
+
+fn is_marked() -> Words {
+    Statement::Match(Match {
+        left: Expression::BinaryOperation(Box::new(BinaryOperation::AND(
+            fwmark(),
+            Expression::Number(MARK),
+        ))),
+        right: Expression::Number(0),
+        op: Operator::NEQ,
+    })
 }
 
 fn masquerade(batch: &mut Batch<'static>, guard: &Guard) {

@@ -20,6 +20,8 @@ fn step(actual: &mut Actual, change: Change) {
             actual.routes.insert(route);
         }
         Change::RemoveRoute(route) => assert!(actual.routes.remove(&route), "{route:?}"),
+        Change::AddRule(family) => assert!(actual.rules.insert(family)),
+        Change::RemoveRule(family) => assert!(actual.rules.remove(&family)),
         Change::Sysctl { path, value } => drop(actual.sysctls.insert(path, value.into())),
         Change::Attach => {
             let device = actual.device.get_or_insert_with(|| Device {
@@ -39,7 +41,9 @@ fn step(actual: &mut Actual, change: Change) {
             assert!(actual.device.as_mut().unwrap().addresses.remove(&address));
             actual.routes.retain(|route| match &route.target {
                 Target::Device { source: Some(source), .. } => *source != address.addr(),
-                Target::Device { source: None, .. } | Target::Unreachable => true,
+                Target::Device { source: None, .. }
+                | Target::Machine { .. }
+                | Target::Unreachable => true,
             });
         }
         Change::Peers(peers) => actual.peers = peers,
@@ -61,7 +65,7 @@ fn reach(plan: &Plan, mut actual: Actual) -> Actual {
         plan.guard.ranges.iter().filter(|range| guarded(&actual, range)).copied().collect();
     for change in plan.changes_from(&actual) {
         let carries = match &change {
-            Change::AddRoute(route) if route.target != Target::Unreachable => Some(route.prefix),
+            Change::AddRoute(Route { prefix, target: Target::Device { .. } }) => Some(*prefix),
             _ => None,
         };
         step(&mut actual, change);
@@ -78,9 +82,14 @@ fn reach(plan: &Plan, mut actual: Actual) -> Actual {
 /// Any mesh of up to eight nodes, some odd, in a pool of either size.
 fn any_view() -> impl Strategy<Value = View> {
     let nodes = prop::collection::btree_set(1u8..9, 0..8);
-    (nodes, any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(nodes, small, plain, router)| {
+    (nodes, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
+        |(nodes, small, plain, router, machines)| {
             let mut view = view(nodes);
+            if machines {
+                for node in view.nodes.values_mut() {
+                    node.addresses = node.endpoints.iter().map(|e| e.ip()).collect();
+                }
+            }
             if small {
                 view.pools = vec![net("10.42.0.0/20"), net("fd42::/56")];
             }
@@ -117,6 +126,7 @@ enum Damage {
     Table,
     Mtu,
     Sysctls,
+    Rules,
 }
 
 fn any_damage() -> impl Strategy<Value = Damage> {
@@ -131,12 +141,13 @@ fn any_damage() -> impl Strategy<Value = Damage> {
         Damage::Table,
         Damage::Mtu,
         Damage::Sysctls,
+        Damage::Rules,
     ])
 }
 
 fn damage(mut actual: Actual, damage: &Damage) -> Actual {
     let through_tunnel = |route: &Route| match &route.target {
-        Target::Device { name, .. } => name == "hawser0",
+        Target::Device { name, .. } | Target::Machine { name } => name == "hawser0",
         Target::Unreachable => false,
     };
     match damage {
@@ -149,6 +160,7 @@ fn damage(mut actual: Actual, damage: &Damage) -> Actual {
         Damage::Routes => actual.routes.clear(),
         Damage::GuardRoutes => actual.routes.retain(|r| r.target != Target::Unreachable),
         Damage::Sysctls => actual.sysctls.clear(),
+        Damage::Rules => actual.rules.clear(),
         Damage::Down | Damage::Detached | Damage::Addresses | Damage::Mtu => {
             let Some(device) = &mut actual.device else {
                 return actual;
@@ -206,7 +218,8 @@ proptest! {
         let ours = plan.routes.iter().map(|route| &route.prefix).chain(&plan.addresses);
 
         for prefix in ours {
-            prop_assert!(plan.guard.covers(prefix), "{prefix}");
+            let to_machine = plan.guard.machines.contains(prefix);
+            prop_assert!(plan.guard.covers(prefix) || to_machine, "{prefix}");
         }
     }
 }

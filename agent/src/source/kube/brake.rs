@@ -60,6 +60,7 @@ mod tests {
                 format!("n{n}"),
                 Node {
                     subnets,
+                    addresses: vec![],
                     epoch: KeyEpoch(1),
                     epochs: BTreeSet::new(),
                     newest: None,
@@ -78,6 +79,7 @@ mod tests {
             nodes: nodes.into_iter().map(node).collect(),
             peers: BTreeMap::new(),
             revoked_keys: BTreeSet::new(),
+            removing: false,
         }
     }
 

@@ -110,10 +110,13 @@ impl Reporter {
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());
         };
-        let unreachable = json!(status.unreachable);
+        let lists = [("unreachable", &status.unreachable), ("subnets", &status.subnets)];
+        let lists = lists.map(|(name, list)| (name, json!(list)));
         let mut status = json!(status);
         // What is left out of a merge patch stays as it was.
-        status["unreachable"] = unreachable;
+        for (name, list) in lists {
+            status[name] = list;
+        }
         let patch = json!({
             "metadata": {"resourceVersion": node.resource_version()},
             "status": status,

@@ -8,6 +8,7 @@ mod peers;
 mod program;
 mod revoke;
 mod status;
+mod uninstall;
 
 use crate::{
     agent::{self, AgentError},
@@ -35,6 +36,7 @@ pub async fn run(
         Command::Verify { command } => verify::run(command, settings, terminal).await,
         Command::Keys { command } => keys::run(command, settings, terminal).await,
         Command::Revoke { node } => revoke::run(&node, settings, terminal).await,
+        Command::Uninstall { wait } => uninstall::run(wait, settings, terminal).await,
         Command::Crds => crds::run(terminal),
         Command::Completion { shell } => program::completion(shell, terminal),
         Command::Man { directory } => program::man(&directory, terminal),

@@ -8,6 +8,7 @@ pub mod peers;
 pub mod revoke;
 pub mod rotation;
 pub mod status;
+pub mod uninstall;
 
 use crate::text;
 

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use api::{Encryption, Mesh, MeshStatus, PoolUsage};
+use api::{
+    Encryption, Mesh, MeshStatus, PoolUsage,
+    conditions::{self, REMOVED},
+};
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
@@ -83,6 +86,9 @@ impl Sight<'_> {
     }
 
     fn ready(&self, mesh: &Mesh) -> Judged {
+        if mesh.spec.removing {
+            return Judged::bad("Removing", self.removal());
+        }
         if self.view.pools.is_empty() {
             return Judged::bad("NoUsablePool", "no pool can be used; see Degraded");
         }
@@ -90,6 +96,12 @@ impl Sight<'_> {
             Some(why) => Judged::bad("BackendRefused", why),
             None => Judged::good("MeshReady", ""),
         }
+    }
+
+    fn removal(&self) -> String {
+        let status = self.seen.nodes.iter().filter_map(|node| node.status.as_ref());
+        let out = status.filter(|status| conditions::holds(&status.conditions, REMOVED)).count();
+        format!("{out} of {} nodes are out of the mesh", self.seen.nodes.len())
     }
 
     /// Everything that somebody should look at, the gravest first.

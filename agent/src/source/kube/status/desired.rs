@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use api::{Condition, Confirmation, MeshNode, MeshNodeStatus, PublishedKey, conditions};
+use api::{
+    Condition, Confirmation, MeshNode, MeshNodeStatus, PublishedKey,
+    conditions::{self, REMOVED},
+};
 use jiff::Timestamp;
 use keys::{KeyEpoch, PublicKey};
 
@@ -11,7 +14,7 @@ use crate::{
     keyring::PublicFace,
     options::Endpoint,
     rotation::{Rotation, confirm},
-    snapshot::Snapshot,
+    snapshot::{Membership, Snapshot},
 };
 
 /// As many as the schema takes.
@@ -48,7 +51,10 @@ pub(super) fn status(
     let before = node.status.clone().unwrap_or_default();
     let tunnels = Tunnels::count(snapshot, live);
     let mut conditions = before.conditions.clone();
-    for condition in [tunnels.condition(snapshot, live.now), key_current(node, live)] {
+    let told = [tunnels.condition(snapshot, live.now), key_current(node, live)];
+    let removed = removed(snapshot, live.now);
+    conditions.retain(|condition| removed.is_some() || condition.type_ != REMOVED);
+    for condition in told.into_iter().chain(removed) {
         conditions::set(&mut conditions, condition.observed(node.metadata.generation));
     }
     let after = MeshNodeStatus {
@@ -111,6 +117,9 @@ impl Tunnels {
         if let Some(refusal) = snapshot.refusals.first() {
             return (false, refusal.reason(), refusal.to_string());
         }
+        if snapshot.membership != Membership::Member {
+            return (false, "Removing", "the mesh is being removed".to_owned());
+        }
         if let Some(error) = snapshot.errors.first() {
             return (false, "NotAsPlanned", error.clone());
         }
@@ -128,6 +137,16 @@ impl Tunnels {
             (_, _) => (true, "AllUp", String::new()),
         }
     }
+}
+
+/// Told only while the mesh is being removed.
+fn removed(snapshot: &Snapshot, now: Timestamp) -> Option<Condition> {
+    let (holds, reason) = match snapshot.membership {
+        Membership::Member => return None,
+        Membership::Leaving => (false, "StillThere"),
+        Membership::Left => (true, "TakenDown"),
+    };
+    Some(Condition::new(REMOVED, holds, (reason, snapshot.errors.join("; ")), now))
 }
 
 /// What this node can say about the rotation that is under way.

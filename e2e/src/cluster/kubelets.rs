@@ -1,0 +1,189 @@
+//! A whole cluster on this machine: three nodes with containerd, kubelet and kube-proxy, made and
+//! taken away by `cluster.sh`, and the chart as it is rendered for it.
+//!
+//! A node is a network namespace `k8s-n1` … and a mount namespace; its pods' processes are this
+//! machine's, so the programs of this machine can be run in a pod's network.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::NAMESPACE;
+use crate::lab::{bin_dir, until};
+
+pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
+pub const IMAGE: &str = "localhost/hawser:dev";
+/// The chart as it is rendered for this cluster (e2e/charts.py says with which values).
+const RENDERED: &str = include_str!("../../../deploy/charts/snapshots/lab.yaml");
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// The InternalIP of `n1` and so on.
+pub fn internal_ip(node: &str) -> String {
+    format!("10.231.0.1{}", node.trim_start_matches('n'))
+}
+
+pub struct Kubelets {
+    scripts: PathBuf,
+    dir: TempDir,
+}
+
+impl Kubelets {
+    /// Starts it without any network plugin, with our image in each containerd.
+    pub fn start(scripts: PathBuf) -> anyhow::Result<Self> {
+        let this = Self { scripts, dir: TempDir::new().context("making a directory")? };
+        let image = pack_image(this.dir.path())?;
+        run(&mut this.script("down"))?;
+        run(&mut this.script("up"))?;
+        for node in NODES {
+            let import = ["-n", "k8s.io", "image", "import"];
+            run(this.ctr(node)?.args(import).arg(&image))?;
+        }
+        Ok(this)
+    }
+
+    /// What the chart renders, without its hooks.
+    pub fn release() -> String {
+        documents(|text| !text.contains("helm.sh/hook:"))
+    }
+
+    /// What Helm runs before it deletes the release.
+    pub fn uninstall_hook() -> String {
+        documents(|text| text.contains("helm.sh/hook: pre-delete"))
+    }
+
+    /// Resources and release, as `helm install` would.
+    pub fn install(&self) -> anyhow::Result<()> {
+        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds");
+        self.kubectl(&format!("create namespace {NAMESPACE}"))?;
+        self.kubectl(&format!("create --validate=false -f {}", crds.display()))?;
+        self.kubectl("wait --for=condition=Established crd --all --timeout=30s")?;
+        self.apply(&Self::release())
+    }
+
+    /// The script's own, which it makes anew.
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("cluster")
+    }
+
+    fn script(&self, verb: &str) -> Command {
+        let mut command = Command::new(self.scripts.join("cluster.sh"));
+        command.arg(verb).env("DIR", self.state());
+        command
+    }
+
+    /// kubectl as the cluster's admin; words are separated by single spaces.
+    pub fn kubectl(&self, words: &str) -> anyhow::Result<String> {
+        run(self.script("kubectl").args(words.split(' ')))
+    }
+
+    pub fn json(&self, words: &str) -> anyhow::Result<Value> {
+        serde_json::from_str(&self.kubectl(&format!("{words} -o json"))?).context("reading JSON")
+    }
+
+    /// Creates or changes objects.
+    pub fn apply(&self, objects: &str) -> anyhow::Result<()> {
+        let file = self.dir.path().join("objects.yaml");
+        std::fs::write(&file, objects).context("writing objects")?;
+        self.kubectl(&format!("apply --validate=false -f {}", file.display())).map(drop)
+    }
+
+    /// Deletes objects, as `helm uninstall` would.
+    pub fn delete(&self, objects: &str) -> anyhow::Result<()> {
+        let file = self.dir.path().join("objects.yaml");
+        std::fs::write(&file, objects).context("writing objects")?;
+        self.kubectl(&format!("delete --ignore-not-found -f {}", file.display())).map(drop)
+    }
+
+    /// A node's view of one of its own directories.
+    pub fn path(&self, node: &str, path: &str) -> PathBuf {
+        self.state().join("nodes").join(node).join(path.trim_start_matches('/'))
+    }
+
+    fn holder(&self, node: &str) -> anyhow::Result<String> {
+        let file = self.path(node, "holder.pid");
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn ctr(&self, node: &str) -> anyhow::Result<Command> {
+        let home = PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?);
+        let kube = std::env::var_os("HAWSER_KUBE").map(PathBuf::from);
+        let ctr = kube.unwrap_or(home.join(".cache/hawser-kube")).join("rt/usr/bin/ctr");
+        let mut command = Command::new("nsenter");
+        command.args(["-m", "-n", "-t", &self.holder(node)?, "--"]).arg(&ctr);
+        command.args(["-a", "/run/containerd/containerd.sock"]);
+        Ok(command)
+    }
+
+    /// A program of this machine in a node's network.
+    pub fn on_node(&self, node: &str, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/k8s-{node}")).arg("--").args(words);
+        command
+    }
+
+    /// The process of a pod's first container.
+    pub fn process_of(&self, node: &str, pod: &str) -> anyhow::Result<String> {
+        let pod = self.json(&format!("get pod {pod}"))?;
+        let id = pod["status"]["containerStatuses"][0]["containerID"].as_str();
+        let id = id.and_then(|id| id.strip_prefix("containerd://")).context("no container")?;
+        let tasks = run(self.ctr(node)?.args(["-n", "k8s.io", "task", "ls"]))?;
+        let task = tasks.lines().find(|line| line.starts_with(id)).context("no task")?;
+        Ok(task.split_whitespace().nth(1).context("no process")?.to_owned())
+    }
+
+    /// How many of these have the condition Ready.
+    pub fn ready(&self, what: &str) -> anyhow::Result<usize> {
+        let all = self.json(&format!("get {what}"))?;
+        let is_ready = |one: &&Value| {
+            let conditions = one["status"]["conditions"].as_array();
+            conditions.into_iter().flatten().any(|c| c["type"] == "Ready" && c["status"] == "True")
+        };
+        Ok(all["items"].as_array().into_iter().flatten().filter(is_ready).count())
+    }
+
+    /// Waits until `count` of these are Ready; else the agents' last words are the error.
+    pub fn wait_ready(&self, what: &str, count: usize) -> anyhow::Result<()> {
+        let ready = || (self.ready(what).ok()? == count).then_some(());
+        if until(LIMIT, ready).is_some() {
+            return Ok(());
+        }
+        let pods = self.kubectl("get pods -A -o wide")?;
+        let logs = format!("logs -n {NAMESPACE} -l app.kubernetes.io/name=hawser --tail=20");
+        anyhow::bail!("not all {what} are ready\n{pods}\n{}", self.kubectl(&logs)?)
+    }
+}
+
+impl Drop for Kubelets {
+    fn drop(&mut self) {
+        if let Err(error) = run(&mut self.script("down")) {
+            eprintln!("the cluster does not stop: {error:#}");
+        }
+    }
+}
+
+fn documents(wanted: impl Fn(&str) -> bool) -> String {
+    let all = RENDERED.split("---\n").filter(|text| wanted(text));
+    all.collect::<Vec<_>>().join("---\n")
+}
+
+/// Runs to the end; what it said is the error.
+pub fn run(command: &mut Command) -> anyhow::Result<String> {
+    let Output { status, stdout, stderr } =
+        command.output().with_context(|| format!("starting {command:?}"))?;
+    let text = String::from_utf8_lossy(&stdout).into_owned();
+    ensure!(status.success(), "{command:?}: {text}{}", String::from_utf8_lossy(&stderr));
+    Ok(text)
+}
+
+fn pack_image(dir: &Path) -> anyhow::Result<PathBuf> {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/image");
+    let (files, image) = (dir.join("files"), dir.join("hawser.tar"));
+    run(Command::new(tools.join("gather")).arg(bin_dir()).arg(&files))?;
+    println!("{}", run(Command::new(tools.join("pack")).args([&files, &image]).arg(IMAGE))?);
+    Ok(image)
+}

@@ -1,0 +1,85 @@
+//! The chart's hook: nothing of the mesh stays on a node, and nobody else's things go.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use e2e::cluster::NAMESPACE;
+use e2e::cluster::kubelets::{Kubelets, NODES, run};
+use e2e::lab::until;
+
+use crate::web::LIMIT;
+
+const THEIRS: &str = "99-theirs.conf";
+
+/// What a network plugin may leave on a node.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Traces {
+    links: BTreeSet<String>,
+    routes: BTreeSet<String>,
+    rules: BTreeSet<String>,
+    tables: BTreeSet<String>,
+    configurations: BTreeSet<String>,
+    plugins: BTreeSet<String>,
+}
+
+impl Traces {
+    pub(crate) fn of(cluster: &Kubelets, node: &str) -> Self {
+        let theirs = cluster.path(node, "/etc/cni/net.d").join(THEIRS);
+        std::fs::write(theirs, "not ours, and not valid either").unwrap();
+        let lines = |words: &[&str]| -> BTreeSet<String> {
+            let text = run(&mut cluster.on_node(node, words)).unwrap();
+            text.lines().map(|line| line.trim().to_owned()).collect()
+        };
+        let names = |path: &str| -> BTreeSet<String> {
+            let entries = std::fs::read_dir(cluster.path(node, path)).unwrap();
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        };
+        let links = lines(&["ip", "-o", "link"]);
+        let name = |line: &String| line.split(": ").nth(1).unwrap_or_default().to_owned();
+        let mut routes = lines(&["ip", "route", "show", "table", "all"]);
+        routes.extend(lines(&["ip", "-6", "route", "show", "table", "all"]));
+        let mut rules = lines(&["ip", "rule"]);
+        rules.extend(lines(&["ip", "-6", "rule"]));
+        Self {
+            links: links.iter().map(name).collect(),
+            routes,
+            rules,
+            tables: lines(&["nft", "list", "tables"])
+                .into_iter()
+                .filter(|table| table.contains("hawser"))
+                .collect(),
+            configurations: names("/etc/cni/net.d"),
+            plugins: names("/opt/cni/bin"),
+        }
+    }
+}
+
+/// Processes of ours in any pod of this machine.
+fn programs(cluster: &Kubelets) -> usize {
+    let pods = cluster.json(&format!("get pods -n {NAMESPACE}")).unwrap();
+    pods["items"].as_array().unwrap().len()
+}
+
+pub(crate) fn all(cluster: &Kubelets, before: &[Traces; 3]) {
+    for (node, before) in NODES.iter().zip(before) {
+        let now = Traces::of(cluster, node);
+        assert!(now.links.contains("hawser0"), "{now:?}");
+        assert_ne!(now.tables, before.tables);
+        assert_ne!(now.rules, before.rules);
+    }
+    let began = Instant::now();
+    cluster.apply(&Kubelets::uninstall_hook()).unwrap();
+    let job =
+        format!("wait --for=condition=Complete -n {NAMESPACE} job/hawser-uninstall --timeout=90s");
+    let done = cluster.kubectl(&job);
+    let words = cluster.kubectl(&format!("logs -n {NAMESPACE} job/hawser-uninstall"));
+    println!("the hook took {:.1} s\n{}", began.elapsed().as_secs_f64(), words.unwrap_or_default());
+    done.unwrap();
+
+    cluster.delete(&Kubelets::uninstall_hook()).unwrap();
+    cluster.delete(&Kubelets::release()).unwrap();
+    until(LIMIT, || (programs(cluster) == 0).then_some(())).expect("our pods are gone");
+    for (node, before) in NODES.iter().zip(before) {
+        assert_eq!(Traces::of(cluster, node), *before, "{node}");
+    }
+}
