@@ -6,11 +6,24 @@
 use std::time::Instant;
 
 use e2e::cluster::kubelets::{Kubelets, NODES};
-use e2e::cluster::scripts;
+use e2e::cluster::{NAMESPACE, scripts};
 
 use crate::removal::{self, Traces};
 use crate::services;
 use crate::web::Web;
+
+fn events_are_written(cluster: &Kubelets) {
+    let ours = |part| {
+        let logs = format!("logs -n {NAMESPACE} -l app.kubernetes.io/component={part} --tail=-1");
+        cluster.kubectl(&logs).unwrap()
+    };
+    let logs = [ours("controller"), ours("agent")].concat();
+    let bad: Vec<&str> = logs.lines().filter(|line| line.contains("event not written")).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    for line in logs.lines().filter(|line| line.contains("ERROR")) {
+        println!("{line}");
+    }
+}
 
 #[test]
 fn three_nodes_get_their_network_from_the_chart() {
@@ -30,5 +43,6 @@ fn three_nodes_get_their_network_from_the_chart() {
     println!("every pod reached every pod {:.1} s after", began.elapsed().as_secs_f64());
 
     services::all(&web);
+    events_are_written(&cluster);
     removal::all(&cluster, &before);
 }

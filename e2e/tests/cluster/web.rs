@@ -119,6 +119,8 @@ impl<'a> Web<'a> {
         let host = if host.contains(':') { host.to_owned() } else { format!("{host}:{PORT}") };
         let text = self.get(from, &format!("http://{host}/cgi-bin/who"), more)?;
         let (name, client) = text.trim().split_once(' ')?;
+        // httpd listens on both families by one socket.
+        let client = client.trim_matches(['[', ']']).trim_start_matches("::ffff:");
         Some(Answer { name: name.to_owned(), client: client.to_owned() })
     }
 
@@ -140,16 +142,17 @@ impl<'a> Web<'a> {
         }
     }
 
-    /// What a container of the pod on `node` prints.
-    pub(crate) fn exec(&self, node: &str, words: &str) -> Option<String> {
-        self.cluster.kubectl(&format!("exec web-{node} -- {words}")).ok()
+    /// What a program in the container of the pod on `node` prints, or why it failed.
+    pub(crate) fn exec(&self, node: &str, words: &str) -> String {
+        let said = self.cluster.kubectl(&format!("exec web-{node} -- {words}"));
+        said.unwrap_or_else(|error| format!("{error:#}"))
     }
 
     /// A machine's packets on the underlay to one TCP port, counted from now on.
     pub(crate) fn spy(&self, node: &str, port: u16) -> Spy {
         let rules = format!(
             "table bridge spy {{ chain forward {{ type filter hook forward priority 0; \
-             ip daddr {} tcp dport {port} counter }} }}",
+             ip daddr {} tcp dport {port} counter; }}; }}",
             internal_ip(node)
         );
         run(Command::new("nsenter").args([SWITCH, "--", "nft", &rules])).unwrap();
