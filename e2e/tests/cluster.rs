@@ -5,6 +5,10 @@
 
 #[path = "cluster/controllers.rs"]
 mod controllers;
+#[path = "cluster/figures.rs"]
+mod figures;
+#[path = "cluster/life.rs"]
+mod life;
 #[path = "cluster/removal.rs"]
 mod removal;
 #[path = "cluster/rights.rs"]

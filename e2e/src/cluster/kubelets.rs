@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -124,6 +125,20 @@ impl Kubelets {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/run/netns/k8s-{node}")).arg("--").args(words);
         command
+    }
+
+    /// A program in a node's network and with its view of the disk.
+    pub fn inside(&self, node: &str, words: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new("nsenter");
+        command.args(["-m", "-n", "-t", &self.holder(node)?, "--"]).args(words);
+        Ok(command)
+    }
+
+    /// The API server's process.
+    pub fn api_server(&self) -> anyhow::Result<Pid> {
+        let file = self.state().join("apiserver.pid");
+        let text = std::fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+        Pid::from_raw(text.trim().parse().context("reading a process id")?).context("no process")
     }
 
     /// The process of a pod's first container.

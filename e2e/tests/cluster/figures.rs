@@ -1,0 +1,73 @@
+//! What agents and controllers cost while nothing happens.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use e2e::cluster::kubelets::Kubelets;
+use e2e::lab::until;
+
+/// Long enough that one tick of the clock that processes are billed by (10 ms) doesn't matter.
+const WATCHED: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(30);
+/// A fleet of small machines runs these.
+const MOST_MEMORY: u64 = 64 << 20;
+
+struct Cost {
+    name: String,
+    process: String,
+    ticks: u64,
+}
+
+fn text(process: &str, file: &str) -> Option<String> {
+    std::fs::read_to_string(Path::new("/proc").join(process).join(file)).ok()
+}
+
+/// User and system time; proc_pid_stat(5), fields 14 and 15.
+fn ticks(process: &str) -> Option<u64> {
+    let stat = text(process, "stat")?;
+    let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+    Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)
+}
+
+fn resident(process: &str) -> Option<u64> {
+    let status = text(process, "status")?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? * 1024)
+}
+
+/// Those that run inside containers of this cluster: the plugin's state directory tells them from
+/// other tests'.
+fn processes(node_dir: &str) -> Vec<Cost> {
+    let names = std::fs::read_dir("/proc").unwrap().flatten();
+    let ids = names.filter_map(|entry| entry.file_name().into_string().ok());
+    let ours = ids.filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())).filter_map(|id| {
+        let name = text(&id, "comm")?.trim().to_owned();
+        let in_cluster = text(&id, "cgroup")?.contains(node_dir);
+        let wanted = name == "hawser-agent" || name.starts_with("hawser-control");
+        (wanted && in_cluster).then(|| Some(Cost { ticks: ticks(&id)?, process: id, name }))?
+    });
+    ours.collect()
+}
+
+pub(crate) fn idle(_cluster: &Kubelets) {
+    let (before, _) = until(LIMIT, || {
+        let found = processes("k8s-n");
+        (found.len() == 5).then_some(found)
+    })
+    .expect("three agents and two controllers");
+    let began = Instant::now();
+    std::thread::sleep(WATCHED);
+    for Cost { name, process, ticks: then } in before {
+        let took = began.elapsed().as_secs_f64();
+        let (Some(now), Some(memory)) = (ticks(&process), resident(&process)) else {
+            panic!("{name} has ended");
+        };
+        let spent = u32::try_from(now - then).unwrap();
+        println!(
+            "idle {name}: {:.1} MiB, {:.2} % of a core",
+            memory as f64 / f64::from(1 << 20),
+            f64::from(spent) / took
+        );
+        assert!(memory < MOST_MEMORY, "{name}");
+    }
+}

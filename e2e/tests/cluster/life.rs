@@ -1,0 +1,130 @@
+//! What clusters do to a network that is in use: agents are rolled out, the API server goes away.
+
+use std::io::Write as _;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::cluster::NAMESPACE;
+use e2e::cluster::kubelets::{NODES, run};
+use e2e::lab::until;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::web::{From, LIMIT, Web};
+
+/// Between two packets of a flow.
+const EVERY: &str = "0.02";
+/// Two of the three agents matter to a flow, and each is away until its DaemonSet has made another:
+/// 4 to 9 s on two cores, of which the agent's own start is a small part.
+const LOST_IN_A_ROLLOUT: u32 = 50 * 40;
+/// The API server's absence; ten minutes where there is time.
+const AWAY: Duration = Duration::from_secs(15);
+const LONG_AWAY: Duration = Duration::from_secs(600);
+
+pub(crate) fn all(web: &Web<'_>) {
+    the_api_server_may_go_away(web);
+    agents_are_rolled_out_under_traffic(web);
+}
+
+/// Pings from one node's pod to another's, until it is asked for the figures.
+struct Flow(Child);
+
+impl Flow {
+    fn start(web: &Web<'_>, from: &str, to: usize) -> Self {
+        let mut command = web.command(From::Pod(from));
+        command.args(["ping", "-q", "-i", EVERY, web.addresses[to].as_str()]);
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// Packets sent, and packets lost.
+    fn end(self) -> (u32, u32) {
+        let process = Pid::from_raw(self.0.id().try_into().unwrap()).unwrap();
+        kill_process(process, Signal::INT).unwrap();
+        let output = self.0.wait_with_output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let line = text.lines().find(|line| line.contains("transmitted")).expect(&text);
+        let words: Vec<&str> = line.split(' ').collect();
+        let (sent, received): (u32, u32) = (words[0].parse().unwrap(), words[3].parse().unwrap());
+        (sent, sent - received)
+    }
+}
+
+/// A pod by the plugin's own hand, as kubelet does it without asking the API.
+fn add_a_pod_by_hand(web: &Web<'_>, node: &str) -> Value {
+    let run_there = |words: &[&str]| run(&mut web.cluster.inside(node, words).unwrap());
+    run_there(&["ip", "netns", "add", "by-hand"]).unwrap();
+    let text = run_there(&["cat", "/etc/cni/net.d/05-hawser.conflist"]).unwrap();
+    let list: Value = serde_json::from_str(&text).unwrap();
+    let mut config = list["plugins"][0].clone();
+    config["cniVersion"] = list["cniVersion"].clone();
+    config["name"] = list["name"].clone();
+    let call = |verb: &str| {
+        let mut command = web.cluster.inside(node, &["/opt/cni/bin/hawser-cni"]).unwrap();
+        command.envs([
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", "byhand"),
+            ("CNI_NETNS", "/run/netns/by-hand"),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", "/opt/cni/bin"),
+        ]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(config.to_string().as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{verb}: {}", String::from_utf8_lossy(&output.stdout));
+        serde_json::from_slice(&output.stdout).unwrap_or(json!(null))
+    };
+    let result = call("ADD");
+    let other = (NODES.iter().position(|other| *other == node).unwrap() + 1) % NODES.len();
+    let ping = ["ip", "netns", "exec", "by-hand", "ping", "-c", "1", "-W", "2"];
+    run_there(&[&ping[..], &[web.addresses[other].as_str()]].concat()).unwrap();
+    call("DEL");
+    run_there(&["ip", "netns", "del", "by-hand"]).unwrap();
+    result
+}
+
+/// It stands still, so that every request to it hangs: worse than a refusal.
+fn the_api_server_may_go_away(web: &Web<'_>) {
+    let long = std::env::var_os("HAWSER_LONG").is_some_and(|value| value == "1");
+    let away = if long { LONG_AWAY } else { AWAY };
+    let peers = || web.cluster.kubectl("get meshnodes -o jsonpath={.items[*].status.peers}");
+    let before = peers().unwrap();
+    let server = web.cluster.api_server().unwrap();
+    let flows = [Flow::start(web, "n1", 1), Flow::start(web, "n3", 0)];
+
+    kill_process(server, Signal::STOP).unwrap();
+    let began = Instant::now();
+    let added = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        add_a_pod_by_hand(web, "n2")
+    }));
+    std::thread::sleep(away.saturating_sub(began.elapsed()));
+    kill_process(server, Signal::CONT).unwrap();
+    let (back, took) = until(LIMIT, || peers().ok()).expect("the API server is back");
+    std::thread::sleep(Duration::from_secs(3));
+
+    assert!(added.unwrap()["ips"].is_array(), "an ADD goes on without the API");
+    assert_eq!(back, before, "no peer was removed");
+    for (sent, lost) in flows.map(Flow::end) {
+        println!("API server away for {away:?}, back {took:?} later: {lost} of {sent} packets lost");
+        assert_eq!(lost, 0, "of {sent}");
+    }
+    web.cluster.wait_ready("meshnodes", NODES.len()).unwrap();
+}
+
+/// Each agent that ends takes its node's tunnels along; how long, this says.
+fn agents_are_rolled_out_under_traffic(web: &Web<'_>) {
+    let flows = [Flow::start(web, "n1", 1), Flow::start(web, "n2", 2), Flow::start(web, "n3", 0)];
+    let began = Instant::now();
+    let agents = format!("daemonset/hawser-agent -n {NAMESPACE}");
+
+    web.cluster.kubectl(&format!("rollout restart {agents}")).unwrap();
+    web.cluster.kubectl(&format!("rollout status {agents} --timeout=120s")).unwrap();
+    let took = began.elapsed();
+    web.cluster.wait_ready("meshnodes", NODES.len()).unwrap();
+
+    for (flow, node) in flows.into_iter().zip(NODES) {
+        let (sent, lost) = flow.end();
+        println!("agents rolled out in {took:.1?}: {node} lost {lost} of {sent} packets, 20 ms apart");
+        assert!(lost < LOST_IN_A_ROLLOUT, "{node}: {lost} of {sent}");
+    }
+    web.all_pods_reach_all();
+}
