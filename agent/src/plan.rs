@@ -177,12 +177,12 @@ fn routes(
     facts: &Facts,
 ) -> BTreeSet<Route> {
     let source = |v4: bool| own.iter().map(IpNet::addr).find(|a| a.is_ipv4() == v4);
-    let target = |prefix: &IpNet| match machines.contains(prefix) {
-        true => Target::Machine { name: facts.tun.clone() },
-        false => {
-            let source = source(prefix.addr().is_ipv4());
-            Target::Device { name: facts.tun.clone(), source }
+    let target = |prefix: &IpNet| {
+        let name = facts.tun.clone();
+        if machines.contains(prefix) {
+            return Target::Machine { name };
         }
+        Target::Device { name, source: source(prefix.addr().is_ipv4()) }
     };
     let tunnel = |prefix: &IpNet| Route { prefix: *prefix, target: target(prefix) };
     let pod = |pod: &PodRoute| Route {

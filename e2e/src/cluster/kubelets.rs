@@ -20,6 +20,10 @@ pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
 pub const IMAGE: &str = "localhost/hawser:dev";
 /// The chart as it is rendered for this cluster (e2e/charts.py says with which values).
 const RENDERED: &str = include_str!("../../../deploy/charts/snapshots/lab.yaml");
+const AUDIT: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
+    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:hawser"]},
+              {"level": "None"}]}"#;
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The InternalIP of `n1` and so on.
@@ -38,12 +42,27 @@ impl Kubelets {
         let this = Self { scripts, dir: TempDir::new().context("making a directory")? };
         let image = pack_image(this.dir.path())?;
         run(&mut this.script("down"))?;
-        run(&mut this.script("up"))?;
+        std::fs::write(this.dir.path().join("audit.yaml"), AUDIT).context("writing a policy")?;
+        let log = this.audit_log();
+        let policy = this.dir.path().join("audit.yaml");
+        let arguments =
+            format!("--audit-policy-file={} --audit-log-path={}", policy.display(), log.display());
+        run(this.script("up").env("APIARGS", arguments))?;
         for node in NODES {
             let import = ["-n", "k8s.io", "image", "import"];
             run(this.ctr(node)?.args(import).arg(&image))?;
         }
         Ok(this)
+    }
+
+    /// A line for each answered request of our service accounts.
+    pub fn audit_log(&self) -> PathBuf {
+        self.dir.path().join("audit.log")
+    }
+
+    /// The reference bridge plugin with static routes, where there is no other network.
+    pub fn use_the_bridge(&self) -> anyhow::Result<()> {
+        run(&mut self.script("cni")).map(drop)
     }
 
     /// What the chart renders, without its hooks.

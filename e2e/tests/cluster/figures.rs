@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use e2e::cluster::kubelets::Kubelets;
 use e2e::lab::until;
+use serde_json::{Value, json};
 
 /// Long enough that one tick of the clock that processes are billed by (10 ms) doesn't matter.
 const WATCHED: Duration = Duration::from_secs(10);
@@ -49,14 +50,27 @@ fn processes(node_dir: &str) -> Vec<Cost> {
     ours.collect()
 }
 
-pub(crate) fn idle(_cluster: &Kubelets) {
+/// Requests that ended while a closure ran, by service account.
+fn requests(cluster: &Kubelets, account: &str) -> usize {
+    let log = std::fs::read_to_string(cluster.audit_log()).unwrap_or_default();
+    let name = format!("system:serviceaccount:hawser:{account}\"");
+    log.lines().filter(|line| line.contains(&name)).count()
+}
+
+pub(crate) fn idle(cluster: &Kubelets) {
+    const ACCOUNTS: [&str; 2] = ["hawser-agent", "hawser-controller"];
     let (before, _) = until(LIMIT, || {
         let found = processes("k8s-n");
         (found.len() == 5).then_some(found)
     })
     .expect("three agents and two controllers");
+    let asked = ACCOUNTS.map(|account| requests(cluster, account));
     let began = Instant::now();
     std::thread::sleep(WATCHED);
+    for (account, before) in ACCOUNTS.into_iter().zip(asked) {
+        let asked = requests(cluster, account) - before;
+        println!("idle: {asked} requests of all of {account} in {WATCHED:?}");
+    }
     for Cost { name, process, ticks: then } in before {
         let took = began.elapsed().as_secs_f64();
         let (Some(now), Some(memory)) = (ticks(&process), resident(&process)) else {
@@ -70,4 +84,52 @@ pub(crate) fn idle(_cluster: &Kubelets) {
         );
         assert!(memory < MOST_MEMORY, "{name}");
     }
+}
+
+const PODS: usize = 60;
+
+/// How long 60 pods made at once take from their object to Ready, by the API's own times, which
+/// have whole seconds.
+pub(crate) fn pod_starts(cluster: &Kubelets, network: &str) {
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "many"},
+        "spec": {
+            "replicas": PODS,
+            "selector": {"matchLabels": {"app": "many"}},
+            "template": {
+                "metadata": {"labels": {"app": "many"}},
+                "spec": {
+                    "terminationGracePeriodSeconds": 0,
+                    "containers": [{
+                        "name": "c", "image": "localhost/busybox:1", "imagePullPolicy": "Never",
+                        "command": ["/bin/sh", "-c", "exec sleep 3600"],
+                    }],
+                },
+            },
+        },
+    });
+    let began = Instant::now();
+    cluster.apply(&deployment.to_string()).unwrap();
+    cluster.kubectl("rollout status deployment many --timeout=240s").unwrap();
+    let all = began.elapsed().as_secs_f64();
+    let pods = cluster.json("get pods -l app=many").unwrap();
+    let mut seconds: Vec<i64> =
+        pods["items"].as_array().unwrap().iter().filter_map(start).collect();
+    seconds.sort_unstable();
+    assert_eq!(seconds.len(), PODS);
+    println!(
+        "{PODS} pods at once on {network}: p50 {} s, p99 {} s, all after {all:.1} s",
+        seconds[PODS / 2],
+        seconds[PODS * 99 / 100]
+    );
+    cluster.kubectl("delete deployment many").unwrap();
+    cluster.kubectl("wait --for=delete pod -l app=many --timeout=240s").unwrap();
+}
+
+fn start(pod: &Value) -> Option<i64> {
+    let conditions = pod["status"]["conditions"].as_array()?;
+    let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+    let time = |value: &Value| value.as_str()?.parse::<jiff::Timestamp>().ok();
+    let made = time(&pod["metadata"]["creationTimestamp"])?;
+    Some(time(&ready["lastTransitionTime"])?.as_second() - made.as_second())
 }

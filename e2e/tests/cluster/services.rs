@@ -6,7 +6,7 @@ use e2e::cluster::kubelets::{NODES, internal_ip};
 use e2e::lab::until;
 use serde_json::{Value, json};
 
-use crate::web::{From, LIMIT, Web, pod};
+use crate::web::{From, LIMIT, Spy, Web, pod};
 
 const ALL: &str = "10.96.0.101";
 const STICKY: &str = "10.96.0.102";
@@ -176,7 +176,7 @@ fn names_are_resolved_on_every_node(web: &Web<'_>) {
 /// Both ways, sources kept, and nothing of it on the underlay.
 fn pods_and_machines_reach_one_another_through_the_tunnel(web: &Web<'_>) {
     let host = format!("{}:{HOST_NETWORK}", internal_ip("n2"));
-    let spy = web.spy("n2", HOST_NETWORK);
+    let spy = Spy::on("n2", HOST_NETWORK);
     for (at, node) in NODES.iter().enumerate() {
         let answer = web.answer(From::Pod(node), &host);
         assert_eq!((answer.name.as_str(), &answer.client), ("n2", &web.addresses[at]), "{node}");

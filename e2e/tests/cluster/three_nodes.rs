@@ -51,5 +51,13 @@ fn three_nodes_get_their_network_from_the_chart() {
     life::all(&web);
     figures::idle(&cluster);
     events_are_written(&cluster);
+    let long = std::env::var_os("HAWSER_LONG").is_some_and(|value| value == "1");
+    if long {
+        figures::pod_starts(&cluster, "Hawser");
+    }
     removal::all(&cluster, &before);
+    if long {
+        cluster.use_the_bridge().unwrap();
+        figures::pod_starts(&cluster, "the bridge plugin");
+    }
 }

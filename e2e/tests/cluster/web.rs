@@ -147,27 +147,30 @@ impl<'a> Web<'a> {
         let said = self.cluster.kubectl(&format!("exec web-{node} -- {words}"));
         said.unwrap_or_else(|error| format!("{error:#}"))
     }
-
-    /// A machine's packets on the underlay to one TCP port, counted from now on.
-    pub(crate) fn spy(&self, node: &str, port: u16) -> Spy {
-        let rules = format!(
-            "table bridge spy {{ chain forward {{ type filter hook forward priority 0; \
-             ip daddr {} tcp dport {port} counter; }}; }}",
-            internal_ip(node)
-        );
-        run(Command::new("nsenter").args([SWITCH, "--", "nft", &rules])).unwrap();
-        Spy
-    }
 }
 
 const SWITCH: &str = "--net=/run/netns/k8s-sw";
 
 /// Counts on the switch between the nodes.
-pub(crate) struct Spy;
+pub(crate) struct Spy {
+    table: &'static str,
+}
 
 impl Spy {
+    /// A machine's packets on the underlay to one TCP port, counted from now on.
+    pub(crate) fn on(node: &str, port: u16) -> Self {
+        let table = "spy";
+        let rules = format!(
+            "table bridge {table} {{ chain forward {{ type filter hook forward priority 0; \
+             ip daddr {} tcp dport {port} counter; }}; }}",
+            internal_ip(node)
+        );
+        run(Command::new("nsenter").args([SWITCH, "--", "nft", &rules])).unwrap();
+        Self { table }
+    }
+
     pub(crate) fn packets(&self) -> u64 {
-        let list = ["nft", "-j", "list", "table", "bridge", "spy"];
+        let list = ["nft", "-j", "list", "table", "bridge", self.table];
         let text = run(Command::new("nsenter").arg(SWITCH).arg("--").args(list)).unwrap();
         let listing: serde_json::Value = serde_json::from_str(&text).unwrap();
         let rules = listing["nftables"].as_array().unwrap().iter();
@@ -178,7 +181,7 @@ impl Spy {
 
 impl Drop for Spy {
     fn drop(&mut self) {
-        let delete = ["nft", "delete", "table", "bridge", "spy"];
+        let delete = ["nft", "delete", "table", "bridge", self.table];
         run(Command::new("nsenter").arg(SWITCH).arg("--").args(delete)).unwrap();
     }
 }
