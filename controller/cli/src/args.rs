@@ -149,6 +149,10 @@ pub enum Command {
         #[arg(value_name = "DST")]
         destination: String,
     },
+    /// Look for what goes wrong in the field: each finding with a code and a fix
+    ///
+    /// Exit code 1 if something must be mended.
+    Check(Check),
     /// Prove what the mesh promises
     Verify {
         #[command(subcommand)]
@@ -201,6 +205,23 @@ pub struct Status {
     /// Which problems make the exit code 1
     #[arg(long, value_enum, default_value = "error", value_name = "SEVERITY")]
     pub fail_on: FailOn,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Look at this machine, before an agent runs on it; asks no API. Else: at the running mesh
+    #[arg(long)]
+    pub pre: bool,
+    /// The UDP port that the tunnels will have
+    #[arg(long, default_value_t = 51820, value_name = "PORT", requires = "pre")]
+    pub listen_port: u16,
+    /// A pool of the mesh; may be repeated
+    #[arg(long, value_name = "CIDR", requires = "pre")]
+    #[arg(default_values = ["10.244.0.0/16", "fd42::/48"])]
+    pub pool: Vec<ipnet::IpNet>,
+    /// Where the container runtime looks for network configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d", requires = "pre")]
+    pub conf_dir: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

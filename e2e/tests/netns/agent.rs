@@ -285,3 +285,54 @@ fn uninstall_takes_everything_away_but_the_key_and_refuses_while_an_agent_runs()
     assert!(two.nodes[0].state().join("key-1").exists());
     assert!(!two.nodes[0].state().join("node.json").exists());
 }
+
+#[test]
+fn a_mesh_that_is_removed_leaves_nothing_on_a_node_whose_agent_runs_on() {
+    let mut two = Two::prepare("leave", "");
+    let before = Baseline::of(&two.nodes[0]).unwrap();
+    let view = std::fs::read_to_string(&two.view).unwrap();
+    let removing = view.replacen("spec:\n", "spec:\n  removing: true\n", 1);
+    two.start_agent(0);
+    let node = &two.nodes[0];
+    eventually("a ready agent", LIMIT, || two.is_ready(0)).unwrap();
+
+    std::fs::write(&two.view, removing).unwrap();
+    eventually("that it is out", LIMIT, || {
+        two.ask(0, "/readyz").is_some_and(|(code, why)| code == 503 && why.contains("out of it"))
+    })
+    .unwrap();
+    assert_eq!(before.difference(&Baseline::of(node).unwrap()), [""; 0]);
+    let left = |name: &str| node.state().join(name).exists();
+    assert!(left("key-1") && !left("node.json") && !left("view.json") && !left("pods"));
+
+    std::fs::write(&two.view, view).unwrap();
+    eventually("a node that is in again", LIMIT, || two.is_ready(0)).unwrap();
+}
+
+#[test]
+fn pods_packets_to_another_machine_take_the_tunnel_or_none() {
+    let mut two = Two::prepare("machine", "");
+    let theirs = two.nodes[1].address().v4;
+    let view = std::fs::read_to_string(&two.view).unwrap();
+    let second = "spec: {subnets: [10.42.2.0/24";
+    let view =
+        view.replacen(second, &format!("spec: {{addresses: [{theirs}], {}", &second[7..]), 1);
+    std::fs::write(&two.view, view).unwrap();
+    two.start_agent(0);
+    eventually("a ready agent", LIMIT, || two.is_ready(0)).unwrap();
+    let route = |mark: &[&str]| {
+        let theirs = theirs.to_string();
+        two.run("ip", &[&["route", "get", theirs.as_str()], mark].concat())
+    };
+
+    assert!(route(&["mark", "0x40"]).contains(TUNNEL), "{}", route(&["mark", "0x40"]));
+    assert!(!route(&[]).contains(TUNNEL), "the tunnel's own datagrams keep their way");
+    let table = two.table().unwrap();
+    assert!(table.contains(&theirs.to_string()), "{table}");
+
+    let rules = || two.run("ip", &["rule"]);
+    let ours = |text: &String| text.contains("fwmark 0x40/0x40 lookup 72");
+    assert!(ours(&rules()), "{}", rules());
+    two.run("ip", &["rule", "del", "fwmark", "0x40/0x40"]);
+    eventually("the rule back", LIMIT, || ours(&rules())).unwrap();
+}

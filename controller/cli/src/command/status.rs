@@ -32,7 +32,7 @@ pub(super) async fn run(
     }
 }
 
-async fn read(cluster: &Cluster, settings: &Settings) -> Result<Status, Failure> {
+pub(super) async fn read(cluster: &Cluster, settings: &Settings) -> Result<Status, Failure> {
     let (version, mesh, nodes, peers) =
         tokio::try_join!(cluster.version(), cluster.mesh(), cluster.nodes(), cluster.peers())?;
     let agent = match super::state_if_any(settings).await {

@@ -139,6 +139,10 @@ impl Status {
         }
     }
 
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems
+    }
+
     /// True if some problem is at least as bad as the operator set.
     pub fn fails(&self, limit: FailOn) -> bool {
         self.problems.iter().any(|problem| match (limit, problem.severity) {

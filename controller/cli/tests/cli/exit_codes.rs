@@ -182,3 +182,23 @@ fn the_help_lists_them_all() {
     }
     assert!(Path::new(env!("CARGO_BIN_EXE_hawser")).exists());
 }
+
+#[test]
+fn a_preflight_asks_no_api_and_fails_where_another_network_comes_first() {
+    let world = World::offline();
+    let configurations = world.file("net.d");
+    fs::create_dir(&configurations).unwrap();
+    fs::write(configurations.join("00-other.conflist"), "{}").unwrap();
+    let check = ["check", "--pre", "--conf-dir", "net.d", "--pool", "127.0.0.0/8", "-o", "json"];
+
+    let ended = world.run(&check);
+
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let found = ended.json();
+    let codes = |code: &str| {
+        let all = found["findings"].as_array().unwrap().iter();
+        all.filter(|one| one["code"] == code && one["verdict"] == "failed").count()
+    };
+    assert_eq!((codes("HW3005"), codes("HW3008")), (1, 1), "{found}");
+    assert_eq!(world.run(&["check"]).code, 3, "the running mesh has an API");
+}

@@ -2,6 +2,13 @@
 
 use std::{fs, os::unix::fs::PermissionsExt};
 
+use api::{Mesh, MeshNode, MeshNodeSpec};
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::json;
+
 use crate::world::World;
 
 #[test]
@@ -110,4 +117,39 @@ fn an_unknown_node_says_which_there_are() {
 fn token_of(kubeconfig: &str) -> String {
     let line = kubeconfig.lines().find(|line| line.trim_start().starts_with("token:")).unwrap();
     line.split_once(':').unwrap().1.trim().trim_matches('"').to_owned()
+}
+
+#[test]
+fn an_uninstall_names_the_nodes_that_are_not_out_and_ends_when_all_are() {
+    let world = World::with_mesh();
+    let status = |removed: &str| {
+        json!({"status": {"version": "0.1.0", "conditions": [{
+            "type": "Removed", "status": removed, "reason": "TakenDown", "message": "disk is full",
+            "lastTransitionTime": "2026-11-22T09:00:00Z",
+        }]}})
+    };
+    let tell = |removed: &str| {
+        let (patch, none) = (Patch::Merge(status(removed)), PatchParams::default());
+        world.ask(async move |client| {
+            Api::<MeshNode>::all(client).patch_status("a", &none, &patch).await
+        });
+    };
+    for name in ["a", "never-reported"] {
+        world.create(&MeshNode::new(name, MeshNodeSpec::default()));
+    }
+    let removing =
+        || world.ask(async |client| Api::<Mesh>::all(client).get(api::MESH).await).spec.removing;
+
+    tell("False");
+    assert_eq!(world.run(&["uninstall", "--dry-run"]).code, 0);
+    assert_eq!(world.run(&["uninstall"]).code, 5, "it asks");
+    assert!(!removing());
+    let late = world.run(&["uninstall", "--yes", "--wait=1s"]);
+    assert_eq!(late.code, 4, "{late:?}");
+    assert!(late.err.contains("a: disk is full") && late.err.contains("--no-hooks"), "{late:?}");
+    assert!(removing());
+
+    tell("True");
+    let done = world.run(&["uninstall", "--wait=1s"]);
+    assert_eq!(done.code, 0, "{done:?}");
 }

@@ -147,3 +147,22 @@ fn given_endpoints_win_and_may_name_their_own_port() {
 
     assert_eq!(status.endpoints, ["198.51.100.9:4000", "[2001:db8::9]:51820"]);
 }
+
+#[test]
+fn a_node_that_is_out_of_the_mesh_says_so_until_it_is_in_again() {
+    let of = |node, snapshot: &Snapshot| status(&node, &identity(), snapshot, &live(&["a"], 0));
+    let within = of(node(None), &snapshot(&["a"])).unwrap();
+    assert_eq!(conditions::get(&within.conditions, REMOVED), None);
+
+    let stuck = snapshot(&["a"]).of_removal(vec!["removing node.json: read-only".into()]);
+    let stuck = of(node(Some(within)), &stuck).unwrap();
+    let told = conditions::get(&stuck.conditions, REMOVED).unwrap();
+    assert!(!told.is_true() && told.message.contains("read-only"));
+    let out = of(node(Some(stuck)), &snapshot(&["a"]).of_removal(vec![])).unwrap();
+    assert!(conditions::holds(&out.conditions, REMOVED));
+    assert_eq!((tunnels(&out).reason.as_str(), out.subnets.len()), ("Removing", 0));
+    assert!(of(node(Some(out.clone())), &snapshot(&["a"]).of_removal(vec![])).is_none(), "once");
+
+    let again = of(node(Some(out)), &snapshot(&["a"])).unwrap();
+    assert_eq!(conditions::get(&again.conditions, REMOVED), None);
+}
