@@ -26,6 +26,10 @@ use rustix::{
 use self::request::Offload;
 use super::offload::Merging;
 
+/// Packets that each queue holds while its worker waits for a core: as many as the kernel's WireGuard
+/// queues. Linux gives a TUN 500, and a busy machine of two cores lost 240 of 89,764 packets there.
+const QUEUE: i32 = 1024;
+
 /// One tunnel device, open.
 #[derive(Debug)]
 pub(super) struct Tun {
@@ -52,6 +56,7 @@ impl Tun {
         if !existed {
             request::set_mtu(any_socket()?.as_fd(), name, mtu)?;
         }
+        request::lengthen_queues(any_socket()?.as_fd(), name, QUEUE)?;
         let mut all = vec![Queue(first)];
         if several {
             while all.len() < queues.max(1) {

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 
 use super::Namespace;
 
-const PORT: u16 = 7007;
+/// What arrives while the receiving thread waits for a core must not count as lost.
+const RECEIVE: usize = 16 << 20;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowReport {
@@ -49,10 +50,13 @@ impl Flow {
         per_second: u32,
         marker: &[u8],
     ) -> anyhow::Result<Self> {
-        let target = SocketAddr::new(to.1, PORT);
+        let target = SocketAddr::new(to.1, 0);
         let inbox = to.0.run(move || UdpSocket::bind(target)).context("binding the receiver")?;
+        let target = inbox.local_addr().context("asking for the receiver's port")?;
         let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let outbox = from.run(move || UdpSocket::bind(any)).context("binding the sender")?;
+        nix::sys::socket::setsockopt(&inbox, nix::sys::socket::sockopt::RcvBufForce, &RECEIVE)
+            .context("enlarging the receiver's buffer")?;
         inbox.set_read_timeout(Some(Duration::from_millis(50))).context("setting a timeout")?;
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, marker) = (stop.clone(), marker.to_vec());

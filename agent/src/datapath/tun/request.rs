@@ -16,6 +16,8 @@ const TUNGETIFF: Opcode = 0x8004_54d2;
 const TUNSETVNETHDRSZ: Opcode = 0x4004_54d8;
 const SIOCGIFMTU: Opcode = 0x8921;
 const SIOCSIFMTU: Opcode = 0x8922;
+const SIOCGIFTXQLEN: Opcode = 0x8942;
+const SIOCSIFTXQLEN: Opcode = 0x8943;
 
 const IFF_TUN: u16 = 0x0001;
 const IFF_MULTI_QUEUE: u16 = 0x0100;
@@ -110,6 +112,27 @@ pub(super) fn set_mtu(socket: BorrowedFd<'_>, name: &str, mtu: u16) -> Result<()
     request.value[..4].copy_from_slice(&i32::from(mtu).to_ne_bytes());
     // SAFETY: SIOCSIFMTU reads one `struct ifreq`; ours has its size and alignment.
     unsafe { ioctl(socket, Setter::<SIOCSIFMTU, Ifreq>::new(request)) }
+}
+
+/// How many packets each queue holds.
+pub(super) fn queue_length(socket: BorrowedFd<'_>, name: &str) -> Result<i32> {
+    let mut request = Ifreq::new(name)?;
+    // SAFETY: SIOCGIFTXQLEN reads and writes one `struct ifreq`; ours has its size and alignment,
+    // and every bit pattern is a valid one.
+    unsafe { ioctl(socket, Updater::<SIOCGIFTXQLEN, Ifreq>::new(&mut request)) }?;
+    let [a, b, c, d, ..] = request.value;
+    Ok(i32::from_ne_bytes([a, b, c, d]))
+}
+
+/// Lets each queue hold so many packets; one that holds more stays as somebody made it.
+pub(super) fn lengthen_queues(socket: BorrowedFd<'_>, name: &str, packets: i32) -> Result<()> {
+    if queue_length(socket, name)? >= packets {
+        return Ok(());
+    }
+    let mut request = Ifreq::new(name)?;
+    request.value[..4].copy_from_slice(&packets.to_ne_bytes());
+    // SAFETY: SIOCSIFTXQLEN reads one `struct ifreq`; ours has its size and alignment.
+    unsafe { ioctl(socket, Setter::<SIOCSIFTXQLEN, Ifreq>::new(request)) }
 }
 
 pub(super) fn mtu(socket: BorrowedFd<'_>, name: &str) -> Result<i32> {

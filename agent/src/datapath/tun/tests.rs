@@ -30,6 +30,21 @@ fn a_device_has_a_queue_for_each_worker_and_takes_trains() {
 }
 
 #[test]
+fn its_queues_are_longer_than_the_kernels_and_never_made_shorter() {
+    alone(|| {
+        let length = || request::queue_length(any_socket().unwrap().as_fd(), NAME).unwrap();
+        let tun = Tun::open(NAME, 1400, 2).unwrap();
+        assert_eq!(length(), QUEUE);
+
+        request::lengthen_queues(any_socket().unwrap().as_fd(), NAME, 2 * QUEUE).unwrap();
+        drop(tun);
+        Tun::open(NAME, 1400, 2).unwrap();
+
+        assert_eq!(length(), 2 * QUEUE);
+    });
+}
+
+#[test]
 fn it_stays_when_its_owner_goes_and_is_taken_over_with_its_mtu() {
     alone(|| {
         let index = Tun::open(NAME, 1300, 2).unwrap().index().unwrap();
