@@ -64,6 +64,12 @@ pub struct ViewState {
     pub source: String,
     /// Since the view last changed.
     pub age_seconds: Option<f64>,
+    /// Since the API last answered; absent with a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_seconds: Option<f64>,
+    /// How old the view may become (`Mesh.spec.maxViewAge`); absent: as old as it likes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age_seconds: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use crate::{
     datapath::Engine,
     kernel::{Kernel, sysctl, underlay::Choice},
     options::Run,
-    plan::{Facts, PodRoute},
+    plan::{Facts, Heard, PodRoute},
     view::View,
 };
 
@@ -25,7 +25,12 @@ pub fn choice(options: &Run) -> Choice {
     }
 }
 
-pub async fn gather(kernel: &Kernel, options: &Run, view: &View) -> anyhow::Result<Facts> {
+pub async fn gather(
+    kernel: &Kernel,
+    options: &Run,
+    view: &View,
+    heard: Heard,
+) -> anyhow::Result<Facts> {
     Ok(Facts {
         node: options.node.clone(),
         tun: options.tun.clone(),
@@ -33,6 +38,7 @@ pub async fn gather(kernel: &Kernel, options: &Run, view: &View) -> anyhow::Resu
         ipv6: sysctl::has_ipv6(),
         pods: pods(kernel, &options.state.directory).await?,
         preshared: preshared_keys(view),
+        heard,
         rotates: Engine::from(options.engine) == Engine::Native,
         backend: options.backend,
     })

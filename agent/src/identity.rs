@@ -70,6 +70,18 @@ impl Identity {
         Ok(this)
     }
 
+    /// True if there is a key in `state`; makes the directory if there is none.
+    pub fn is_there(state: &Path) -> Result<bool, IdentityError> {
+        Ok(!epochs(&StateDir::open_or_create(state)?)?.is_empty())
+    }
+
+    /// Makes the first key in `state`, of that epoch.
+    pub fn create(state: &Path, first: KeyEpoch) -> Result<Self, IdentityError> {
+        let directory = StateDir::open_or_create(state)?;
+        create(&directory, first)?;
+        Self::load_from(&directory)
+    }
+
     /// Loads the keys in `state` and makes nothing.
     pub fn load(state: &Path) -> Result<Self, IdentityError> {
         Self::load_from(&StateDir::open(state)?)

@@ -9,7 +9,9 @@ use crate::{
     admin::{GuardState, Live, PeerState, RouteState, State, ViewState},
     datapath::{Datapath, Engine, PeerStatus},
     keyring::Keyring,
+    plan::Heard,
     snapshot::{Leads, Membership, RouteFact, Snapshot},
+    source::contact::Contact,
 };
 
 /// The running agent, as the local API sees it.
@@ -18,6 +20,7 @@ pub(crate) struct Agent {
     pub(crate) keyring: Arc<Keyring>,
     pub(crate) datapath: Arc<Datapath>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) contact: Contact,
 }
 
 impl Live for Agent {
@@ -35,6 +38,11 @@ impl Live for Agent {
             view: ViewState {
                 source: snapshot.source.clone(),
                 age_seconds: since.map(|age| age.as_secs_f64()),
+                heard_seconds: match self.contact.told() {
+                    Heard::Ago(age) => Some(age.as_secs_f64()),
+                    Heard::Now | Heard::Asking | Heard::Unknown => None,
+                },
+                max_age_seconds: snapshot.max_view_age.map(|most| most.as_secs()),
             },
             peers: peers(&snapshot, &live),
             routes: snapshot.routes.iter().map(route).collect(),

@@ -101,6 +101,11 @@ pub struct Run {
     #[command(flatten)]
     pub plugin: PluginDirs,
 
+    /// What tells this machine from its clones, besides what its firmware says: in a container, the
+    /// node's own file.
+    #[arg(long, env = "HAWSER_MACHINE_ID", value_name = "FILE", default_value = "/etc/machine-id")]
+    pub machine_id: PathBuf,
+
     /// Firewall mark on the encrypted packets, for policy routing.
     #[arg(long, env = "HAWSER_FWMARK")]
     pub fwmark: Option<u32>,

@@ -16,6 +16,7 @@ mod refusal;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
 };
 
 use crypto::PeerConfig;
@@ -52,8 +53,22 @@ pub struct Facts {
     pub preshared: BTreeMap<String, PresharedKey>,
     /// False if the engine listens to one key a peer.
     pub rotates: bool,
+    /// When the source of the view was last heard.
+    pub heard: Heard,
     /// `--backend`, which overrides the Mesh.
     pub backend: Option<Backend>,
+}
+
+/// When the API that the view is from last answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Now, or it is the operator's own file.
+    Now,
+    /// It is being asked; the view is the last run's, and nobody in it is spoken with yet.
+    Asking,
+    Ago(Duration),
+    /// The clock stands before the last time that it did.
+    Unknown,
 }
 
 /// How this node reaches the others.
@@ -149,7 +164,7 @@ impl Plan {
             routes,
             addresses,
             sysctls: sysctls(facts),
-            peers,
+            peers: if facts.heard == Heard::Asking { peers.silent() } else { peers },
             refusals,
         }
     }

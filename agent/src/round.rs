@@ -17,6 +17,7 @@ use crate::{
     plan::{Actual, Facts, Peers, Plan},
     rotation::Told,
     snapshot::Snapshot,
+    source::contact::Contact,
     view::{View, store},
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct Round {
     snapshot: Arc<ArcSwap<Snapshot>>,
     keyring: Arc<Keyring>,
     changed: Arc<Notify>,
+    pub(crate) contact: Contact,
     told: Peers,
     /// The view that the last run left.
     from_disk: Option<Arc<View>>,
@@ -48,12 +50,13 @@ pub(crate) struct Machine {
     pub(crate) keyring: Arc<Keyring>,
     /// Rung after each turn.
     pub(crate) changed: Arc<Notify>,
+    pub(crate) contact: Contact,
 }
 
 impl Round {
     /// `kept` is the view on disk.
     pub(crate) fn new(machine: Machine, options: Run, kept: Option<Arc<View>>) -> Self {
-        let Machine { kernel, datapath, snapshot, keyring, changed } = machine;
+        let Machine { kernel, datapath, snapshot, keyring, changed, contact } = machine;
         Self {
             options,
             kernel,
@@ -61,6 +64,7 @@ impl Round {
             snapshot,
             keyring,
             changed,
+            contact,
             told: Peers::default(),
             from_disk: kept.clone(),
             kept,
@@ -129,7 +133,8 @@ impl Round {
             self.seen = Some(Arc::clone(view));
         }
         let mut errors = self.turn_keys(view);
-        let facts = facts::gather(&self.kernel, &self.options, view).await?;
+        let heard = self.contact.told();
+        let facts = facts::gather(&self.kernel, &self.options, view, heard).await?;
         let plan = Plan::new(view, &facts);
         let mut actual = self.read(&plan).await?;
         let changes = plan.changes_from(&actual);

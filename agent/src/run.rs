@@ -8,18 +8,18 @@
 //! Nothing is taken down when it ends: guard, routes and addresses stay as they are.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
 use anyhow::{Context, bail};
-use api::Backend;
+use api::{Backend, Machine};
 use arc_swap::ArcSwap;
 use keys::{KeyEpoch, PrivateKey};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, mpsc, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::spawn_blocking,
     time::{Instant, sleep, sleep_until},
 };
@@ -27,15 +27,15 @@ use tokio::{
 use crate::{
     admin::{self, Live},
     datapath::{Config, Datapath},
-    facts,
-    identity::{self, Identity},
+    facts, first, identity,
     kernel::{Kernel, events, sysctl},
     keyring::{self, Keyring},
     live::Agent,
     options::{Run, SourceOption},
-    round::{Machine, Round},
+    round::{self, Round},
+    seat::advice,
     snapshot::Snapshot,
-    source::{self, Publisher, Views, kube::status},
+    source::{self, Publisher, Views, contact::Contact, kube::status},
     state, view,
 };
 
@@ -55,7 +55,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     sysctl::are_below(&options.proc_sys);
     let directory = &options.state.directory;
     state::tighten_if_empty(directory).context("preparing the state directory")?;
-    let identity = Identity::load_or_create(directory).context("reading the node key")?;
+    let identity = first::identity(&options).await?;
     let _lock = state::lock(directory).await?;
     state::remember_device(directory, &options.tun).context("writing the state directory")?;
     let kernel = Kernel::open(&options.tun)?;
@@ -69,6 +69,10 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let keys = (identity, sending);
     let keyring = Arc::new(Keyring::new(directory, Arc::clone(&datapath), engine, keys));
     let changed = Arc::new(Notify::new());
+    let contact = match &options.source {
+        SourceOption::File(_) => Contact::needless(),
+        SourceOption::Kube(_) => Contact::begin(directory),
+    };
     let (publisher, views) = Publisher::new(last);
     // Before the source may publish another, which is not on disk.
     let kept = views.borrow().clone();
@@ -81,25 +85,36 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         keyring: Arc::clone(&keyring),
         datapath: Arc::clone(&datapath),
         snapshot: Arc::clone(&snapshot),
+        contact: contact.clone(),
     };
     let agent = Arc::new(agent);
     serve(Arc::clone(&agent) as Arc<dyn Live>, &options);
+    let (clone, mut found) = oneshot::channel();
     match &options.source {
         SourceOption::File(path) => {
             tokio::spawn(source::file::follow(path.clone(), publisher));
         }
         SourceOption::Kube(path) => {
             let (node, state) = (options.node.clone(), directory.clone());
+            tokio::spawn(source::kube::listen(contact.clone(), views.clone(), path.clone()));
             let (identity, changed) = (public_face(&options), Arc::clone(&changed));
             let reporting = Reporting { identity, agent, changed };
-            tokio::spawn(follow_api(path.clone(), (node, state), publisher, reporting));
+            let following = follow_api(path.clone(), (node, state), publisher, reporting);
+            tokio::spawn(async move {
+                if let Some(holder) = following.await {
+                    clone.send(holder).ok();
+                }
+            });
         }
     }
-    let round = Round::new(Machine { kernel, datapath, snapshot, keyring, changed }, options, kept);
+    let node = options.node.clone();
+    let machine = round::Machine { kernel, datapath, snapshot, keyring, changed, contact };
+    let round = Round::new(machine, options, kept);
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
     tokio::select! {
         result = follow(round, views, events) => result,
+        Ok(holder) = &mut found => bail!(advice(&node, &holder)),
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
@@ -161,12 +176,18 @@ struct Reporting {
 }
 
 fn public_face(options: &Run) -> status::Identity {
-    let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
+    let read = |path: PathBuf| std::fs::read_to_string(path).ok();
+    let text = |path: PathBuf| Some(read(path)?.trim().to_owned()).filter(|text| !text.is_empty());
+    let boot = |sys: &Path| text(sys.join("kernel/random/boot_id"));
+    // Clones of a virtual machine often share the first, and never the second.
+    let ids = [text(options.machine_id.clone()), text("/sys/class/dmi/id/product_uuid".into())];
+    let ids: Vec<&str> = ids.iter().flatten().map(String::as_str).collect();
     status::Identity {
         listen_port: options.listen_port,
         endpoints: options.endpoint.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        boot_id: boot_id.map(|id| id.trim().to_owned()),
+        boot_id: boot(&options.proc_sys).or_else(|| boot(Path::new("/proc/sys"))),
+        machine_id: (!ids.is_empty()).then(|| Machine::digest(&ids)),
     }
 }
 
@@ -177,7 +198,7 @@ async fn follow_api(
     (node, state): (String, PathBuf),
     publisher: Publisher,
     Reporting { identity, agent, changed: bell }: Reporting,
-) {
+) -> Option<Machine> {
     let mut pause = RETRY;
     let client = loop {
         match source::kube::connect(kubeconfig.clone()).await {
@@ -197,14 +218,16 @@ async fn follow_api(
         snapshot,
         keyring,
         changed: bell,
+        contact: agent.contact.clone(),
     };
-    let follower = source::kube::Follower { node, state, own };
+    let contact = agent.contact.clone();
+    let follower = source::kube::Follower { node, state, own, contact };
     let (rotation, rotations) = watch::channel(None);
-    tokio::join!(
-        source::kube::follow(client.clone(), follower, publisher),
-        source::kube::follow_rotations(client, rotation),
-        reporter.follow(changed, rotations)
-    );
+    tokio::select! {
+        () = source::kube::follow(client.clone(), follower, publisher) => None,
+        () = source::kube::follow_rotations(client, rotation) => None,
+        holder = reporter.follow(changed, rotations) => holder,
+    }
 }
 
 /// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.
@@ -215,6 +238,7 @@ async fn follow(
 ) -> anyhow::Result<()> {
     let mut retry = RETRY;
     let mut keep_clock = Instant::now();
+    let contact = round.contact.clone();
     loop {
         let view = views.borrow_and_update().clone();
         let settled = match view {
@@ -231,6 +255,7 @@ async fn follow(
         let settle = tokio::select! {
             changed = views.changed() => changed.map(|()| VIEW_SETTLE).context("following the source")?,
             event = events.recv() => event.map(|()| SETTLE).context("watching the kernel")?,
+            () = contact.changed() => SETTLE,
             () = sleep_until(wake) => SETTLE,
         };
         sleep(settle).await;

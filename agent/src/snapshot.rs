@@ -1,12 +1,15 @@
 //! What the agent last decided and found, for whoever asks: the local API and the node's status.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use ipnet::IpNet;
 
 use crate::{
     kernel::{Blocked, guard_in_force},
-    plan::{Actual, Facts, Plan, Refusal, Route, Target, Underlay},
+    plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay},
     rotation::{Installed, sending},
     view::View,
 };
@@ -31,6 +34,8 @@ pub struct Snapshot {
     pub guard: GuardFact,
     pub blocked: Blocked,
     pub refusals: Vec<Refusal>,
+    /// How old the view may become; none: as old as it likes.
+    pub max_view_age: Option<Duration>,
     /// What could not be done in the last round, in words.
     pub errors: Vec<String>,
     /// Nothing differs from the plan, and the plan takes part in the mesh.
@@ -94,6 +99,7 @@ impl Snapshot {
             guard: GuardFact::default(),
             blocked: Blocked::default(),
             refusals: Vec::new(),
+            max_view_age: None,
             errors: Vec::new(),
             ready: false,
             membership: Membership::Member,
@@ -130,8 +136,9 @@ impl Snapshot {
             routes: actual.routes.iter().map(|route| route_fact(route, plan, facts)).collect(),
             guard: GuardFact { routes, nft },
             refusals: plan.refusals.clone(),
-            ready: settled && plan.takes_part() && routes && nft,
             membership: Membership::Member,
+            max_view_age: view.max_age,
+            ready: settled && plan.takes_part() && facts.heard != Heard::Asking && routes && nft,
             ..self
         }
     }

@@ -3,6 +3,7 @@
 //! A source publishes whole views and only when they differ. What it can't read or accept leaves
 //! the last good view in force.
 
+pub mod contact;
 pub mod file;
 pub mod kube;
 

@@ -17,6 +17,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    time::Duration,
 };
 
 pub use api::{Backend, Encryption};
@@ -45,6 +46,9 @@ pub struct View {
     /// The mesh is being taken away: nothing of it stays on this node.
     #[serde(default)]
     pub removing: bool,
+    /// For how long this may be acted on after the API was last heard; none: for ever.
+    #[serde(default)]
+    pub max_age: Option<Duration>,
 }
 
 /// One MeshNode, ourselves included.

@@ -99,6 +99,7 @@ pub async fn ensure_mesh(client: &Client, pools: Vec<Pool>) -> anyhow::Result<()
         service_cidrs: Vec::new(),
         key_rotation: None,
         removing: false,
+        max_view_age: None,
     };
     match api.create(&PostParams::default(), &Mesh::new(api::MESH, spec)).await {
         Ok(_) => {

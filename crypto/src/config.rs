@@ -16,6 +16,9 @@ pub struct PeerConfig {
     pub keys: Vec<(KeyEpoch, PublicKey)>,
     /// Which of them handshakes are begun with; `None` or one that is not listed: the newest.
     pub send_to: Option<KeyEpoch>,
+    /// False for a machine that knows our keys by heart: which of them, it shows. It is called with
+    /// the one that it used last, else with each in turn.
+    pub follows: bool,
     pub preshared_key: Option<PresharedKey>,
     /// Where it is reached. Learned endpoints win until this changes.
     pub endpoint: Option<SocketAddr>,

@@ -44,6 +44,9 @@ pub(crate) struct Peer {
     pub(crate) rtt: Option<Duration>,
     /// The endpoint that was last told of.
     endpoint: Option<SocketAddr>,
+    /// Our epoch in the session that was last used, and how often it was tried in vain since.
+    shown: Option<KeyEpoch>,
+    tried: usize,
     /// A session with other keys is wanted from then on.
     rekey_at: Moment,
     /// When to look for an answer, and when to give one.
@@ -66,6 +69,8 @@ impl Peer {
             queue: VecDeque::new(),
             last_handshake: None,
             rtt: None,
+            shown: None,
+            tried: 0,
             rekey_at: Moment::NEVER,
             look_at: Moment::NEVER,
             answer_at: Moment::NEVER,
@@ -117,11 +122,26 @@ impl Peer {
 
     /// The keys that a handshake of ours is begun with.
     pub(crate) fn label(&self, core: &Core) -> Option<Label> {
-        let ours = core.keyring.sending()?.epoch();
+        let ours = self.our_epoch(core)?;
         let keys = &self.config.keys;
         let listed = |epoch: &KeyEpoch| keys.iter().any(|(listed, _)| listed == epoch);
         let theirs = self.config.send_to.filter(listed).or(keys.last().map(|(epoch, _)| *epoch))?;
         Some(Label { ours, theirs })
+    }
+
+    /// Who does not follow our rotations is called with the key that it knows.
+    fn our_epoch(&self, core: &Core) -> Option<KeyEpoch> {
+        let all = core.keyring.all();
+        if self.config.follows || all.len() < 2 {
+            return Some(core.keyring.sending()?.epoch());
+        }
+        let shown = all.iter().position(|identity| Some(identity.epoch()) == self.shown);
+        Some(all[(shown.unwrap_or_default() + self.tried) % all.len()].epoch())
+    }
+
+    /// Nobody answered: perhaps it knows another of our keys.
+    pub(crate) fn try_another_key(&mut self) {
+        self.tried = self.tried.wrapping_add(1);
     }
 
     pub(crate) fn key_of(&self, epoch: KeyEpoch) -> Option<PublicKey> {
@@ -273,6 +293,8 @@ impl Peer {
         io: &mut Io<'_, O>,
     ) {
         self.publish();
+        self.shown = self.chain.current().map(|session| session.label.ours);
+        self.tried = 0;
         self.path.take_asked(asks::REKEY);
         self.wished(io);
         self.last_handshake = Some(io.now);

@@ -205,6 +205,7 @@ impl Peer {
             return;
         };
         io.core.indices.release(attempt.initiation.index());
+        self.try_another_key();
         match self.path.endpoint() {
             Some(to) if io.at.since(attempt.began) < TRY_FOR => {
                 self.begin(to, (attempt.began, attempt.cookie_used), io);

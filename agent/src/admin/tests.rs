@@ -31,7 +31,12 @@ pub(crate) fn sample() -> State {
         engine: "boringtun".to_owned(),
         mtu: 1420,
         epoch: 2,
-        view: ViewState { source: "kube".to_owned(), age_seconds: Some(1.5) },
+        view: ViewState {
+            source: "kube".to_owned(),
+            age_seconds: Some(1.5),
+            heard_seconds: Some(0.5),
+            max_age_seconds: None,
+        },
         peers: vec![
             PeerState {
                 name: "node-2".to_owned(),

@@ -28,6 +28,7 @@ fn peer(key: u8, endpoint: Option<SocketAddr>) -> PeerConfig {
         name: format!("node-{key}"),
         keys: vec![(KeyEpoch::FIRST, PrivateKey::from_bytes([key; 32]).public())],
         send_to: None,
+        follows: true,
         preshared_key: None,
         endpoint,
         keepalive: endpoint.map(|_| Duration::from_secs(1)),

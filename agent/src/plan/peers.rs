@@ -26,6 +26,13 @@ pub struct Peers {
     pub others: Vec<PeerConfig>,
 }
 
+impl Peers {
+    /// The same with nobody to speak with: who was revoked meanwhile must not be among them.
+    pub(super) fn silent(self) -> Self {
+        Self { others: Vec::new(), ..self }
+    }
+}
+
 /// Everybody but ourselves, and the plain peers that must stay out.
 pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && node.is_peer());
@@ -52,6 +59,7 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
     PeerConfig {
         name: name.to_owned(),
         send_to: Some(send_to),
+        follows: true,
         keys,
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
@@ -66,6 +74,7 @@ fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
         name: name.to_owned(),
         keys: vec![(KeyEpoch::FIRST, peer.key)],
         send_to: None,
+        follows: false,
         preshared_key: facts.preshared.get(name).cloned(),
         endpoint: peer.endpoint,
         keepalive: keepalive.map(|seconds| Duration::from_secs(u64::from(seconds))),

@@ -1,6 +1,8 @@
 //! Why this node carries no traffic, or less than the view says: a condition's reason and message.
 
-use super::Facts;
+use std::time::Duration;
+
+use super::{Facts, Heard};
 use crate::view::{Backend, Encryption, View};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +18,11 @@ pub enum Refusal {
     Plain(Backend),
     #[error("backend {0} is not available in this version: use wireguard")]
     Backend(Backend),
+    #[error(
+        "the API was not heard for longer than Mesh.spec.maxViewAge ({0}): nothing is carried until \
+         it answers; is it reached from here?"
+    )]
+    ViewTooOld(String),
     #[error("MeshPeer {0} has a preshared key that could not be read, and gets no tunnel")]
     NoPresharedKey(String),
 }
@@ -28,6 +35,7 @@ impl Refusal {
             Self::Revoked => "Revoked",
             Self::Plain(_) => "EncryptionRequired",
             Self::Backend(_) => "BackendUnavailable",
+            Self::ViewTooOld(_) => "ViewTooOld",
             Self::NoPresharedKey(_) => "PresharedKeyMissing",
         }
     }
@@ -40,7 +48,20 @@ pub(super) fn judge(view: &View, facts: &Facts) -> Vec<Refusal> {
         Some(node) if node.revoked => Some(Refusal::Revoked),
         Some(_) => None,
     };
-    place.into_iter().chain(backend).collect()
+    place.into_iter().chain(backend).chain(age(view.max_age, facts.heard)).collect()
+}
+
+/// A view that is too old may still name somebody who was revoked.
+fn age(most: Option<Duration>, heard: Heard) -> Option<Refusal> {
+    let most = most?;
+    let fresh = match heard {
+        Heard::Now | Heard::Asking => true,
+        Heard::Ago(age) => age <= most,
+        Heard::Unknown => false,
+    };
+    let minutes = most.as_secs() / 60;
+    let text = if minutes % 60 == 0 { format!("{}h", minutes / 60) } else { format!("{minutes}m") };
+    (!fresh).then_some(Refusal::ViewTooOld(text))
 }
 
 fn backend(encryption: Encryption, backend: Backend) -> Result<(), Refusal> {

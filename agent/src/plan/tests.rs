@@ -49,6 +49,7 @@ fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         peers: BTreeMap::new(),
         revoked_keys: BTreeSet::new(),
         removing: false,
+        max_age: None,
     }
 }
 
@@ -61,6 +62,7 @@ fn facts() -> Facts {
         pods: vec![],
         preshared: BTreeMap::new(),
         rotates: true,
+        heard: Heard::Now,
         backend: None,
     }
 }
@@ -233,4 +235,36 @@ fn all_published_keys_are_listened_to_and_the_controller_says_what_is_sent_with(
     assert_eq!(peer(&view, false), (vec![first], Some(KeyEpoch(1))), "an engine of one key");
     view.nodes.get_mut("n2").unwrap().epoch = KeyEpoch(2);
     assert_eq!(peer(&view, true), (vec![first, second], Some(KeyEpoch(2))));
+}
+
+#[test]
+fn a_view_older_than_the_mesh_permits_speaks_with_nobody_and_keeps_the_guard() {
+    let hour = Duration::from_secs(3600);
+    let plan =
+        |max_age, heard| Plan::new(&View { max_age, ..view(1..=3) }, &Facts { heard, ..facts() });
+    let is_old = |plan: &Plan| plan.refusals.iter().any(|r| r.reason() == "ViewTooOld");
+
+    for (most, heard, old) in [
+        (None, Heard::Ago(1000 * hour), false),
+        (None, Heard::Unknown, false),
+        (Some(hour), Heard::Now, false),
+        (Some(hour), Heard::Ago(hour), false),
+        (Some(hour), Heard::Ago(hour + Duration::from_secs(1)), true),
+        (Some(hour), Heard::Unknown, true),
+    ] {
+        let plan = plan(most, heard);
+        assert_eq!(is_old(&plan), old, "{most:?} {heard:?}");
+        assert_eq!(plan.peers.others.is_empty(), old);
+        assert_eq!(plan.guard.ranges.len(), 2);
+    }
+}
+
+#[test]
+fn nobody_is_spoken_with_before_the_api_was_asked_and_nothing_is_taken_down() {
+    let asking = Plan::new(&view(1..=3), &Facts { heard: Heard::Asking, ..facts() });
+    let asked = Plan::new(&view(1..=3), &facts());
+
+    assert!(asking.peers.others.is_empty());
+    assert_eq!(asked.peers.others.len(), 2);
+    assert_eq!((asking.routes, asking.addresses), (asked.routes, asked.addresses));
 }

@@ -9,6 +9,7 @@
 //! Objects are decoded one by one, so one that this version doesn't understand costs only itself.
 
 mod brake;
+mod listen;
 mod mirror;
 mod preshared;
 mod rotations;
@@ -35,9 +36,9 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-pub use self::rotations::follow as follow_rotations;
 use self::{brake::hold, mirror::Mirror};
-use super::Publisher;
+pub use self::{listen::listen, rotations::follow as follow_rotations};
+use super::{Publisher, contact::Contact};
 use crate::view::Overlap;
 
 /// Changes come in bursts: a whole mesh starts at once.
@@ -100,6 +101,8 @@ pub struct Follower {
     pub state: PathBuf,
     /// Gets our own MeshNode whenever it changes.
     pub own: watch::Sender<Option<MeshNode>>,
+    /// Hears of each answer.
+    pub contact: Contact,
 }
 
 /// Follows the API for ever.
@@ -111,7 +114,7 @@ pub async fn follow(client: Client, follower: Follower, publisher: Publisher) {
 
 async fn follow_mesh(
     client: Client,
-    Follower { node, state, own }: Follower,
+    Follower { node, state, own, contact }: Follower,
     mut publisher: Publisher,
     references: watch::Sender<preshared::References>,
 ) {
@@ -140,6 +143,9 @@ async fn follow_mesh(
         if mirror.is_complete() {
             let judging = Instant::now();
             publish(&mut mirror, &mut publisher);
+            if cut.is_empty() {
+                contact.heard();
+            }
             // A large mesh takes longer to judge, and then gets more time to settle.
             sleep(judging.elapsed()).await;
         }

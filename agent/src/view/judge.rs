@@ -8,6 +8,7 @@ use std::{
     fmt,
     net::IpAddr,
     path::PathBuf,
+    time::Duration,
 };
 
 use api::{MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, parse_prefix, published};
@@ -94,6 +95,7 @@ fn frame(
         return old;
     };
     let pools = spec.pools.iter().map(|pool| parse_prefix(&pool.cidr)).collect::<Result<_, _>>();
+    let max_age = max_age(&spec, previous, complaints);
     match pools {
         Ok(pools) => Some(View {
             pools,
@@ -104,12 +106,29 @@ fn frame(
             peers: BTreeMap::new(),
             revoked_keys: previous.map(|view| view.revoked_keys.clone()).unwrap_or_default(),
             removing: spec.removing,
+            max_age,
         }),
         Err(problem) => {
             complaints.push(complaint(format!("pools: {problem}")));
             old
         }
     }
+}
+
+/// A bound that cannot be read leaves the one before in force.
+fn max_age(
+    spec: &MeshSpec,
+    previous: Option<&View>,
+    complaints: &mut Vec<Complaint>,
+) -> Option<Duration> {
+    let text = spec.max_view_age.as_deref()?;
+    let bound = api::duration(text);
+    if bound.is_none() {
+        let problem = format!("maxViewAge {text:?} is no time such as 24h");
+        complaints.push(Complaint::new("Mesh", api::MESH, problem));
+        return previous.and_then(|view| view.max_age);
+    }
+    bound
 }
 
 fn node(

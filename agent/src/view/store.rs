@@ -4,7 +4,8 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
-    path::Path,
+    path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use super::View;
@@ -12,10 +13,20 @@ use super::View;
 const FILE: &str = "view.json";
 const TEMPORARY: &str = "view.json.new";
 
+/// Where the view is.
+pub fn path(state: &Path) -> PathBuf {
+    state.join(FILE)
+}
+
+/// When the view there was last known to be true: its file's time.
+pub fn kept_at(state: &Path) -> Option<SystemTime> {
+    fs::metadata(path(state)).and_then(|metadata| metadata.modified()).ok()
+}
+
 /// The view that [`save`] wrote last. A file that can't be read counts as none: the source brings a
 /// new one.
 pub fn load(state: &Path) -> Option<View> {
-    let text = fs::read(state.join(FILE)).ok()?;
+    let text = fs::read(path(state)).ok()?;
     match serde_json::from_slice(&text) {
         Ok(view) => Some(view),
         Err(error) => {
@@ -41,6 +52,6 @@ pub fn save(state: &Path, view: &View) -> io::Result<()> {
     serde_json::to_writer(&mut file, view)?;
     file.flush()?;
     file.sync_all()?;
-    fs::rename(&temporary, state.join(FILE))?;
+    fs::rename(&temporary, path(state))?;
     File::open(state)?.sync_all()
 }

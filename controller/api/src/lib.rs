@@ -30,12 +30,12 @@ pub use join_token::{JoinToken, JoinTokenSpec, JoinTokenStatus};
 pub use mesh::{
     Backend, Encryption, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
 };
-pub use node::{MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
+pub use node::{Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
 pub use rotation::{
     KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationOutcome, RotationPhase, Wave,
 };
-pub use text::{BadPrefix, first_host, parse_prefix};
+pub use text::{BadPrefix, duration, first_host, parse_prefix};
 
 /// The API group of every resource here.
 pub const GROUP: &str = "hawser.dev";

@@ -60,6 +60,12 @@ pub struct MeshSpec {
     /// says so in the condition Removed of its MeshNode.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub removing: bool,
+    /// For how long a node may act on what it last heard of the API, such as 24h: one that heard
+    /// nothing for longer carries nothing until the API answers again, so that it does not speak
+    /// with somebody who was revoked meanwhile. Unset: for ever, and a mesh without its API runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = r"^[1-9][0-9]{0,5}[mh]$"))]
+    pub max_view_age: Option<String>,
 }
 
 /// Rotations that begin by themselves.

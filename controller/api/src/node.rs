@@ -3,6 +3,7 @@
 use keys::KeyEpoch;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::{Condition, Confirmation};
 
@@ -150,6 +151,15 @@ pub struct MeshNodeStatus {
     #[serde(default, rename = "bootID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub boot_id: Option<String>,
+    /// The machine that speaks for this node: the first one with its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Machine>,
+    /// Another machine with this node's key, which asks whether the holder still runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claimant: Option<Machine>,
+    /// The last one that the holder answered: a clone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Machine>,
     /// The subnets that the agent has put into force. After a restore of the control plane, they
     /// tell which subnets are in use.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -159,6 +169,49 @@ pub struct MeshNodeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A machine, as far as it can be told from its clones.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Changes with every boot: of two that run at the same time, no two have the same.
+    #[serde(rename = "bootID")]
+    #[schemars(length(min = 1, max = 64))]
+    pub boot_id: String,
+    /// A digest of what the machine is known by, which outlives a boot.
+    #[serde(default, rename = "machineID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub machine_id: Option<String>,
+    /// Where it is reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub endpoint: Option<String>,
+    /// Since when (RFC 3339).
+    #[schemars(length(min = 1, max = 64))]
+    pub since: String,
+}
+
+impl Machine {
+    /// What may be told of a machine's secret identifiers, such as /etc/machine-id.
+    pub fn digest(identifiers: &[&str]) -> String {
+        let mut hash = Sha256::new();
+        for text in identifiers {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// True if both are the same boot of the same machine.
+    pub fn is(&self, other: &Self) -> bool {
+        self.boot_id == other.boot_id
+    }
+
+    /// True if one may be a later boot of the other.
+    pub fn may_be(&self, other: &Self) -> bool {
+        self.machine_id.is_some() && self.machine_id == other.machine_id
+    }
 }
 
 /// A public key and the epoch it belongs to.

@@ -88,6 +88,11 @@ pub struct KeyRotationSpec {
     /// Begins also while the mesh is degraded.
     #[serde(default)]
     pub force: bool,
+    /// The named nodes lost their keys: the old ones are refused at once and the nodes make new
+    /// ones, as soon as their agents are back. Nobody is waited for.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("a rotation stays what it is; make another"))]
+    pub lost: bool,
     /// Until when the old epoch stays valid for nodes that are away (RFC 3339); unset: seven days
     /// from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]

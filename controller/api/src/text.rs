@@ -1,6 +1,6 @@
-//! Prefixes as people write them, parsed once.
+//! Prefixes and durations as people write them, parsed once.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -18,6 +18,18 @@ pub fn parse_prefix(text: &str) -> Result<IpNet, BadPrefix> {
     let given: IpNet = text.parse().map_err(|_| BadPrefix::Malformed(text.to_owned()))?;
     let meant = given.trunc();
     if given == meant { Ok(given) } else { Err(BadPrefix::HostBits { given, meant }) }
+}
+
+/// `90m`, `720h`: minutes or hours, up to 999,999 of them.
+pub fn duration(text: &str) -> Option<Duration> {
+    let number = text.get(..text.len().checked_sub(1)?)?;
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = number.parse().ok().filter(|number| digits && *number < 1_000_000)?;
+    match text.as_bytes().last()? {
+        b'm' => Some(Duration::from_secs(60 * number)),
+        b'h' => Some(Duration::from_secs(3600 * number)),
+        _ => None,
+    }
 }
 
 /// The node's own address in a subnet: its first host address, or the address itself of a /32 or

@@ -290,6 +290,11 @@ pub enum Keys {
         /// The rotation; else the one that is under way
         name: Option<String>,
     },
+    /// Stop waiting for nodes that are away and for plain peers: the old keys go now
+    Forget {
+        /// The rotation; else the one that is under way
+        name: Option<String>,
+    },
     /// All rotations, the newest first
     History,
 }
@@ -322,6 +327,9 @@ pub struct Rotate {
     /// Begin also while the mesh is degraded
     #[arg(long)]
     pub force: bool,
+    /// Their disks are lost: refuse their old keys at once, and let them make new ones
+    #[arg(long, requires = "node", conflicts_with_all = ["site", "canary", "canary_site"])]
+    pub lost: bool,
     /// The rotation's name [default: manual-DATE-TIME]
     #[arg(long)]
     pub name: Option<String>,

@@ -1,6 +1,6 @@
 //! A small mesh for the tests of what is printed: three nodes, one of them new, and a laptop.
 
-use api::{Mesh, MeshNode, MeshPeer, SubnetClaim};
+use api::{KeyRotation, Mesh, MeshNode, MeshPeer, SubnetClaim};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -90,6 +90,12 @@ pub(crate) fn claims() -> Vec<SubnetClaim> {
             )
         })
         .collect()
+}
+
+/// One that ended then, if it is over.
+pub(crate) fn rotation(phase: &str, ended: &str) -> KeyRotation {
+    let status = json!({"phase": phase, "epoch": 2, "done": "3/3", "endedAt": ended});
+    object("KeyRotation", "manual-1", json!({}), status)
 }
 
 /// What the agent of node-1 says.

@@ -30,6 +30,8 @@ pub struct State {
 pub struct View {
     pub source: String,
     pub age_seconds: Option<f64>,
+    /// Since the API last answered.
+    pub heard_seconds: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]

@@ -33,6 +33,8 @@ pub enum Refusal {
     MalformedDeadline(String),
     #[error("the deadline {0} is in the past")]
     LateDeadline(Timestamp),
+    #[error("name the nodes whose keys are lost, and nothing else: --node NAME --lost")]
+    LostUnnamed,
     #[error("it was ended before it began")]
     EndedEarly,
 }
@@ -49,6 +51,7 @@ impl Refusal {
             Self::NoCanaries => "NoCanaries",
             Self::StrayCanary(_) => "StrayCanary",
             Self::MalformedDeadline(_) | Self::LateDeadline(_) => "BadDeadline",
+            Self::LostUnnamed => "LostUnnamed",
             Self::EndedEarly => "EndedEarly",
         }
     }
@@ -80,6 +83,10 @@ pub(super) fn judge(
     world: &World,
     now: Timestamp,
 ) -> Result<Timestamp, Refusal> {
+    let groups = [&spec.sites, &spec.canaries, &spec.canary_sites];
+    if spec.lost && (spec.nodes.is_empty() || groups.iter().any(|group| !group.is_empty())) {
+        return Err(Refusal::LostUnnamed);
+    }
     for name in spec.nodes.iter().chain(&spec.canaries) {
         match world.nodes.get(name) {
             None => return Err(Refusal::UnknownNode(name.clone())),

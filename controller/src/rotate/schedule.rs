@@ -38,15 +38,8 @@ pub fn due(schedule: &RotationSchedule, last: Timestamp, dice: f64, now: Timesta
     if at <= now { Due::Now } else { Due::At(at) }
 }
 
-/// `90m`, `720h`.
 fn duration(text: &str) -> Option<SignedDuration> {
-    let number = text.get(..text.len().checked_sub(1)?)?;
-    let number: i64 = number.parse().ok().filter(|n| (0..1_000_000).contains(n))?;
-    match text.as_bytes().last()? {
-        b'm' => Some(SignedDuration::from_mins(number)),
-        b'h' => Some(SignedDuration::from_hours(number)),
-        _ => None,
-    }
+    api::duration(text).and_then(|duration| duration.try_into().ok())
 }
 
 fn time(text: &str) -> Option<Time> {

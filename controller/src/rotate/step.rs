@@ -53,6 +53,9 @@ impl<'a> Sight<'a> {
             Some(running) if running.uid == *uid => self.world.newest,
             Some(other) => return Next::Refuse(Refusal::Conflict(other.name.clone())),
         };
+        if spec.lost {
+            return Next::Begin(self.replacement(epoch, deadline));
+        }
         if let Some(reason) = self.hindrance() {
             return Next::Pend(reason);
         }
@@ -68,6 +71,18 @@ impl<'a> Sight<'a> {
             started_at: self.now,
             deadline,
         })
+    }
+
+    /// There is nothing to make before the break: the old keys are lost, and go at once.
+    fn replacement(&self, epoch: KeyEpoch, deadline: Timestamp) -> Progress {
+        Progress {
+            phase: Phase::Forgetting,
+            outcome: RotationOutcome::Completed,
+            epoch,
+            wave: Wave { number: 1, nodes: self.targets.iter().cloned().collect(), digest: None },
+            started_at: self.now,
+            deadline,
+        }
     }
 
     /// Why it may not begin now.
@@ -356,7 +371,8 @@ impl<'a> Sight<'a> {
     fn has_strayed(&self, name: &str, node: &Node, progress: &Progress) -> bool {
         match progress.outcome {
             RotationOutcome::Completed => {
-                node.key_epoch != progress.epoch && !self.away.contains(name)
+                let lost = self.rotation.spec.lost;
+                node.key_epoch != progress.epoch && !self.away.contains(name) && !lost
             }
             RotationOutcome::RolledBack => {
                 node.key_epoch == progress.epoch && before(node, progress.epoch).is_some()

@@ -373,3 +373,24 @@ fn nobody_is_away_unless_a_majority_says_so() {
     let thirds: Vec<_> = both.iter().copied().chain([("a", "b"), ("a", "c"), ("b", "c")]).collect();
     assert_eq!(apart(&thirds), "", "nobody has a majority");
 }
+
+#[test]
+fn the_keys_of_a_lost_disk_go_at_once_and_nobody_is_waited_for() {
+    let mut world = both(1, &[1], &[1]);
+    let spec = KeyRotationSpec { nodes: vec!["a".into()], lost: true, ..Default::default() };
+    let mut rotation = Rotation { uid: UID.to_owned(), spec, ..Default::default() };
+    // Its peers may not have noticed yet, or all of them have: it makes no difference.
+    for away in [BTreeSet::new(), BTreeSet::from(["a".to_owned()])] {
+        world.nodes.get_mut("b").unwrap().unreachable = away;
+        let Next::Begin(progress) = next(&rotation, &world, now()) else { panic!("begins") };
+        assert_eq!((progress.phase, progress.epoch), (Phase::Forgetting, KeyEpoch(2)));
+        rotation.progress = Some(progress);
+        let write = Write { node: "a".into(), key_epoch: KeyEpoch(2), epochs: set(&[2]) };
+        assert_eq!(next(&rotation, &world, now()), Next::Write(vec![write]));
+        rotation.progress = None;
+    }
+
+    let unnamed = KeyRotationSpec { lost: true, ..Default::default() };
+    let unnamed = Rotation { uid: UID.to_owned(), spec: unnamed, ..Default::default() };
+    assert_eq!(next(&unnamed, &world, now()), Next::Refuse(Refusal::LostUnnamed));
+}

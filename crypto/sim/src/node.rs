@@ -53,6 +53,7 @@ impl Node {
             name: self.name.clone(),
             keys: vec![(KeyEpoch::FIRST, self.private.public())],
             send_to: None,
+            follows: true,
             preshared_key: None,
             endpoint: Some(self.address),
             keepalive,

@@ -97,6 +97,7 @@ impl Run {
             name: "boringtun".to_owned(),
             keys: vec![(KeyEpoch::FIRST, keys::PublicKey::from_bytes(key.to_bytes()))],
             send_to: None,
+            follows: true,
             preshared_key: preshared.map(PresharedKey::from_bytes),
             endpoint: Some(address(2)),
             keepalive: None,

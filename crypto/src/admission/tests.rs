@@ -12,6 +12,7 @@ fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
         name: name.to_owned(),
         keys: keys.iter().map(|&(epoch, byte)| (KeyEpoch(epoch), key(byte))).collect(),
         send_to: None,
+        follows: true,
         preshared_key: None,
         endpoint: None,
         keepalive: None,

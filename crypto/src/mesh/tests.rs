@@ -35,6 +35,7 @@ pub(crate) fn peer(number: u8, keys: &[(u32, u8)]) -> PeerConfig {
         name: format!("node-{number}"),
         keys: keys.iter().map(|(epoch, own)| (KeyEpoch(*epoch), key(*own).public())).collect(),
         send_to: None,
+        follows: true,
         preshared_key: None,
         endpoint: Some(address(number)),
         keepalive: None,
@@ -244,6 +245,29 @@ fn a_rotation_is_a_rekey_that_loses_nothing_and_an_epoch_that_goes_takes_its_ses
 
     pair.a.set_identities(identities(&[(3, 12)]), KeyEpoch(3), &mut made, pair.now);
     assert!(!pair.a.status()[0].established, "no session outlives its key");
+}
+
+#[test]
+fn who_follows_no_rotation_is_called_with_the_key_that_it_knows() {
+    let both = [(1, 1), (2, 11)];
+    let plain = PeerConfig { follows: false, ..peer(2, &[(1, 2)]) };
+    let own = |pair: &Pair| pair.a.status()[0].own_epoch;
+    let mut pair = Pair::new(&[(2, 11), (1, 1)], &[(1, 2)]);
+    pair.tell_a(plain);
+    pair.tell_b(peer(1, &both[..1]));
+
+    assert_eq!((pair.a_sends().len(), own(&pair)), (1, Some(KeyEpoch(1))));
+    let mut made = Made::default();
+    pair.a.set_identities(identities(&both), KeyEpoch(2), &mut made, pair.now);
+    assert_eq!(made.datagrams.len(), 0, "its session is good");
+    // Somebody gives it the new key instead; it is called, not calling.
+    pair.tell_b(peer(1, &[(1, 11)]));
+    pair.a.seal(&packet(1, 2, 100), &mut made, pair.now).unwrap();
+    pair.pass(Duration::from_secs(40));
+
+    assert_eq!((pair.a_sends().len(), own(&pair)), (1, Some(KeyEpoch(2))));
+    pair.a.set_identities(identities(&both[1..]), KeyEpoch(2), &mut made, pair.now);
+    assert_eq!(pair.a_sends().len(), 1);
 }
 
 #[test]

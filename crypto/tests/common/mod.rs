@@ -103,6 +103,7 @@ pub fn peer(number: u32) -> PeerConfig {
         name: format!("node-{number}"),
         keys: vec![(KeyEpoch::FIRST, key(number).public())],
         send_to: None,
+        follows: true,
         preshared_key: None,
         endpoint: Some(address(number)),
         keepalive: Some(Duration::from_secs(25)),

@@ -118,6 +118,7 @@ pub(super) fn mesh() -> api::Mesh {
         service_cidrs: Vec::new(),
         key_rotation: None,
         removing: false,
+        max_view_age: None,
     };
     api::Mesh::new(api::MESH, spec)
 }

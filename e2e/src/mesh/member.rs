@@ -10,6 +10,7 @@ use super::local_api;
 use crate::lab::{Lab, Node, Process, until};
 
 pub struct Member {
+    name: String,
     agent: Option<Process>,
     pub pods: Vec<Pod>,
     pub node: Node,
@@ -19,7 +20,17 @@ pub struct Member {
 impl Member {
     /// `source` as the agent's `--source` takes it: `kube:FILE` or `file:FILE`.
     pub fn new(node: Node, source: String) -> Self {
-        Self { agent: None, pods: Vec::new(), node, source }
+        Self::named(&node.name().to_owned(), node, source)
+    }
+
+    /// One that runs under another name than its machine's.
+    pub fn named(name: &str, node: Node, source: String) -> Self {
+        Self { name: name.to_owned(), agent: None, pods: Vec::new(), node, source }
+    }
+
+    /// As the agent's `--source` takes it.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     pub fn start_agent(&mut self) -> anyhow::Result<()> {
@@ -31,7 +42,7 @@ impl Member {
         &mut self,
         flags: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<()> {
-        let command = self.node.command("hawser-agent").args(["run", "--node", self.node.name()]);
+        let command = self.node.command("hawser-agent").args(["run", "--node", &self.name]);
         let command = command.arg("--state").arg(self.node.state());
         self.agent = Some(command.args(["--source", &self.source]).args(flags).spawn()?);
         Ok(())
@@ -40,6 +51,10 @@ impl Member {
     /// SIGKILL, as the kernel would under memory pressure.
     pub fn kill_agent(&mut self) {
         self.agent = None;
+    }
+
+    pub fn agent_mut(&mut self) -> anyhow::Result<&mut Process> {
+        self.agent.as_mut().with_context(|| format!("no agent on {}", self.node.name()))
     }
 
     pub fn agent(&self) -> anyhow::Result<&Process> {

@@ -19,9 +19,9 @@ fn plain_peer(program: Program, with_preshared: bool, laptop_begins: bool) {
     let mut mesh = Alone::start("interop", 2).unwrap();
     let oracles = Oracles::watch(&mesh.lab, &marker).unwrap();
     add_pods(&mesh.lab, &mut mesh.members, 1).unwrap();
-    let laptop = Laptop::start(&mesh, program, 7);
+    let laptop = Laptop::start(&mesh.lab, program, 7);
     let key = with_preshared.then(|| preshared(&laptop.node, "preshared"));
-    laptop.connect(&mesh, key.as_ref());
+    laptop.connect(&mesh.members, key.as_ref());
     let tunnel = laptop.node.capture(&laptop.device, &[&marker]).unwrap();
 
     mesh.write(&[laptop.as_peer(!laptop_begins, key.as_ref())]).unwrap();
@@ -65,17 +65,17 @@ fn a_wrong_preshared_key_opens_nothing() {
     let marker = marker();
     let mut mesh = Alone::start("wrongpsk", 1).unwrap();
     add_pods(&mesh.lab, &mut mesh.members, 1).unwrap();
-    let laptop = Laptop::start(&mesh, WIREGUARD_GO, 7);
+    let laptop = Laptop::start(&mesh.lab, WIREGUARD_GO, 7);
     let (right, wrong) = (preshared(&laptop.node, "right"), preshared(&laptop.node, "wrong"));
     let pod = pods(&mesh.members)[0];
 
-    laptop.connect(&mesh, Some(&wrong));
+    laptop.connect(&mesh.members, Some(&wrong));
     mesh.write(&[laptop.as_peer(true, Some(&right))]).unwrap();
     for &address in &pod.addresses {
         let answer = laptop.node.namespace().ping_until(address, &marker, Duration::from_secs(3));
         assert!(answer.is_err(), "{address} answers over a wrong preshared key");
     }
 
-    laptop.connect(&mesh, Some(&right));
+    laptop.connect(&mesh.members, Some(&right));
     reaches(laptop.node.namespace(), &pod.addresses, &marker);
 }

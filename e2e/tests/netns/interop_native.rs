@@ -37,8 +37,8 @@ pub(crate) fn native(name: &str, nodes: usize) -> Alone {
 /// One node, its pod and a laptop that have spoken.
 fn pair(name: &str, program: Program) -> (Alone, Laptop) {
     let mesh = native(name, 1);
-    let laptop = Laptop::start(&mesh, program, 7);
-    laptop.connect(&mesh, None);
+    let laptop = Laptop::start(&mesh.lab, program, 7);
+    laptop.connect(&mesh.members, None);
     mesh.write(&[laptop.as_peer(true, None)]).unwrap();
     reaches(laptop.node.namespace(), &pods(&mesh.members)[0].addresses, b"first");
     (mesh, laptop)
@@ -49,9 +49,9 @@ fn traffic(program: Program, with_preshared: bool, laptop_begins: bool) {
     let marker = marker();
     let mesh = native("native", 1);
     let oracles = Oracles::watch(&mesh.lab, &marker).unwrap();
-    let laptop = Laptop::start(&mesh, program, 7);
+    let laptop = Laptop::start(&mesh.lab, program, 7);
     let key = with_preshared.then(|| preshared(&laptop.node, "preshared"));
-    laptop.connect(&mesh, key.as_ref());
+    laptop.connect(&mesh.members, key.as_ref());
     let tunnel = laptop.node.capture(&laptop.device, &[&marker]).unwrap();
     mesh.write(&[laptop.as_peer(!laptop_begins, key.as_ref())]).unwrap();
     let pod = pods(&mesh.members)[0];
@@ -116,10 +116,10 @@ fn lossy(program: Program) {
     const SILENCE: Duration = Duration::from_secs(10);
     let limit = Duration::from_secs(90);
     let mesh = native("lossy", 1);
-    let laptop = Laptop::start(&mesh, program, 7);
+    let laptop = Laptop::start(&mesh.lab, program, 7);
     mesh.members[0].node.lose(30).unwrap();
     laptop.node.lose(30).unwrap();
-    laptop.connect(&mesh, None);
+    laptop.connect(&mesh.members, None);
     mesh.write(&[laptop.as_peer(true, None)]).unwrap();
     let pod = pods(&mesh.members)[0];
     let far = laptop.node.namespace();
@@ -189,7 +189,7 @@ fn roams(program: Program) {
     // Peers that are there cannot be changed in boringtun.
     let key = public_key(&mesh.members[0].node);
     laptop.wg(&["peer", &key, "remove"]).stdout().unwrap();
-    laptop.connect_over(&mesh, None, |at| at.v6.into());
+    laptop.connect_over(&mesh.members, None, |at| at.v6.into());
     follows(SocketAddr::new(old.v6.into(), 40404));
 }
 
@@ -218,14 +218,14 @@ fn a_real_rekey_with_each_of_the_others_loses_no_packet() {
         [(WIREGUARD_GO, true), (BORINGTUN, true), (GOTATUN, true), (WIREGUARD_GO, false)];
     let numbered = (7..).zip(programs);
     let laptops: Vec<_> = numbered
-        .map(|(number, (program, begins))| (Laptop::start(&mesh, program, number), begins))
+        .map(|(number, (program, begins))| (Laptop::start(&mesh.lab, program, number), begins))
         .collect();
     let peers: Vec<_> =
         laptops.iter().map(|(laptop, begins)| laptop.as_peer(!begins, None)).collect();
     mesh.write(&peers).unwrap();
     let pods = pods(&mesh.members);
     for (laptop, begins) in &laptops {
-        laptop.connect(&mesh, None);
+        laptop.connect(&mesh.members, None);
         if *begins {
             reaches(laptop.node.namespace(), &pods[0].addresses[..1], b"begin");
         }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use api::{MeshPeer, MeshPeerSpec};
-use e2e::lab::{Namespace, Node, Pair, Process, eventually};
-use e2e::mesh::Alone;
+use e2e::lab::{Lab, Namespace, Node, Pair, Process, eventually};
+use e2e::mesh::Member;
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 pub(crate) const PORT: u16 = 51820;
@@ -38,8 +38,8 @@ pub(crate) struct Laptop {
 
 impl Laptop {
     /// Starts `program` and gives it a key and the addresses of that number: 7 is 10.42.200.7.
-    pub(crate) fn start(mesh: &Alone, program: Program, number: u8) -> Laptop {
-        let node = mesh.lab.node(&format!("laptop{number}")).unwrap();
+    pub(crate) fn start(lab: &Lab, program: Program, number: u8) -> Laptop {
+        let node = lab.node(&format!("laptop{number}")).unwrap();
         // The programs' sockets are named after the device, in one place for all namespaces.
         let unique = NEXT.fetch_add(1, Ordering::Relaxed);
         let device = format!("hwi{}-{unique}", std::process::id());
@@ -67,18 +67,18 @@ impl Laptop {
     }
 
     /// Makes every node of the mesh its peer.
-    pub(crate) fn connect(&self, mesh: &Alone, preshared: Option<&PathBuf>) {
-        self.connect_over(mesh, preshared, |at| at.v4.into());
+    pub(crate) fn connect(&self, members: &[Member], preshared: Option<&PathBuf>) {
+        self.connect_over(members, preshared, |at| at.v4.into());
     }
 
     /// The same over the family that `choose` takes.
     pub(crate) fn connect_over(
         &self,
-        mesh: &Alone,
+        members: &[Member],
         preshared: Option<&PathBuf>,
         choose: fn(Pair) -> IpAddr,
     ) {
-        for (number, member) in (1..).zip(&mesh.members) {
+        for (number, member) in (1..).zip(members) {
             let endpoint = SocketAddr::new(choose(member.node.address()), PORT).to_string();
             let allowed = format!("10.42.{number}.0/24,fd42:0:0:{number}::/64");
             let public = public_key(&member.node);

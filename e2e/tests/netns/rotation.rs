@@ -11,8 +11,18 @@ use std::{
 
 use e2e::mesh::{Mesh, Pod};
 
+#[path = "rotation/clone.rs"]
+mod clone;
+#[path = "rotation/hundred.rs"]
+mod hundred;
+#[path = "rotation/memory.rs"]
+mod memory;
+#[path = "rotation/plain_peer.rs"]
+mod plain_peer;
 #[path = "rotation/traffic.rs"]
 mod traffic;
+#[path = "rotation/view_age.rs"]
+mod view_age;
 #[path = "rotation/zero_loss.rs"]
 mod zero_loss;
 

@@ -145,15 +145,24 @@ fn no_history_leaves_a_pair_without_a_common_key() {
     }
 }
 
-/// The promises can fail: this mistake is found.
+/// The promises can fail: these mistakes are found.
 #[test]
 fn a_controller_that_takes_silence_for_absence_is_found() {
+    assert_found(Fault::SilenceIsAbsence);
+}
+
+#[test]
+fn an_agent_that_confirms_before_its_sessions_have_switched_is_found() {
+    assert_found(Fault::ConfirmsEarly);
+}
+
+fn assert_found(fault: Fault) {
     let broken = |why: &String| !why.starts_with("never at rest");
-    let mut mistaken = (0..2000).map(|seed| history(seed, 5, Fault::SilenceIsAbsence));
+    let mut mistaken = (0..2000).map(|seed| (seed, history(seed, 5, fault)));
 
-    let found = mistaken.find_map(|told| told.err().filter(broken));
+    let found = mistaken.find_map(|(seed, told)| Some((seed, told.err().filter(broken)?)));
 
-    println!("{}", found.as_deref().unwrap_or("not found"));
+    println!("{fault:?}: {found:?}");
     assert!(found.is_some());
 }
 

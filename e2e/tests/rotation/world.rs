@@ -20,6 +20,8 @@ pub(crate) enum Fault {
     None,
     /// Whoever does not answer counts as away.
     SilenceIsAbsence,
+    /// Agents confirm a switch while sessions of the old key are in use.
+    ConfirmsEarly,
 }
 
 pub(crate) struct World {
@@ -38,6 +40,8 @@ pub(crate) struct World {
     lapsed: BTreeSet<usize>,
     pub(crate) now: Timestamp,
     fault: Fault,
+    /// Handshakes take no time.
+    prompt: bool,
     told: String,
 }
 
@@ -72,6 +76,7 @@ impl World {
             lapsed: BTreeSet::new(),
             now: "2026-11-22T10:00:00Z".parse().unwrap(),
             fault,
+            prompt: true,
             told: String::new(),
         };
         for _ in 0..2 {
@@ -79,6 +84,7 @@ impl World {
                 this.agent(number, false).unwrap();
             }
         }
+        this.prompt = false;
         this
     }
 
@@ -92,18 +98,23 @@ impl World {
             return self.judge(number);
         }
         self.drop_sessions(number)?;
-        self.connect(number);
+        // A handshake takes its time, and what is said in between must be true all the same.
+        if self.prompt || self.dice.one_in(2) {
+            self.connect(number);
+        }
         self.report(number);
         self.judge(number)
     }
 
     fn report(&mut self, number: usize) {
         let mut peers = Peers { settled: true, unreachable: BTreeSet::new() };
+        let honest = self.fault != Fault::ConfirmsEarly;
         for index in &self.of_node[number] {
             let (a, b) = self.pairs[*index];
             let other = if a == number { b } else { a };
             match self.sessions[*index] {
-                Some(labels) => peers.settled &= self.as_told(number, other, labels),
+                Some(labels) if honest => peers.settled &= self.as_told(number, other, labels),
+                Some(_) => {}
                 None if self.agents[number].knows(&self.agents[other]) => {
                     peers.unreachable.insert(name(other));
                 }
@@ -261,6 +272,7 @@ impl World {
     /// All faults end; then everything comes to rest, in so many rounds at most.
     pub(crate) fn settle(&mut self, rounds: usize) -> Result<(), String> {
         let everybody = self.agents.len();
+        self.prompt = true;
         self.controllers.iter_mut().for_each(|c| c.skew = SignedDuration::ZERO);
         self.controllers.iter_mut().for_each(Controller::crash);
         for number in 0..everybody {

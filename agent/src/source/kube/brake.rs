@@ -80,6 +80,7 @@ mod tests {
             peers: BTreeMap::new(),
             revoked_keys: BTreeSet::new(),
             removing: false,
+            max_age: None,
         }
     }
 

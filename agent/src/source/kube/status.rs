@@ -5,11 +5,12 @@
 //! from, and a conflict is answered by reading again.
 
 mod desired;
+mod seating;
 mod settling;
 
 use std::{sync::Arc, time::Duration};
 
-use api::MeshNode;
+use api::{Machine, MeshNode};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use kube::{
@@ -23,8 +24,14 @@ use tokio::{
 };
 
 pub use self::desired::{Identity, Live};
-use self::settling::{Sessions, Settling};
-use crate::{datapath::Datapath, keyring::Keyring, rotation::Rotation, snapshot::Snapshot};
+use self::{
+    seating::{Place, Seating},
+    settling::{Sessions, Settling},
+};
+use crate::{
+    datapath::Datapath, keyring::Keyring, rotation::Rotation, snapshot::Snapshot,
+    source::contact::Contact,
+};
 
 /// Between two looks at what has changed here.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,43 +46,51 @@ pub struct Reporter {
     pub(crate) keyring: Arc<Keyring>,
     /// Rung when keys, view or sessions may have changed.
     pub changed: Arc<Notify>,
+    pub contact: Contact,
 }
 
 impl Reporter {
-    /// Keeps the status of `own` true, for ever.
+    /// Keeps the status of `own` true, until another machine turns out to be this node: who.
     pub async fn follow(
         self,
         mut own: watch::Receiver<Option<MeshNode>>,
         mut rotation: watch::Receiver<Option<Rotation>>,
-    ) {
+    ) -> Option<Machine> {
         let mut wait = LOOK;
         let mut settling = Settling::default();
+        let mut seating = Seating::new(&self);
         loop {
             let node = own.borrow_and_update().clone();
             let now = rotation.borrow_and_update().clone();
             let waits = now.as_ref().is_some_and(Rotation::wants_sessions_settled);
             let settled = settling.look(&self.sessions(), Instant::now());
-            wait = match node {
-                Some(node) => self.report(node, now, settled).await.map_or_else(
+            let place = match &node {
+                Some(node) => seating.look(&self.client, node).await,
+                None => Place::Ours,
+            };
+            wait = match (node, place) {
+                (_, Place::Others(holder)) => return Some(holder),
+                (_, Place::Open(wait)) => wait,
+                (Some(node), Place::Ours) => self.report(node, now, settled).await.map_or_else(
                     |error| {
                         tracing::warn!(%error, "own status not written");
                         (wait * 2).min(LONGEST_WAIT)
                     },
                     |()| if waits { LOOK / 5 } else { LOOK },
                 ),
-                None => LOOK,
+                (None, Place::Ours) => LOOK,
             };
             tokio::select! {
                 changed = own.changed() => {
                     if changed.is_err() {
-                        return;
+                        return None;
                     }
                     // Somebody writes; let him finish.
                     sleep(jitter(LOOK / 10)).await;
                 }
                 changed = rotation.changed() => {
                     if changed.is_err() {
-                        return;
+                        return None;
                     }
                 }
                 () = self.changed.notified() => {}
@@ -110,13 +125,7 @@ impl Reporter {
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());
         };
-        let lists = [("unreachable", &status.unreachable), ("subnets", &status.subnets)];
-        let lists = lists.map(|(name, list)| (name, json!(list)));
-        let mut status = json!(status);
-        // What is left out of a merge patch stays as it was.
-        for (name, list) in lists {
-            status[name] = list;
-        }
+        let status = desired::change(node.status.as_ref(), &status);
         let patch = json!({
             "metadata": {"resourceVersion": node.resource_version()},
             "status": status,

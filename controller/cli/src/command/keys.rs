@@ -50,6 +50,7 @@ pub(super) async fn run(
             let question = "Abort: nodes that have not switched keep their key";
             change.end(name, question, json!({"aborted": true, "paused": false}), "aborted").await
         }
+        Keys::Forget { name } => change.forget(name).await,
         Keys::Rollback { name } => {
             let question = "Roll back: nodes that have switched go back to the key they still hold";
             let spec = json!({"rollBack": true, "paused": false});
@@ -180,6 +181,23 @@ impl Change<'_> {
         self.patch(&object, spec, verb).await
     }
 
+    /// Only while nobody who is there is waited for: else it would end as aborted.
+    async fn forget(&self, name: Option<String>) -> Result<Exit, Failure> {
+        let object = self.find(name).await?;
+        let pending = rotation::awaited(&object).ok_or_else(|| {
+            let (id, phase) = (rotation::id(&object), rotation::phase(&object));
+            Failure::failed(format!("{id} is {phase}: nodes that are there are not done yet"))
+                .check("hawser keys status")
+        })?;
+        let question =
+            format!("the old keys go now, and these are out until they follow: {pending}");
+        if self.dry_run.is_none() {
+            self.terminal.confirm(&format!("{}: {question}", rotation::id(&object))).await?;
+        }
+        let now = api::conditions::rfc3339(Timestamp::now());
+        self.patch(&object, json!({"deadline": now}), "forgets the old keys").await
+    }
+
     /// The rotation of that name, else the one that is under way.
     async fn find(&self, name: Option<String>) -> Result<KeyRotation, Failure> {
         let rotations = self.cluster.rotations().await?;
@@ -251,6 +269,7 @@ fn spec(args: Rotate, now: Timestamp) -> Result<KeyRotationSpec, Failure> {
         max_unavailable,
         deadline,
         force,
+        lost,
         name: _,
         no_wait: _,
     } = args;
@@ -270,6 +289,7 @@ fn spec(args: Rotate, now: Timestamp) -> Result<KeyRotationSpec, Failure> {
         max_unavailable,
         deadline: deadline.transpose()?,
         force,
+        lost,
         ..KeyRotationSpec::default()
     })
 }

@@ -40,8 +40,10 @@ pub(super) async fn read(cluster: &Cluster, settings: &Settings) -> Result<Statu
         Ok(None) => Agent::Absent,
         Err(error) => Agent::Failed(error.to_string()),
     };
+    // Whoever may not read them sees all the rest.
+    let rotations = cluster.rotations().await.unwrap_or_default();
     let server = cluster.url.clone();
-    let known = Known { server, server_version: version, mesh, nodes, peers, agent };
+    let known = Known { server, server_version: version, mesh, nodes, peers, rotations, agent };
     Ok(Status::new(&known, Timestamp::now()))
 }
 

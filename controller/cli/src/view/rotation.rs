@@ -31,6 +31,8 @@ pub struct Plan {
     /// Plain WireGuard peers, which know the nodes' keys by heart.
     pub plain_peers: Vec<String>,
     pub deadline: String,
+    /// Their keys are lost, and go at once.
+    pub lost: bool,
     #[serde(skip)]
     everybody: bool,
 }
@@ -79,6 +81,7 @@ impl Plan {
                 .collect(),
             plain_peers: mesh.peers.iter().map(ResourceExt::name_any).collect(),
             deadline,
+            lost: spec.lost,
         })
     }
 
@@ -95,6 +98,13 @@ impl Plan {
     }
 
     pub fn text(&self) -> String {
+        if self.lost {
+            return format!(
+                "{}. Their keys are lost: the mesh refuses them at once and for ever.\n  \
+                 Each makes a new key as soon as its agent runs; till then it has no tunnels.\n",
+                self.question()
+            );
+        }
         let old = match self.from.as_slice() {
             [one] => format!("epoch {one}"),
             _ => "the old epochs".to_owned(),
@@ -116,7 +126,7 @@ impl Plan {
         if !self.plain_peers.is_empty() {
             text += &format!(
                 "Plain peers know the nodes' old keys by heart: {}. Give them the new ones before {}, \
-                 when {old} is forgotten.\n",
+                 when {old} is forgotten; to end it earlier: hawser keys forget.\n",
                 named(&self.plain_peers),
                 self.deadline
             );
@@ -244,6 +254,12 @@ pub fn stand(rotation: &KeyRotation) -> Stand {
         | RotationPhase::Draining
         | RotationPhase::Forgetting => Stand::Going(going(phase, &status, &word)),
     }
+}
+
+/// Whom it waits for till its deadline, once all that are there are done.
+pub fn awaited(rotation: &KeyRotation) -> Option<String> {
+    let status = rotation.status.clone().unwrap_or_default();
+    (reason(&status).0 == "AwaitingAway").then(|| named(&status.waiting_for))
 }
 
 fn going(phase: RotationPhase, status: &KeyRotationStatus, word: &str) -> String {

@@ -3,7 +3,7 @@
 //! The problems are found first and by themselves, so that the screen, the JSON, `--wait` and the
 //! exit code cannot disagree.
 
-use api::{Encryption, Mesh, MeshNode, MeshPeer, conditions};
+use api::{Encryption, KeyRotation, Mesh, MeshNode, MeshPeer, conditions};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -15,10 +15,12 @@ use crate::{
     view::{nodes::name_of, or, peers},
 };
 
+mod keys;
 mod problems;
 #[cfg(test)]
 mod tests;
 
+use keys::{Keys, ViewAge};
 pub use problems::{Problem, Severity};
 
 /// Everything that a status is made of.
@@ -29,6 +31,8 @@ pub struct Known {
     pub mesh: Option<Mesh>,
     pub nodes: Vec<MeshNode>,
     pub peers: Vec<MeshPeer>,
+    /// Empty where they may not be listed.
+    pub rotations: Vec<KeyRotation>,
     pub agent: Agent,
 }
 
@@ -59,6 +63,7 @@ pub struct Status {
     nodes: Count,
     tunnels: Option<Tunnels>,
     keys: Keys,
+    view: ViewAge,
     mtu: Option<u16>,
     clear: Option<Clear>,
     problems: Vec<Problem>,
@@ -98,12 +103,6 @@ struct Tunnels {
     stale: Vec<String>,
 }
 
-/// The epochs in use; one, unless a rotation is under way.
-#[derive(Debug, Serialize)]
-struct Keys {
-    epochs: Vec<u32>,
-}
-
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Clear {
@@ -115,9 +114,6 @@ struct Clear {
 impl Status {
     pub fn new(known: &Known, now: Timestamp) -> Self {
         let live: Vec<&MeshNode> = known.nodes.iter().filter(|n| !n.spec.revoked).collect();
-        let mut epochs: Vec<u32> = live.iter().map(|node| node.spec.key_epoch).collect();
-        epochs.sort_unstable();
-        epochs.dedup();
         let state = known.agent.state();
         let published = live.iter().filter_map(|node| node.status.as_ref()?.mtu).min();
         Self {
@@ -128,7 +124,8 @@ impl Status {
                 total: live.len(),
             },
             tunnels: state.map(|state| tunnels(state, now)),
-            keys: Keys { epochs },
+            keys: Keys::new(known, &live, now),
+            view: ViewAge::new(known.mesh.as_ref(), state),
             mtu: published.or(state.and_then(|state| state.mtu)),
             clear: state.map(|state| Clear {
                 guard_routes: state.guard.routes,
@@ -195,6 +192,7 @@ impl Status {
             ),
             row("Tunnels", self.tunnels.as_ref().map_or_else(no_agent, Tunnels::cells)),
             row("Keys", self.keys.cells()),
+            row("View", self.view.cells()),
             row("MTU", [or(self.mtu, UNKNOWN), String::new()]),
             row("Clear", self.clear.as_ref().map_or_else(no_agent, Clear::cells)),
         ]
@@ -273,18 +271,6 @@ impl Tunnels {
             rest.push_str(&format!("; {} stale: {shown}{more}", self.stale.len()));
         }
         [format!("{}/{} up", self.up, self.total), rest]
-    }
-}
-
-impl Keys {
-    fn cells(&self) -> [String; 2] {
-        match self.epochs.as_slice() {
-            [] => [NONE.to_owned(), String::new()],
-            [one] => [format!("epoch {one}"), String::new()],
-            [first, .., last] => {
-                [format!("epochs {first} to {last}"), "a rotation is under way".into()]
-            }
-        }
     }
 }
 

@@ -16,6 +16,7 @@ fn peer(number: u8, key: &PrivateKey) -> PeerConfig {
         name: format!("node-{number}"),
         keys: vec![(KeyEpoch::FIRST, key.public())],
         send_to: None,
+        follows: true,
         preshared_key: None,
         endpoint: Some(address(number)),
         keepalive: None,

@@ -28,6 +28,7 @@ pub(super) fn config(name: &str, n: u8) -> PeerConfig {
         name: name.to_owned(),
         keys: vec![(KeyEpoch::FIRST, private(n).public())],
         send_to: None,
+        follows: true,
         preshared_key: None,
         endpoint: Some(address(n)),
         keepalive: None,

@@ -52,7 +52,8 @@ impl Outcome {
 
     /// Sent and lost to or from that node.
     pub(super) fn of(&self, node: usize) -> (u64, u64) {
-        let ((sent, lost), (others, lost_of_others)) = (self.without(None), self.without(Some(node)));
+        let ((sent, lost), (others, lost_of_others)) =
+            (self.without(None), self.without(Some(node)));
         (sent - others, lost - lost_of_others)
     }
 

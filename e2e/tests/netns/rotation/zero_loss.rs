@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use api::{KeyRotation, KeyRotationSpec, RotationPhase as Phase};
 use e2e::mesh::{Controller, Mesh};
 use e2e::oracle::{Oracles, marker};
-use kube::{Api, api::PostParams};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
 
 use super::traffic::{Traffic, ring};
 use super::{LIMIT, epochs, is_long, number};
@@ -72,21 +76,30 @@ fn keys_on_disk(state: &std::path::Path) -> Vec<String> {
     keys
 }
 
-/// Begins a rotation and waits until it is in that phase; the one that it was seen in.
+/// Begins a rotation and waits until it is in that phase; the one that it was seen in. With
+/// everybody there it drains in the moment that it has switched, so to be caught there it goes back.
 fn begin_and_catch(controller: &Controller, name: String, wanted: Phase) -> Phase {
     let caught = controller.api(async move |client| {
         let all: Api<KeyRotation> = Api::all(client);
         let rotation = KeyRotation::new(&name, KeyRotationSpec::default());
         all.create(&PostParams::default(), &rotation).await?;
-        loop {
-            let phase = all.get(&name).await?.status.and_then(|status| status.phase);
-            match phase {
-                Some(phase) if phase == wanted || phase.is_over() => return Ok(phase),
-                _ => tokio::time::sleep(Duration::from_millis(2)).await,
-            }
+        if wanted == Phase::Draining {
+            catch(&all, &name, Phase::Switching).await?;
+            let back = Patch::Merge(json!({"spec": {"rollBack": true}}));
+            all.patch(&name, &PatchParams::default(), &back).await?;
         }
+        catch(&all, &name, wanted).await
     });
     caught.unwrap()
+}
+
+async fn catch(all: &Api<KeyRotation>, name: &str, wanted: Phase) -> anyhow::Result<Phase> {
+    loop {
+        match all.get(name).await?.status.and_then(|status| status.phase) {
+            Some(phase) if phase == wanted || phase.is_over() => return Ok(phase),
+            _ => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+    }
 }
 
 /// Until every node holds that epoch alone and the rotation is over.
@@ -97,7 +110,7 @@ fn wait_for(mesh: &Mesh, epoch: u32, name: &str) {
             let status = Api::<KeyRotation>::all(client).get(&name).await?.status;
             Ok(status.and_then(|status| status.phase))
         });
-        phase.is_ok_and(|phase| phase == Some(Phase::Completed))
+        phase.is_ok_and(|phase| phase.is_some_and(Phase::is_over))
     };
     let begun = Instant::now();
     while !over() || epochs(mesh).iter().any(|(sent, held)| *sent != epoch || *held != [epoch]) {
@@ -133,15 +146,18 @@ fn kill_in(phases: &[Phase], pps: u32) {
     assert_eq!(mesh.reach(&marker, LIMIT).failures(), Vec::<String>::new());
     let traffic = Traffic::start(&mesh, &[(0, 1), (1, 2), (2, 3), (3, 1)], pps, &marker);
 
-    let mut caught = Vec::new();
+    let (mut caught, mut epoch) = (Vec::new(), 1);
     for (round, wanted) in phases.iter().enumerate() {
+        if *wanted != Phase::Draining {
+            epoch = u32::try_from(round).unwrap() + 2;
+        }
         let name = format!("round-{round}");
         caught.push(begin_and_catch(&mesh.controller, name.clone(), *wanted));
         mesh.members[0].kill_agent();
         mesh.controller.kill();
         mesh.controller.start().unwrap();
         mesh.members[0].start_agent().unwrap();
-        wait_for(&mesh, u32::try_from(round).unwrap() + 2, &name);
+        wait_for(&mesh, epoch, &name);
     }
     assert_eq!(mesh.reach(&marker, LIMIT).failures(), Vec::<String>::new());
     let outcome = traffic.finish(&mesh);

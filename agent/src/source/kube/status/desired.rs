@@ -8,6 +8,7 @@ use api::{
 };
 use jiff::Timestamp;
 use keys::{KeyEpoch, PublicKey};
+use serde_json::{Map, Value, json};
 
 use crate::{
     datapath::PeerStatus,
@@ -28,6 +29,8 @@ pub struct Identity {
     pub endpoints: Vec<Endpoint>,
     pub version: String,
     pub boot_id: Option<String>,
+    /// A digest of what outlives a boot.
+    pub machine_id: Option<String>,
 }
 
 /// What changes all the time, and is boiled down to what rarely does.
@@ -75,11 +78,23 @@ pub(super) fn status(
     (after != before).then_some(after)
 }
 
+/// As a merge patch, in which what is left out stays as it was: what is gone has to be said.
+pub(super) fn change(before: Option<&MeshNodeStatus>, after: &MeshNodeStatus) -> Value {
+    let mut patch = json!(after);
+    let before = json!(before);
+    for field in before.as_object().into_iter().flat_map(Map::keys) {
+        if patch.get(field).is_none() {
+            patch[field] = Value::Null;
+        }
+    }
+    patch
+}
+
 fn published((epoch, key): &(KeyEpoch, PublicKey)) -> PublishedKey {
     PublishedKey { epoch: epoch.0, public_key: key.to_string() }
 }
 
-fn endpoints(identity: &Identity, snapshot: &Snapshot) -> Vec<SocketAddr> {
+pub(super) fn endpoints(identity: &Identity, snapshot: &Snapshot) -> Vec<SocketAddr> {
     if !identity.endpoints.is_empty() {
         let port = |given: &Endpoint| given.port.unwrap_or(identity.listen_port);
         return identity.endpoints.iter().map(|e| (e.address, port(e)).into()).collect();
@@ -172,7 +187,7 @@ fn key_current(node: &MeshNode, live: &Live) -> Condition {
             "KeyLost",
             format!(
                 "this node had a key of epoch {epoch} and lost it; \
-                 `hawser keys rotate --node {}` gives it a new one",
+                 `hawser keys rotate --node {} --lost` gives it a new one",
                 node.metadata.name.as_deref().unwrap_or_default()
             ),
         ),

@@ -28,7 +28,7 @@ fn the_plan_says_what_happens_and_to_whom() {
     Rotate all 3 nodes from epoch 1 to 5. No traffic drops: new keys are accepted before they are used.
       1 publish new public keys   2 wait until all accept   3 switch senders   4 forget epoch 1
     Not reachable now: node-3 (it catches up on return; epoch 1 stays valid for it until 2026-11-29T10:00:00Z).
-    Plain peers know the nodes' old keys by heart: laptop. Give them the new ones before 2026-11-29T10:00:00Z, when epoch 1 is forgotten.
+    Plain peers know the nodes' old keys by heart: laptop. Give them the new ones before 2026-11-29T10:00:00Z, when epoch 1 is forgotten; to end it earlier: hawser keys forget.
     ");
 }
 

@@ -49,6 +49,7 @@ const MESH_NOT_READY: (&str, Severity) = ("HW1002", Severity::Error);
 const NO_NODES: (&str, Severity) = ("HW1100", Severity::Error);
 const NODE_NOT_READY: (&str, Severity) = ("HW1101", Severity::Error);
 const NODE_SILENT: (&str, Severity) = ("HW1102", Severity::Error);
+const CLONE_REFUSED: (&str, Severity) = ("HW1103", Severity::Warning);
 const PEER_NOT_ACCEPTED: (&str, Severity) = ("HW1201", Severity::Warning);
 const TUNNEL_STALE: (&str, Severity) = ("HW2104", Severity::Warning);
 const NEVER_HANDSHAKEN: (&str, Severity) = ("HW2105", Severity::Warning);
@@ -68,6 +69,7 @@ pub(super) fn find(known: &Known, now: Timestamp) -> Vec<Problem> {
         ));
     }
     found.extend(known.nodes.iter().filter_map(of_node));
+    found.extend(known.nodes.iter().filter_map(of_clone));
     found.extend(known.peers.iter().filter_map(|peer| {
         let status = peer.status.as_ref()?;
         let refused =
@@ -121,6 +123,15 @@ fn of_node(node: &MeshNode) -> Option<Problem> {
             problem(NODE_SILENT, &name, "its agent has reported nothing yet", fix)
         }
     })
+}
+
+/// Until the next machine takes the node's seat.
+fn of_clone(node: &MeshNode) -> Option<Problem> {
+    let clone = node.status.as_ref()?.refused.as_ref().filter(|_| !node.spec.revoked)?;
+    let at = clone.endpoint.as_deref().unwrap_or("an unknown address");
+    let message = format!("a machine at {at} tried to run with its key at {}", clone.since);
+    let fix = "give the clone an identity of its own; if its disk was stolen, hawser revoke it";
+    Some(problem(CLONE_REFUSED, &node_name(node), message, fix))
 }
 
 fn said(condition: &Condition) -> String {

@@ -12,6 +12,7 @@ fn known() -> Known {
         mesh: Some(fixture::mesh()),
         nodes,
         peers: vec![fixture::laptop()],
+        rotations: Vec::new(),
         agent: Agent::Answered(Box::new(fixture::state())),
     }
 }
@@ -38,6 +39,7 @@ fn a_healthy_mesh_has_no_problems() {
     Nodes    2/2 ready
     Tunnels  1/2 up     seen by node-1
     Keys     epoch 1
+    View     unlimited  agents go on for ever without the API
     MTU      1420
     Clear    guarded    routes in place, nft table in place, 17 packets blocked
     ");
@@ -59,6 +61,7 @@ fn a_sick_mesh_says_who_and_what_to_do() {
     Nodes    2/3 ready
     Tunnels  0/2 up     seen by node-1; 1 stale: node-2 (6m12s)
     Keys     epoch 1
+    View     unlimited  agents go on for ever without the API
     MTU      1420
     Clear    guarded    routes in place, nft table in place, 17 packets blocked
 
@@ -84,6 +87,7 @@ fn without_an_agent_the_api_still_tells() {
     Nodes    2/2 ready
     Tunnels  <unknown>  no agent was asked; run this on a node
     Keys     epoch 1
+    View     unlimited  agents go on for ever without the API
     MTU      1420
     Clear    <unknown>  no agent was asked; run this on a node
     ");
@@ -148,6 +152,17 @@ fn a_node_that_never_reported_is_told_from_one_that_is_sick() {
 }
 
 #[test]
+fn a_clone_that_was_refused_is_named() {
+    let mut known = known();
+    let clone = serde_json::json!({"bootID": "b", "endpoint": "10.0.0.9:51820", "since": "2026"});
+    known.nodes[0].status.as_mut().unwrap().refused = serde_json::from_value(clone).unwrap();
+
+    assert_eq!(codes(&known), ["HW1103"]);
+    let text = Status::new(&known, fixture::now()).print().render(Format::Table);
+    assert!(text.contains("HW1103  node-1") && text.contains("10.0.0.9:51820"), "{text}");
+}
+
+#[test]
 fn a_sleeping_laptop_is_no_problem() {
     assert!(codes(&known()).is_empty());
 }
@@ -169,4 +184,27 @@ fn a_long_message_stays_within_eighty_columns() {
 
     assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
     assert!(screen.matches("there are many").count() + screen.matches("there are").count() >= 4);
+}
+
+#[test]
+fn the_next_rotation_and_the_oldest_view_are_shown() {
+    let mut known = known();
+    let mesh = known.mesh.as_mut().unwrap();
+    mesh.spec.max_view_age = Some("24h".to_owned());
+    mesh.status.get_or_insert_default().next_rotation = Some("2026-11-26T06:00:00Z".to_owned());
+    live(&mut known).view.heard_seconds = Some(3.4);
+    known.rotations = vec![fixture::rotation("Completed", "2026-11-19T06:00:00Z")];
+    let screen = |known: &Known| Status::new(known, fixture::now()).print().render(Format::Table);
+
+    let text = screen(&known);
+    assert!(text.contains("rotated 3d4h ago, next in 3d20h"), "{text}");
+    let view = "View     max 24h    then agents stop without the API; it answered this node 3s ago";
+    assert!(text.contains(view), "{text}");
+
+    let status = known.mesh.as_mut().unwrap().status.as_mut().unwrap();
+    status.next_rotation =
+        Some("waits: the mesh is degraded: pool 10.42.0.0/16 is full".to_owned());
+    assert!(screen(&known).contains("next waits: the mesh is degraded"));
+    known.rotations = vec![fixture::rotation("Accepting", "2026-11-19T06:00:00Z")];
+    assert!(screen(&known).contains("keyrotation/manual-1 is accepting"));
 }

@@ -15,6 +15,7 @@ fn identity() -> Identity {
         endpoints: vec![],
         version: "0.1.0".into(),
         boot_id: Some("boot".into()),
+        machine_id: None,
     }
 }
 
@@ -165,4 +166,25 @@ fn a_node_that_is_out_of_the_mesh_says_so_until_it_is_in_again() {
 
     let again = of(node(Some(out)), &snapshot(&["a"])).unwrap();
     assert_eq!(conditions::get(&again.conditions, REMOVED), None);
+}
+
+#[test]
+fn what_is_gone_is_said_and_what_others_wrote_stays() {
+    let before = MeshNodeStatus {
+        subnets: vec!["10.42.1.0/24".into()],
+        mtu: Some(1420),
+        unreachable: vec!["n2".into()],
+        nat: Some("none".into()),
+        ..MeshNodeStatus::default()
+    };
+    let after =
+        MeshNodeStatus { subnets: vec![], mtu: None, unreachable: vec![], ..before.clone() };
+
+    let patch = change(Some(&before), &after);
+
+    for gone in ["subnets", "mtu", "unreachable"] {
+        assert_eq!(patch.get(gone), Some(&Value::Null), "{gone}");
+    }
+    assert_eq!(patch["nat"], "none");
+    assert_eq!(change(None, &after).get("subnets"), None);
 }
