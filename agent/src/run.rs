@@ -98,13 +98,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
             let (node, state) = (options.node.clone(), directory.clone());
             tokio::spawn(source::kube::listen(contact.clone(), views.clone(), path.clone()));
             let (identity, changed) = (public_face(&options), Arc::clone(&changed));
-            let reporting = Reporting { identity, agent, changed };
-            let following = follow_api(path.clone(), (node, state), publisher, reporting);
-            tokio::spawn(async move {
-                if let Some(holder) = following.await {
-                    clone.send(holder).ok();
-                }
-            });
+            let reporting = Reporting { identity, agent, changed, clone };
+            tokio::spawn(follow_api(path.clone(), (node, state), publisher, reporting));
         }
     }
     let node = options.node.clone();
@@ -173,6 +168,8 @@ struct Reporting {
     identity: status::Identity,
     agent: Arc<Agent>,
     changed: Arc<Notify>,
+    /// Hears of the machine that runs with our key, if one does.
+    clone: oneshot::Sender<Machine>,
 }
 
 fn public_face(options: &Run) -> status::Identity {
@@ -197,8 +194,8 @@ async fn follow_api(
     kubeconfig: Option<PathBuf>,
     (node, state): (String, PathBuf),
     publisher: Publisher,
-    Reporting { identity, agent, changed: bell }: Reporting,
-) -> Option<Machine> {
+    Reporting { identity, agent, changed: bell, clone }: Reporting,
+) {
     let mut pause = RETRY;
     let client = loop {
         match source::kube::connect(kubeconfig.clone()).await {
@@ -223,11 +220,16 @@ async fn follow_api(
     let contact = agent.contact.clone();
     let follower = source::kube::Follower { node, state, own, contact };
     let (rotation, rotations) = watch::channel(None);
-    tokio::select! {
-        () = source::kube::follow(client.clone(), follower, publisher) => None,
-        () = source::kube::follow_rotations(client, rotation) => None,
-        holder = reporter.follow(changed, rotations) => holder,
-    }
+    let report = async {
+        if let Some(holder) = reporter.follow(changed, rotations).await {
+            clone.send(holder).ok();
+        }
+    };
+    tokio::join!(
+        source::kube::follow(client.clone(), follower, publisher),
+        source::kube::follow_rotations(client, rotation),
+        report
+    );
 }
 
 /// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.

@@ -13,7 +13,7 @@
 //! computed once a peer ([`Remote`]), so each side pays three multiplications of a point and one
 //! of the base point. `finish` borrows what is in flight: a forged response leaves it as it was.
 
-use keys::{KeyEpoch, PresharedKey, PrivateKey, PublicKey};
+use keys::{KeyEpoch, PresharedKey, PrivateKey, PublicKey, scrub_stack};
 use x25519_dalek::StaticSecret;
 use zeroize::Zeroizing;
 
@@ -31,7 +31,8 @@ use crate::{
 /// One local static key, and what can be judged with it alone.
 pub(crate) struct Identity {
     epoch: KeyEpoch,
-    private: StaticSecret,
+    /// In one place, however often the list of identities moves.
+    private: Box<StaticSecret>,
     public: PublicKey,
     door: Door,
 }
@@ -39,7 +40,8 @@ pub(crate) struct Identity {
 impl Identity {
     pub(crate) fn new(epoch: KeyEpoch, private: &PrivateKey) -> Self {
         let public = private.public();
-        let private = StaticSecret::from(*private.as_bytes());
+        let private = Box::new(StaticSecret::from(*private.as_bytes()));
+        scrub_stack();
         Self { epoch, private, public, door: Door::new(public.as_bytes()) }
     }
 
@@ -288,6 +290,7 @@ fn new_ephemeral(random: &mut dyn Random) -> StaticSecret {
 /// (RFC 7748, section 6.1), with whatever private key.
 fn agree(private: &StaticSecret, public: &[u8; 32]) -> Result<Secret, Discard> {
     let shared = private.diffie_hellman(&x25519_dalek::PublicKey::from(*public));
+    scrub_stack();
     if shared.was_contributory() {
         Ok(Zeroizing::new(shared.to_bytes()))
     } else {

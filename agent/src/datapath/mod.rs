@@ -84,11 +84,13 @@ struct Desired {
 
 impl Datapath {
     /// Binds UDP on both families and starts the threads. Opens no tunnel device yet.
-    pub fn start(config: Config) -> Result<Self, DatapathError> {
+    pub fn start(mut config: Config) -> Result<Self, DatapathError> {
         let port = config.listen_port;
         let bind = |source| DatapathError::Bind { port, source };
         let workers = config.workers.unwrap_or_else(|| Cores::allowed().count()).max(1);
         let sessions = config.sessions()?;
+        // The sessions have them; here they would outlive a rotation.
+        config.identities.clear();
         let udp = Udp::bind(port, config.fwmark, workers).map_err(bind)?;
         let (desk, tray) = Desk::new().map_err(bind)?;
         let shared = Shared::new(sessions, udp, desk, config.mtu, workers, config.dscp);

@@ -15,7 +15,7 @@ mod public;
 pub use encoding::KeyError;
 pub use epoch::KeyEpoch;
 pub use preshared::PresharedKey;
-pub use private::PrivateKey;
+pub use private::{PrivateKey, scrub_stack};
 pub use public::{Fingerprint, PublicKey};
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub(crate) struct Agent {
     told: Told,
     rotation: Option<Rotation>,
     /// Looks since every session was as it should be.
-    settled: u32,
+    pub(crate) settled: u32,
 }
 
 impl Agent {

@@ -99,7 +99,7 @@ impl World {
         }
         self.drop_sessions(number)?;
         // A handshake takes its time, and what is said in between must be true all the same.
-        if self.prompt || self.dice.one_in(2) {
+        if self.prompt || self.dice.one_in(6) {
             self.connect(number);
         }
         self.report(number);
@@ -120,6 +120,9 @@ impl World {
                 }
                 None => {}
             }
+        }
+        if !honest {
+            self.agents[number].settled = 2;
         }
         self.agents[number].report(&mut self.server, &peers);
     }

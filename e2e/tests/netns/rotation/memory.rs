@@ -17,11 +17,11 @@ use super::{LIMIT, epochs};
 /// From the last confirmation to the last byte of the old key.
 const BOUND: Duration = Duration::from_secs(10);
 
-/// How often `secret` stands in the memory of a process that it may read.
-fn count_in_memory(pid: u32, secret: &[u8]) -> usize {
+/// Where `secret` stands in the memory of a process: the lines of its map.
+fn places(pid: u32, secret: &[u8]) -> Vec<String> {
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
-    let mut count = 0;
+    let mut places = Vec::new();
     for line in maps.lines().filter(|line| line.contains(" rw")) {
         let (range, _) = line.split_once(' ').unwrap();
         let (from, to) = range.split_once('-').unwrap();
@@ -30,10 +30,12 @@ fn count_in_memory(pid: u32, secret: &[u8]) -> usize {
         let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
         // A place that went away meanwhile holds nothing any more.
         if memory.read_exact_at(&mut bytes, from).is_ok() {
-            count += bytes.windows(secret.len()).filter(|window| *window == secret).count();
+            let found = bytes.windows(secret.len()).enumerate();
+            let found = found.filter(|(_, window)| *window == secret);
+            places.extend(found.map(|(at, _)| format!("{line} at {at:#x}")));
         }
     }
-    count
+    places
 }
 
 fn key(member: &Member, epoch: u32) -> Vec<u8> {
@@ -55,10 +57,11 @@ fn an_old_private_key_is_out_of_memory_and_off_the_disk_within_ten_seconds() {
     assert_eq!(mesh.reach(b"before", LIMIT).failures(), Vec::<String>::new());
     let old: Vec<Vec<u8>> = mesh.members.iter().map(|member| key(member, 1)).collect();
     let pids: Vec<u32> = mesh.members.iter().map(|m| m.agent().unwrap().pid()).collect();
-    let count =
-        || -> usize { pids.iter().zip(&old).map(|(pid, key)| count_in_memory(*pid, key)).sum() };
+    let left = || -> Vec<String> {
+        pids.iter().zip(&old).flat_map(|(pid, key)| places(*pid, key)).collect()
+    };
     // Raw bytes as the process holds them: the control.
-    let before = count();
+    let before = left().len();
     assert!(before >= 2, "the search finds the keys that are in use: {before}");
 
     let created = mesh.controller.api(async |client| {
@@ -71,8 +74,8 @@ fn an_old_private_key_is_out_of_memory_and_off_the_disk_within_ten_seconds() {
         |phase: Option<Phase>| matches!(phase, Some(Phase::Forgetting | Phase::Completed));
     eventually("all confirm", LIMIT, || confirmed(phase(&mesh))).unwrap();
     let begun = Instant::now();
-    while count() > 0 {
-        assert!(begun.elapsed() < BOUND, "{} copies of old keys are left", count());
+    while !left().is_empty() {
+        assert!(begun.elapsed() < BOUND, "old keys are left in {:#?}", left());
         std::thread::sleep(Duration::from_millis(50));
     }
 
@@ -81,6 +84,6 @@ fn an_old_private_key_is_out_of_memory_and_off_the_disk_within_ten_seconds() {
     assert!(mesh.members.iter().all(|m| !m.node.state().join("key-1").exists()));
     assert_eq!(epochs(&mesh), [(2, vec![2]), (2, vec![2])]);
     let new: Vec<Vec<u8>> = mesh.members.iter().map(|member| key(member, 2)).collect();
-    let held = pids.iter().zip(&new).map(|(pid, key)| count_in_memory(*pid, key));
+    let held = pids.iter().zip(&new).map(|(pid, key)| places(*pid, key).len());
     assert!(held.sum::<usize>() >= 2, "and the new ones are there");
 }

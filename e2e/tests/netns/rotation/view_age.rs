@@ -22,8 +22,8 @@ fn speaks_with(member: &Member, name: &str) -> bool {
 /// Cuts a machine off from the API, and from nothing else.
 fn cut_from_api(mesh: &Mesh, member: &Member) {
     let rules = format!(
-        "table ip lab-api {{ chain out {{ type filter hook output priority 0; \
-         ip daddr {} tcp dport {} drop }} }}",
+        "table ip lab-api {{\nchain out {{\ntype filter hook output priority 0\n\
+         ip daddr {} tcp dport {} drop\n}}\n}}\n",
         mesh.controller.address().ip(),
         mesh.controller.address().port()
     );

@@ -77,10 +77,22 @@ impl Seating {
         let patch = Patch::Merge(json!({"metadata": version, "status": status}));
         let api: Api<MeshNode> = Api::all(client.clone());
         let written = api.patch_status(&node.name_any(), &PatchParams::default(), &patch).await;
-        if let Err(error) = written {
-            tracing::debug!(%error, "not said who speaks for this node");
+        match written {
+            Ok(node) => self.notice_an_old_schema(&node),
+            Err(error) => tracing::debug!(%error, "not said who speaks for this node"),
         }
         // The watch brings what was written, or what somebody else wrote.
         Place::Open(LOOK / 5)
+    }
+
+    /// An API whose definition of a MeshNode is older than this agent drops what it does not know.
+    fn notice_an_old_schema(&mut self, written: &MeshNode) {
+        let status = written.status.as_ref();
+        if status.is_none_or(|status| status.holder.is_none() && status.claimant.is_none()) {
+            tracing::warn!(
+                "clones are not found: the MeshNode's definition is older than this agent"
+            );
+            self.me = None;
+        }
     }
 }
