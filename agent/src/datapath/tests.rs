@@ -6,8 +6,8 @@ use super::*;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-fn start(key: u8) -> Datapath {
-    Datapath::start(Config {
+fn config(key: u8) -> Config {
+    Config {
         engine: Engine::Boringtun,
         identities: vec![(KeyEpoch::FIRST, PrivateKey::from_bytes([key; 32]))],
         sending: KeyEpoch::FIRST,
@@ -19,8 +19,11 @@ fn start(key: u8) -> Datapath {
         workers: None,
         pinned: false,
         dscp: Dscp::Zero,
-    })
-    .unwrap()
+    }
+}
+
+fn start(key: u8) -> Datapath {
+    Datapath::start(config(key)).unwrap()
 }
 
 fn peer(key: u8, endpoint: Option<SocketAddr>) -> PeerConfig {
@@ -113,10 +116,9 @@ fn dropping_it_ends_its_threads_and_frees_the_port() {
 #[test]
 fn the_handshake_clock_never_goes_back_behind_what_was_kept() {
     let floor = SystemTime::now() + Duration::from_secs(3600);
-    let mut config = start(1).config.clone();
-    config.timestamp_floor = Some(floor);
+    let late = Config { timestamp_floor: Some(floor), ..config(1) };
 
-    let late = Datapath::start(config).unwrap();
+    let late = Datapath::start(late).unwrap();
 
     assert_eq!(late.handshake_clock(), floor);
     assert!(start(2).handshake_clock() <= SystemTime::now());

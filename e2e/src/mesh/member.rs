@@ -20,7 +20,8 @@ pub struct Member {
 impl Member {
     /// `source` as the agent's `--source` takes it: `kube:FILE` or `file:FILE`.
     pub fn new(node: Node, source: String) -> Self {
-        Self::named(&node.name().to_owned(), node, source)
+        let name = node.name().to_owned();
+        Self { name, agent: None, pods: Vec::new(), node, source }
     }
 
     /// One that runs under another name than its machine's.
