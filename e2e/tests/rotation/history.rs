@@ -102,6 +102,7 @@ fn history(seed: u64, nodes: usize, fault: Fault) -> Result<BTreeMap<String, usi
     for number in 0..nodes {
         world.agents[number].old = world.dice.one_in(20);
     }
+    world.lag = [1, 6][world.dice.roll(2)];
     for _ in 0..EVENTS {
         let went = event(&mut world, &mut operator);
         if only().is_some() {

@@ -40,8 +40,8 @@ pub(crate) struct World {
     lapsed: BTreeSet<usize>,
     pub(crate) now: Timestamp,
     fault: Fault,
-    /// Handshakes take no time.
-    prompt: bool,
+    /// A handshake is made in one of so many looks.
+    pub(crate) lag: usize,
     told: String,
 }
 
@@ -76,7 +76,7 @@ impl World {
             lapsed: BTreeSet::new(),
             now: "2026-11-22T10:00:00Z".parse().unwrap(),
             fault,
-            prompt: true,
+            lag: 1,
             told: String::new(),
         };
         for _ in 0..2 {
@@ -84,7 +84,6 @@ impl World {
                 this.agent(number, false).unwrap();
             }
         }
-        this.prompt = false;
         this
     }
 
@@ -99,7 +98,7 @@ impl World {
         }
         self.drop_sessions(number)?;
         // A handshake takes its time, and what is said in between must be true all the same.
-        if self.prompt || self.dice.one_in(6) {
+        if self.dice.one_in(self.lag) {
             self.connect(number);
         }
         self.report(number);
@@ -275,7 +274,7 @@ impl World {
     /// All faults end; then everything comes to rest, in so many rounds at most.
     pub(crate) fn settle(&mut self, rounds: usize) -> Result<(), String> {
         let everybody = self.agents.len();
-        self.prompt = true;
+        self.lag = 1;
         self.controllers.iter_mut().for_each(|c| c.skew = SignedDuration::ZERO);
         self.controllers.iter_mut().for_each(Controller::crash);
         for number in 0..everybody {
