@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context, bail};
 use api::{Backend, Machine};
 use arc_swap::ArcSwap;
+use futures::future::OptionFuture;
 use keys::{KeyEpoch, PrivateKey};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -197,9 +198,9 @@ async fn follow_api(
     Reporting { identity, agent, changed: bell, clone }: Reporting,
 ) {
     let mut pause = RETRY;
-    let client = loop {
+    let (client, renewal) = loop {
         match source::kube::connect(kubeconfig.clone()).await {
-            Ok(client) => break client,
+            Ok(connected) => break connected,
             Err(error) => tracing::warn!(error = %format!("{error:#}"), "API not reached"),
         }
         sleep(pause).await;
@@ -228,7 +229,8 @@ async fn follow_api(
     tokio::join!(
         source::kube::follow(client.clone(), follower, publisher),
         source::kube::follow_rotations(client, rotation),
-        report
+        report,
+        OptionFuture::from(renewal.map(source::kube::Renewal::follow))
     );
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -55,6 +56,27 @@ pub struct Run {
     /// Who this controller is, in the lease and in events; else the host's name.
     #[arg(long, value_name = "NAME", env = "HAWSER_IDENTITY")]
     pub identity: Option<String>,
+    /// Where machines outside of the cluster join and take part, such as 0.0.0.0:8444.
+    #[arg(long, value_name = "ADDR", env = "HAWSER_GATEWAY")]
+    pub gateway: Option<SocketAddr>,
+    /// How machines reach the gateway, such as https://mesh.example:8444. May be repeated.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "HAWSER_GATEWAY_URL",
+        value_delimiter = ',',
+        requires = "gateway"
+    )]
+    pub gateway_url: Vec<String>,
+    /// How long a machine's certificate lives; it gets the next one after two thirds of that.
+    #[arg(
+        long,
+        value_name = "DURATION",
+        env = "HAWSER_CERTIFICATE_LIFE",
+        default_value = "24h",
+        value_parser = life
+    )]
+    pub certificate_life: Duration,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, value_name = "ADDR", env = "HAWSER_ADMIN")]
     pub admin: Option<SocketAddr>,
@@ -104,6 +126,15 @@ impl FromStr for PoolArg {
         let node_prefix_length = length.parse().map_err(|_| NotAPool)?;
         Ok(PoolArg(api::Pool { cidr: prefix.to_string(), node_prefix_length }))
     }
+}
+
+/// `24h`; from ten seconds to a year.
+fn life(text: &str) -> Result<Duration, String> {
+    let life = text.parse::<jiff::SignedDuration>().ok();
+    let life = life.and_then(|life| Duration::try_from(life).ok());
+    let sensible = Duration::from_secs(10)..=Duration::from_secs(366 * 86_400);
+    life.filter(|life| sensible.contains(life))
+        .ok_or_else(|| "write a duration from 10s to 366d, such as 24h".to_owned())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! The embedded API in this process, and a client of it that is like any other.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use api::{Mesh, MeshSpec, Pool};
-use embedded::{Options, Server};
+use embedded::{Authority, Options, Server};
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -18,6 +19,8 @@ use tracing::info;
 /// A running server; it stops when `stop` is told.
 pub struct Embedded {
     pub client: Client,
+    /// What the gateway in front of it signs with.
+    pub gateway_authority: Arc<Authority>,
     stop: oneshot::Sender<()>,
     served: JoinHandle<Result<(), embedded::ServeError>>,
 }
@@ -37,6 +40,7 @@ impl Embedded {
         let server = Server::open(&dir, options)
             .with_context(|| format!("opening the store in {}", dir.display()))?;
         let kubeconfig = server.kubeconfig();
+        let gateway_authority = server.gateway_authority();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(server.serve(listener, async {
             // A sender that is gone means the same as one that says so.
@@ -50,7 +54,7 @@ impl Embedded {
             if let Ok(client) = client_from(&kubeconfig).await
                 && client.apiserver_version().await.is_ok()
             {
-                return Ok(Embedded { client, stop, served });
+                return Ok(Embedded { client, gateway_authority, stop, served });
             }
             sleep(Duration::from_millis(50)).await;
         }

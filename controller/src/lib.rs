@@ -10,6 +10,7 @@ pub mod admit;
 pub mod allocate;
 pub mod args;
 pub mod embed;
+pub mod gateway;
 pub mod lease;
 pub mod metrics;
 pub mod reconcile;

@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::args::{Command, Run};
 use crate::embed::{self, Embedded, Start};
+use crate::gateway::{self, Gateway};
 use crate::metrics::Metrics;
 use crate::reconcile::{self, Settings};
 use crate::{admin, lease};
@@ -25,8 +26,26 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// Runs the controller until SIGTERM or SIGINT.
 pub async fn run(args: Run) -> anyhow::Result<()> {
-    let Run { embedded, listen, tls_san, pool, kubeconfig, identity, admin, log_json: _ } = args;
+    let Run {
+        embedded,
+        listen,
+        tls_san,
+        pool,
+        kubeconfig,
+        identity,
+        gateway,
+        gateway_url,
+        certificate_life,
+        admin,
+        log_json: _,
+    } = args;
     let identity = identity.unwrap_or_else(hostname);
+    let gateway = match gateway {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let doorway =
+        gateway::Settings { identity: identity.clone(), urls: gateway_url, life: certificate_life };
     let Some(dir) = embedded else {
         let client = match kubeconfig {
             Some(file) => embed::client_from(&file).await?,
@@ -34,16 +53,25 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
         };
         let mut settings = Settings::new(identity);
         settings.mirror = has_machines(&client).await;
-        return control_cluster(client, settings, admin).await;
+        let gateway = match gateway {
+            Some(listener) => {
+                let authority = gateway::authority_of_cluster(&client).await;
+                let authority = authority.context("the gateway's authority")?;
+                Some(Gateway::new(listener, authority, doorway))
+            }
+            None => None,
+        };
+        return control_cluster(client, settings, Ports { admin, gateway }).await;
     };
-    let listener =
-        TcpListener::bind(listen).await.with_context(|| format!("listening on {listen}"))?;
+    let listener = bind(listen).await?;
     let start = Start { dir, listener, names: tls_san };
     let mut server = Embedded::start(start).await?;
     let pools = pool.into_iter().map(|pool| pool.0).collect();
     let client = server.client.clone();
+    let authority = Arc::clone(&server.gateway_authority);
+    let gateway = gateway.map(|listener| Gateway::new(listener, authority, doorway));
     tokio::select! {
-        failed = control_embedded(client, identity, admin, pools) => failed?,
+        failed = control_embedded(client, identity, Ports { admin, gateway }, pools) => failed?,
         ended = server.ended() => return ended,
         ended = asked_to_end() => ended?,
     }
@@ -51,14 +79,10 @@ pub async fn run(args: Run) -> anyhow::Result<()> {
     server.stop().await
 }
 
-async fn control_cluster(
-    client: Client,
-    settings: Settings,
-    admin: Option<SocketAddr>,
-) -> anyhow::Result<()> {
+async fn control_cluster(client: Client, settings: Settings, ports: Ports) -> anyhow::Result<()> {
     let identity = settings.identity.clone();
     tokio::select! {
-        () = Box::pin(control(client.clone(), settings, admin)) => {}
+        failed = Box::pin(control(client.clone(), settings, ports)) => failed?,
         ended = asked_to_end() => ended?,
     }
     info!("stopping");
@@ -73,22 +97,47 @@ async fn control_cluster(
 async fn control_embedded(
     client: Client,
     identity: String,
-    admin: Option<SocketAddr>,
+    ports: Ports,
     pools: Vec<api::Pool>,
 ) -> anyhow::Result<()> {
     embed::ensure_mesh(&client, pools).await?;
-    Box::pin(control(client, Settings::new(identity), admin)).await;
-    Ok(())
+    Box::pin(control(client, Settings::new(identity), ports)).await
 }
 
-/// Lease, reconciler and admin port, until dropped.
-async fn control(client: Client, settings: Settings, admin: Option<SocketAddr>) {
+/// What is open to others.
+struct Ports {
+    admin: Option<SocketAddr>,
+    gateway: Option<Gateway>,
+}
+
+/// Lease, reconciler, admin port and gateway, until dropped.
+async fn control(
+    client: Client,
+    settings: Settings,
+    Ports { admin, gateway }: Ports,
+) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let (hold, active) = watch::channel(false);
     let lease = lease::run(client.clone(), settings.identity.clone(), hold);
     let admin = serve_admin(admin, Arc::clone(&metrics));
+    let open = serve_gateway(gateway, client.clone());
     let reconcile = reconcile::run(client, settings, active, metrics);
-    tokio::join!(lease, reconcile, admin);
+    let others = async { tokio::join!(lease, reconcile, admin) };
+    tokio::select! {
+        _ = others => Ok(()),
+        failed = open => failed,
+    }
+}
+
+async fn serve_gateway(gateway: Option<Gateway>, client: Client) -> anyhow::Result<()> {
+    match gateway {
+        Some(gateway) => gateway.run(client).await.context("serving the gateway"),
+        None => std::future::pending().await,
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
 }
 
 async fn serve_admin(address: Option<SocketAddr>, metrics: Arc<Metrics>) {

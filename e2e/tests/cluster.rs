@@ -7,6 +7,8 @@
 mod controllers;
 #[path = "cluster/figures.rs"]
 mod figures;
+#[path = "cluster/gateway.rs"]
+mod gateway;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/removal.rs"]

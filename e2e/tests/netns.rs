@@ -21,6 +21,8 @@ mod flood;
 mod interop;
 #[path = "netns/interop_native.rs"]
 mod interop_native;
+#[path = "netns/join.rs"]
+mod join;
 #[path = "netns/lab.rs"]
 mod lab;
 #[path = "netns/laptop.rs"]

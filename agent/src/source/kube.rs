@@ -9,6 +9,7 @@
 //! Objects are decoded one by one, so one that this version doesn't understand costs only itself.
 
 mod brake;
+mod credential;
 mod listen;
 mod mirror;
 mod preshared;
@@ -37,7 +38,7 @@ use tokio::{
 };
 
 use self::{brake::hold, mirror::Mirror};
-pub use self::{listen::listen, rotations::follow as follow_rotations};
+pub use self::{credential::Renewal, listen::listen, rotations::follow as follow_rotations};
 use super::{Publisher, contact::Contact};
 use crate::view::Overlap;
 
@@ -78,7 +79,9 @@ impl Kind {
 }
 
 /// A client for the API that `kubeconfig` names, else the cluster around us.
-pub async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
+///
+/// Where that is a machine's access through a gateway, it also comes with what renews it.
+pub async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<(Client, Option<Renewal>)> {
     // Repeating it fails, and changes nothing.
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok();
     let config = match &kubeconfig {
@@ -86,12 +89,15 @@ pub async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<Client> {
         Some(path) => {
             let what = || format!("reading {}", path.display());
             let kubeconfig = Kubeconfig::read_from(path).with_context(what)?;
+            if let Some((client, renewal)) = credential::of_machine(path, &kubeconfig).await? {
+                return Ok((client, Some(renewal)));
+            }
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                 .await
                 .with_context(what)?
         }
     };
-    Client::try_from(config).context("preparing the Kubernetes client")
+    Ok((Client::try_from(config).context("preparing the Kubernetes client")?, None))
 }
 
 /// This node, and what it wants to hear of.

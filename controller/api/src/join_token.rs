@@ -47,7 +47,7 @@ use crate::Condition;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self == oldSelf").message("a token is made once; revoke it and make another"))]
 pub struct JoinTokenSpec {
-    /// SHA-256 of the token, in lower-case hexadecimal.
+    /// SHA-256 of the token's secret part, in lower-case hexadecimal.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub hash: String,
     /// When it ends (RFC 3339).
@@ -93,8 +93,45 @@ pub struct JoinTokenStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub last_used_at: Option<String>,
+    /// The machines that it let in, the newest last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub machines: Vec<Admitted>,
+    /// The last machine that presented this token and was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<Refused>,
     /// Usable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A machine that a token let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Admitted {
+    /// Its MeshNode.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    /// Where it came from, as the gateway saw it.
+    #[schemars(length(max = 64))]
+    pub from: String,
+    /// When (RFC 3339).
+    #[schemars(length(max = 64))]
+    pub at: String,
+}
+
+/// An attempt that was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refused {
+    /// Why, in one CamelCase word.
+    #[schemars(length(min = 1, max = 64))]
+    pub reason: String,
+    /// Where it came from, as the gateway saw it.
+    #[schemars(length(max = 64))]
+    pub from: String,
+    /// When (RFC 3339).
+    #[schemars(length(max = 64))]
+    pub at: String,
 }

@@ -11,6 +11,7 @@ mod claim;
 pub mod conditions;
 mod confirmation;
 mod crds;
+pub mod join;
 mod join_token;
 mod mesh;
 mod node;
@@ -26,11 +27,11 @@ pub use claim::{
 pub use conditions::Condition;
 pub use confirmation::{Confirmation, ConfirmedStep, digest};
 pub use crds::{crds, crds_yaml, manifests};
-pub use join_token::{JoinToken, JoinTokenSpec, JoinTokenStatus};
+pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused};
 pub use mesh::{
-    Backend, Encryption, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
+    Backend, Encryption, Gateway, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
 };
-pub use node::{Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
+pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
 pub use rotation::{
     KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationOutcome, RotationPhase, Wave,

@@ -193,6 +193,9 @@ pub struct MeshStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10_000), inner(length(min = 44, max = 44)))]
     pub revoked_keys: Vec<String>,
+    /// Where machines outside of the cluster join, if the controller has a gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Gateway>,
     /// How full each pool is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -216,4 +219,17 @@ pub struct PoolUsage {
     pub bound: u64,
     /// Subnets released a short while ago, which rest before somebody else gets them.
     pub resting: u64,
+}
+
+/// How the gateway is reached, and what join tokens pin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Gateway {
+    /// Its addresses, best first, such as https://192.0.2.1:8444.
+    #[serde(default)]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 300)))]
+    pub urls: Vec<String>,
+    /// SHA-256 of its authority's certificate (DER), in lower-case hexadecimal.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub authority: String,
 }

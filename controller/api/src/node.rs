@@ -87,6 +87,22 @@ pub struct MeshNodeSpec {
     /// The node is thrown out: every peer refuses its keys for ever.
     #[serde(default)]
     pub revoked: bool,
+    /// How a machine outside of the cluster came in; absent for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined: Option<Joined>,
+}
+
+/// How a machine came in through the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    /// The JoinToken that it presented.
+    #[schemars(length(min = 1, max = 253))]
+    pub token: String,
+    /// SHA-256 of the key that its first certificate is made for, in lower-case hexadecimal: the
+    /// same machine may ask again if the answer did not reach it.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub key: String,
 }
 
 impl Default for MeshNodeSpec {
@@ -98,6 +114,7 @@ impl Default for MeshNodeSpec {
             epochs: Vec::new(),
             site: None,
             revoked: false,
+            joined: None,
         }
     }
 }

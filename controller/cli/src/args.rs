@@ -177,6 +177,19 @@ pub enum Command {
         #[arg(long, value_parser = duration, default_value = "2m", value_name = "DURATION")]
         wait: Duration,
     },
+    /// Make this machine a part of the mesh
+    ///
+    /// Stays in the foreground, with the agent, unless --install-service is given. Flags for the
+    /// agent go behind two dashes: hawser join URL --token-file F -- --listen-port 51821
+    Join(Join),
+    /// Take this machine out of the mesh, and leave nothing behind
+    Leave(Leave),
+    /// Tokens that let machines outside of the cluster join
+    #[command(alias = "tokens")]
+    Token {
+        #[command(subcommand)]
+        command: Tokens,
+    },
     /// Print the custom resource definitions, for kubectl apply -f -
     Crds,
     /// Print a completion script: source <(hawser completion bash)
@@ -336,6 +349,79 @@ pub struct Rotate {
     /// Do not wait for its end
     #[arg(long)]
     pub no_wait: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Join {
+    /// The gateway, such as https://mesh.example:8444
+    pub url: String,
+    /// A file with the token, or - for standard input
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub token_file: String,
+    /// The name this machine wants [default: its host name]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where keys and the access to the gateway are kept
+    #[arg(long, value_name = "DIR", env = "HAWSER_STATE", default_value = "/var/lib/hawser")]
+    pub state: PathBuf,
+    /// Run the agent as a systemd unit instead of here
+    #[arg(long)]
+    pub install_service: bool,
+    /// Flags for hawser-agent run
+    #[arg(last = true, value_name = "FLAGS")]
+    pub flags: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Leave {
+    /// Where keys and the access to the gateway are kept
+    #[arg(long, value_name = "DIR", env = "HAWSER_STATE", default_value = "/var/lib/hawser")]
+    pub state: PathBuf,
+    /// What may go wrong: lose-ssh, where this session runs through the mesh
+    #[arg(long, value_enum, value_name = "RISK")]
+    pub accept_risk: Option<Risk>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Risk {
+    LoseSsh,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Tokens {
+    /// Make a token and print it, once; the mesh keeps a hash of it
+    Create(CreateToken),
+    /// One row a token, and who joined with it
+    #[command(alias = "ls")]
+    List,
+    /// Nobody joins with it any more; machines that did stay
+    Revoke { name: String },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CreateToken {
+    /// How long it can be used
+    #[arg(long, default_value = "24h", value_parser = duration, value_name = "DURATION")]
+    pub ttl: Duration,
+    /// How many machines may join with it
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub uses: u32,
+    /// The site that the machines belong to
+    #[arg(long)]
+    pub site: Option<String>,
+    /// What the machines' names begin with
+    #[arg(long, value_name = "PREFIX")]
+    pub name_prefix: Option<String>,
+    /// The token's own name, which is no secret [default: join-RANDOM]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Write it to this file, 0600, instead of printing it
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// Print the command to run on the machine
+    #[arg(long)]
+    pub print_join_command: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use std::{future::Future, path::Path, time::Duration};
 
-use api::{KeyRotation, Mesh, MeshNode, MeshPeer, SubnetClaim};
+use api::{JoinToken, KeyRotation, Mesh, MeshNode, MeshPeer, SubnetClaim};
 use kube::{
     Api, Client, Config, Resource,
     api::ListParams,
@@ -68,6 +68,10 @@ impl Cluster {
 
     pub async fn rotations(&self) -> Result<Vec<KeyRotation>, Failure> {
         self.list("list keyrotations").await
+    }
+
+    pub async fn tokens(&self) -> Result<Vec<JoinToken>, Failure> {
+        self.list("list jointokens").await
     }
 
     /// None where the credentials may not see claims; a node's may not.

@@ -38,9 +38,9 @@ pub use auth::{Identity, Request as AccessRequest, Verdict, allow};
 pub use backup::{BackupError, RestoreReport, backup, restore};
 pub use client::{Answer, Client, ClientError, Connection};
 pub use kind::KindError;
-pub use server::{OpenError, Options, ServeError, Server};
+pub use server::{GATEWAY, OpenError, Options, ServeError, Server};
 pub use store::DiskError;
-pub use tls::TlsError;
+pub use tls::{Authority, TlsError};
 
 /// On the Mesh after a restore that could not see the claims made after the backup: while it
 /// stands, nothing may be allocated (see [`restore`]).

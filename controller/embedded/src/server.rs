@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long open requests may take to end when the server does.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// The name of the gateway's authority.
+pub const GATEWAY: &str = "hawser gateway";
+
 /// What the server serves.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -125,6 +128,24 @@ impl OpenApi {
 pub struct Server {
     app: Arc<App>,
     authority: Arc<Authority>,
+    gateway: Arc<Authority>,
+}
+
+/// The authority that is kept there, or a new one.
+fn kept_authority(
+    disk: &Disk,
+    (kept_as, name): (&str, &str),
+    names: Vec<String>,
+) -> Result<Arc<Authority>, OpenError> {
+    let kept = match disk.meta(kept_as)? {
+        Some(kept) => kept,
+        None => {
+            let created = Authority::create(name)?;
+            disk.set_meta(kept_as, &created)?;
+            created
+        }
+    };
+    Ok(Arc::new(Authority::open(&kept, names)?))
 }
 
 impl Server {
@@ -133,15 +154,8 @@ impl Server {
         let Options { crds, names } = options;
         let kinds = Kinds::new(&crds)?;
         let disk = Disk::open(dir, Lock::take(dir)?, first_version(Timestamp::now()))?;
-        let kept = match disk.meta("ca")? {
-            Some(kept) => kept,
-            None => {
-                let created = Authority::create()?;
-                disk.set_meta("ca", &created)?;
-                created
-            }
-        };
-        let authority = Arc::new(Authority::open(&kept, names)?);
+        let authority = kept_authority(&disk, ("ca", "hawser embedded API"), names)?;
+        let gateway = kept_authority(&disk, ("gateway-ca", GATEWAY), Vec::new())?;
         let app = App {
             dir: dir.to_owned(),
             store: Store::open(disk)?,
@@ -151,7 +165,13 @@ impl Server {
             pace: Pace::default(),
             closing: watch::Sender::new(false),
         };
-        Ok(Server { app: Arc::new(app), authority })
+        Ok(Server { app: Arc::new(app), authority, gateway })
+    }
+
+    /// The authority of the gateway in front of this server. It is kept in the store, so that a
+    /// backup has it.
+    pub fn gateway_authority(&self) -> Arc<Authority> {
+        Arc::clone(&self.gateway)
     }
 
     /// Where `serve` writes the admin's kubeconfig.

@@ -20,8 +20,8 @@ pub enum TlsError {
     Malformed,
 }
 
-/// Signs this server's certificates.
-pub(crate) struct Authority {
+/// Signs certificates: this server's, or the gateway's and those of the machines that it admits.
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     /// Names by which clients reach the server, besides its addresses.
@@ -38,31 +38,44 @@ impl std::fmt::Debug for Authority {
 /// How an authority is kept: its private key and its certificate, both PEM.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Kept {
+    #[serde(default = "embedded_api")]
+    name: String,
     key: String,
     certificate: String,
 }
 
+fn embedded_api() -> String {
+    "hawser embedded API".to_owned()
+}
+
 impl Authority {
-    /// A new authority, as the bytes to keep.
-    pub(crate) fn create() -> Result<Vec<u8>, TlsError> {
+    /// A new authority of that name, as the bytes to keep. They hold its private key.
+    pub fn create(name: &str) -> Result<Vec<u8>, TlsError> {
         let key = KeyPair::generate()?;
-        let certificate = authority_params()?.self_signed(&key)?.pem();
-        let kept = Kept { key: key.serialize_pem(), certificate };
+        let certificate = authority_params(name)?.self_signed(&key)?.pem();
+        let kept = Kept { name: name.to_owned(), key: key.serialize_pem(), certificate };
         Ok(serde_json::to_vec(&kept).expect("two strings are JSON"))
     }
 
-    pub(crate) fn open(kept: &[u8], names: Vec<String>) -> Result<Authority, TlsError> {
+    /// `names`: DNS names or addresses by which its server is reached, besides the addresses that
+    /// connections come to.
+    pub fn open(kept: &[u8], names: Vec<String>) -> Result<Authority, TlsError> {
         use rustls::pki_types::pem::PemObject;
         let kept: Kept = serde_json::from_slice(kept).map_err(|_| TlsError::Malformed)?;
         let certificate = CertificateDer::from_pem_slice(kept.certificate.as_bytes())
             .map_err(|_| TlsError::Malformed)?;
-        let issuer = Issuer::new(authority_params()?, KeyPair::from_pem(&kept.key)?);
+        let issuer = Issuer::new(authority_params(&kept.name)?, KeyPair::from_pem(&kept.key)?);
         Ok(Authority { issuer, certificate, names, configs: Mutex::default() })
     }
 
     /// What clients pin.
-    pub(crate) fn certificate(&self) -> &CertificateDer<'static> {
+    pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.certificate
+    }
+
+    /// What signs further certificates.
+    pub fn issuer(&self) -> &Issuer<'static, KeyPair> {
+        &self.issuer
     }
 
     /// The configuration for connections that came to `address`.
@@ -101,9 +114,9 @@ pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 }
 
 /// Valid from 1975 on, so that a machine whose clock has not been set yet can still connect.
-fn authority_params() -> Result<CertificateParams, rcgen::Error> {
+fn authority_params(name: &str) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "hawser embedded API");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     Ok(params)

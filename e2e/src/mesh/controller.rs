@@ -14,6 +14,7 @@ use crate::lab::{Lab, Node, Process, until};
 use crate::oracle::POOLS;
 
 const PORT: u16 = 6443;
+const GATEWAY: u16 = 8444;
 
 pub struct Controller {
     process: Option<Process>,
@@ -45,12 +46,27 @@ impl Controller {
         SocketAddr::new(self.node.address().v4.into(), PORT)
     }
 
+    /// Where machines join.
+    pub fn gateway(&self) -> SocketAddr {
+        SocketAddr::new(self.node.address().v4.into(), GATEWAY)
+    }
+
+    pub fn gateway_url(&self) -> String {
+        format!("https://{}", self.gateway())
+    }
+
     /// Starts the program and waits until it answers.
     pub fn start(&mut self) -> anyhow::Result<Duration> {
+        self.start_with(&[])
+    }
+
+    /// The same with more flags.
+    pub fn start_with(&mut self, flags: &[&str]) -> anyhow::Result<Duration> {
         let command = self.node.command("hawser-controller");
         let command = command.arg("--embedded").arg(&self.dir);
-        let process = command.arg("--listen").arg(self.address().to_string()).spawn()?;
-        self.process = Some(process);
+        let command = command.arg("--listen").arg(self.address().to_string());
+        let command = command.arg("--gateway").arg(self.gateway().to_string());
+        self.process = Some(command.args(flags).spawn()?);
         let answers =
             until(PATIENCE, || self.api(async |client| Ok(client.apiserver_version().await?)).ok());
         let last_words = || self.process.as_ref().map(Process::last_words).unwrap_or_default();

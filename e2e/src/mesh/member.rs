@@ -80,6 +80,12 @@ impl Member {
         }
     }
 
+    /// Waits until whatever runs the agent has told the CNI plugin what it may give out.
+    pub fn wait_for_node_file(&self, limit: Duration) -> anyhow::Result<Duration> {
+        let file = self.node.state().join("node.json");
+        crate::lab::eventually("node.json is there", limit, || file.exists())
+    }
+
     /// The agent's `/state`.
     pub fn state(&self) -> anyhow::Result<Value> {
         let (code, body) = local_api::get(&self.node.state().join("agent.sock"), "/state")?;

@@ -93,7 +93,7 @@ async fn keep(client: &Client, state: &Path, reference: &SecretKeyRef) -> anyhow
 }
 
 /// Atomic, durable and private; nothing is written where nothing changes.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|before| Zeroizing::new(before).as_slice() == text.as_bytes()) {
         return Ok(());
     }

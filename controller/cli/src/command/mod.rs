@@ -2,13 +2,16 @@
 
 mod check;
 mod crds;
+mod join;
 mod keys;
+mod leave;
 mod nodes;
 mod path;
 mod peers;
 mod program;
 mod revoke;
 mod status;
+mod token;
 mod uninstall;
 
 use crate::{
@@ -39,6 +42,9 @@ pub async fn run(
         Command::Keys { command } => keys::run(command, settings, terminal).await,
         Command::Revoke { node } => revoke::run(&node, settings, terminal).await,
         Command::Uninstall { wait } => uninstall::run(wait, settings, terminal).await,
+        Command::Join(args) => join::run(args, settings, terminal).await,
+        Command::Leave(args) => leave::run(args, settings, terminal).await,
+        Command::Token { command } => token::run(command, settings, terminal).await,
         Command::Crds => crds::run(terminal),
         Command::Completion { shell } => program::completion(shell, terminal),
         Command::Man { directory } => program::man(&directory, terminal),

@@ -9,6 +9,7 @@ pub mod preflight;
 pub mod revoke;
 pub mod rotation;
 pub mod status;
+pub mod tokens;
 pub mod uninstall;
 
 use crate::text;

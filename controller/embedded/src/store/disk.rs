@@ -4,7 +4,7 @@
 //! |---------|-------------------------|----------------------------------------------|
 //! | objects | kind \0 namespace \0 name | the object as JSON                         |
 //! | log     | version                 | key, change, object, what selectors saw before |
-//! | meta    | `version` `oldest` `ca` | the counter, the log's beginning, the CA     |
+//! | meta    | `version` `oldest` `ca` `gateway-ca` | the counter, the log's beginning, the CAs |
 
 use super::ring::subject_of;
 use super::{Change, Event, Key, Object};

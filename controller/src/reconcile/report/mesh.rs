@@ -39,6 +39,7 @@ impl Sight<'_> {
             rotation: before.rotation.clone(),
             next_rotation: before.next_rotation.clone(),
             revoked_keys: self.revoked_keys(&before),
+            gateway: before.gateway.clone(),
             pools: self.usage(),
             conditions: conditions.list,
         };

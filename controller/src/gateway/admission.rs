@@ -1,0 +1,215 @@
+//! Who is let in: a pure judgement over the request, its token and the mesh.
+//!
+//! Outside there is one answer for every refusal, at one time; the reason is for the audit.
+
+use api::{Condition, JoinToken, JoinTokenStatus, Joined, MeshNode, conditions};
+use jiff::Timestamp;
+use keys::PublicKey;
+use kube::ResourceExt;
+use subtle::ConstantTimeEq;
+
+/// Machines that a token remembers.
+const REMEMBERED: usize = 64;
+pub(super) const USABLE: &str = "Usable";
+
+/// Why a machine is not let in.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("the request is malformed")]
+    Malformed,
+    #[error("the certificate request is not signed by its own key")]
+    Unsigned,
+    #[error("the node's public key is no key that peers could use")]
+    BadKey,
+    #[error("there is no token of that name")]
+    UnknownToken,
+    #[error("the token's secret is wrong")]
+    WrongSecret,
+    #[error("the token ended at {0}")]
+    Expired(String),
+    #[error("the token has been used as often as it permits ({0})")]
+    UsedUp(u32),
+    #[error("the token asks for an approval, which this version does not give")]
+    NeedsApproval,
+    #[error("{0:?} is no name for a node")]
+    BadName(String),
+    #[error("the name {0} is taken")]
+    NameTaken(String),
+    #[error("the key is {0}'s already; is this machine a clone?")]
+    KeyKnown(String),
+    #[error("the key was revoked")]
+    KeyRevoked,
+}
+
+impl Refusal {
+    /// One CamelCase word.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Refusal::Malformed => "Malformed",
+            Refusal::Unsigned => "Unsigned",
+            Refusal::BadKey => "BadKey",
+            Refusal::UnknownToken => "UnknownToken",
+            Refusal::WrongSecret => "WrongSecret",
+            Refusal::Expired(_) => "Expired",
+            Refusal::UsedUp(_) => "UsedUp",
+            Refusal::NeedsApproval => "NeedsApproval",
+            Refusal::BadName(_) => "BadName",
+            Refusal::NameTaken(_) => "NameTaken",
+            Refusal::KeyKnown(_) => "KeyKnown",
+            Refusal::KeyRevoked => "KeyRevoked",
+        }
+    }
+}
+
+/// A machine that wants in; its certificate request has been verified.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate {
+    /// The name that it wants.
+    pub(super) name: String,
+    /// SHA-256 of the key that its certificate will be for, in hexadecimal.
+    pub(super) key: String,
+    /// Its WireGuard key.
+    pub(super) public_key: PublicKey,
+}
+
+/// Keys and names that are in the mesh.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) nodes: Vec<MeshNode>,
+    /// Name and key of the plain peers.
+    pub(super) peers: Vec<(String, String)>,
+    pub(super) revoked_keys: Vec<String>,
+}
+
+/// A candidate that is let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// As a new node, for one use of the token.
+    New { name: String, joined: Joined, site: Option<String> },
+    /// It is in already and the answer did not reach it: no use is consumed.
+    Again { name: String, uid: String },
+}
+
+/// Whether the secret is the token's. Takes the same time for every secret, and for none.
+pub(super) fn secret_fits(token: Option<&JoinToken>, hash: &str) -> Result<(), Refusal> {
+    const NOBODYS: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+    let stored = token.map_or(NOBODYS, |token| &token.spec.hash);
+    let fits = bool::from(stored.as_bytes().ct_eq(hash.as_bytes()));
+    match (token, fits) {
+        (None, _) => Err(Refusal::UnknownToken),
+        (Some(_), false) => Err(Refusal::WrongSecret),
+        (Some(_), true) => Ok(()),
+    }
+}
+
+/// Whether the token still lets somebody in. A time that cannot be read has ended.
+pub(super) fn usable(token: &JoinToken, now: Timestamp) -> Result<(), Refusal> {
+    let spec = &token.spec;
+    let ended = spec.expires_at.parse::<Timestamp>().map_or(true, |end| end <= now);
+    let used = token.status.as_ref().map_or(0, |status| status.used);
+    if ended {
+        return Err(Refusal::Expired(spec.expires_at.clone()));
+    }
+    if spec.approve {
+        return Err(Refusal::NeedsApproval);
+    }
+    if used >= spec.uses { Err(Refusal::UsedUp(spec.uses)) } else { Ok(()) }
+}
+
+/// The judgement, once the secret fits.
+pub(super) fn judge(
+    candidate: &Candidate,
+    token: &JoinToken,
+    known: &Known,
+    now: Timestamp,
+) -> Result<Admission, Refusal> {
+    let prefix = token.spec.name_prefix.as_deref().unwrap_or_default();
+    let name = match candidate.name.starts_with(prefix) {
+        true => candidate.name.clone(),
+        false => format!("{prefix}{}", candidate.name),
+    };
+    if !is_name(&name) {
+        return Err(Refusal::BadName(name.chars().take(64).collect()));
+    }
+    let joined = Joined { token: token.name_any(), key: candidate.key.clone() };
+    let namesake = known.nodes.iter().find(|node| node.name_any() == name);
+    let again = namesake.filter(|n| n.spec.joined.as_ref() == Some(&joined) && !n.spec.revoked);
+    key_is_free(candidate, known, again.map(|_| name.as_str()))?;
+    if let Some(node) = again {
+        let ended = matches!(usable(token, now), Err(Refusal::Expired(_) | Refusal::NeedsApproval));
+        if !ended {
+            return Ok(Admission::Again { name, uid: node.uid().unwrap_or_default() });
+        }
+    }
+    usable(token, now)?;
+    match namesake {
+        Some(_) => Err(Refusal::NameTaken(name)),
+        None => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
+    }
+}
+
+fn key_is_free(candidate: &Candidate, known: &Known, own: Option<&str>) -> Result<(), Refusal> {
+    let key = candidate.public_key.to_string();
+    if known.revoked_keys.contains(&key) {
+        return Err(Refusal::KeyRevoked);
+    }
+    let holds = |node: &&MeshNode| {
+        let keys = node.status.as_ref().map_or(&[][..], |status| &status.public_keys);
+        keys.iter().any(|published| published.public_key == key)
+    };
+    let others = known.nodes.iter().filter(|node| Some(node.name_any().as_str()) != own);
+    if let Some(node) = others.into_iter().find(holds) {
+        return Err(Refusal::KeyKnown(node.name_any()));
+    }
+    match known.peers.iter().find(|(_, theirs)| *theirs == key) {
+        Some((peer, _)) => Err(Refusal::KeyKnown(peer.clone())),
+        None => Ok(()),
+    }
+}
+
+/// What Kubernetes takes as an object's name (RFC 1123), at most 63 characters: it is a machine.
+pub(super) fn is_name(name: &str) -> bool {
+    let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"-.".contains(&c);
+    let edge = |c: Option<&u8>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let bytes = name.as_bytes();
+    bytes.len() <= 63
+        && bytes.iter().all(|c| inside(*c))
+        && edge(bytes.first())
+        && edge(bytes.last())
+        && !name.contains("..")
+        && !name.contains(".-")
+        && !name.contains("-.")
+}
+
+/// The token's status after one more machine.
+pub(super) fn used_once(
+    token: &JoinToken,
+    (node, from): (&str, &str),
+    now: Timestamp,
+) -> JoinTokenStatus {
+    let mut status = token.status.clone().unwrap_or_default();
+    let at = conditions::rfc3339(now);
+    status.used += 1;
+    status.last_used_at = Some(at.clone());
+    status.machines.push(api::Admitted { node: node.to_owned(), from: from.to_owned(), at });
+    let surplus = status.machines.len().saturating_sub(REMEMBERED);
+    status.machines.drain(..surplus);
+    judged(JoinToken { status: Some(status), ..token.clone() }, now)
+}
+
+/// The token's status with everything in it that follows from the rest.
+pub(super) fn judged(token: JoinToken, now: Timestamp) -> JoinTokenStatus {
+    let verdict = usable(&token, now);
+    let mut status = token.status.clone().unwrap_or_default();
+    status.uses = Some(format!("{}/{}", status.used, token.spec.uses));
+    let because = match &verdict {
+        Ok(()) => ("Usable", "machines may join with it".to_owned()),
+        Err(refusal) => (refusal.reason(), refusal.to_string()),
+    };
+    let condition = Condition::new(USABLE, verdict.is_ok(), because, now);
+    conditions::set(&mut status.conditions, condition.observed(token.metadata.generation));
+    status
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,166 @@
+//! Every way to be let in or refused, without a network.
+
+use api::{JoinTokenSpec, MeshNodeSpec, MeshNodeStatus, PublishedKey};
+
+use super::*;
+
+const HASH: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+fn now() -> Timestamp {
+    "2026-11-22T10:00:00Z".parse().unwrap()
+}
+
+fn token() -> JoinToken {
+    let spec = JoinTokenSpec {
+        hash: HASH.to_owned(),
+        expires_at: "2026-11-22T11:00:00Z".to_owned(),
+        uses: 2,
+        site: Some("aws".to_owned()),
+        name_prefix: None,
+        approve: false,
+        created_by: None,
+    };
+    JoinToken::new("t", spec)
+}
+
+fn used(times: u32) -> JoinToken {
+    let status = JoinTokenStatus { used: times, ..JoinTokenStatus::default() };
+    JoinToken { status: Some(status), ..token() }
+}
+
+fn key(byte: u8) -> PublicKey {
+    PublicKey::from_bytes([byte; 32])
+}
+
+fn candidate() -> Candidate {
+    Candidate { name: "edge-1".to_owned(), key: "b".repeat(64), public_key: key(9) }
+}
+
+fn node(name: &str, held: u8) -> MeshNode {
+    let mut node = MeshNode::new(name, MeshNodeSpec::default());
+    node.metadata.uid = Some(format!("uid-{name}"));
+    let keys = vec![PublishedKey { epoch: 1, public_key: key(held).to_string() }];
+    node.status = Some(MeshNodeStatus { public_keys: keys, ..MeshNodeStatus::default() });
+    node
+}
+
+fn known(nodes: Vec<MeshNode>) -> Known {
+    Known { nodes, ..Known::default() }
+}
+
+fn reason(
+    candidate: &Candidate,
+    token: &JoinToken,
+    known: &Known,
+) -> Result<Admission, &'static str> {
+    judge(candidate, token, known, now()).map_err(|refusal| refusal.reason())
+}
+
+#[test]
+fn a_machine_with_a_good_token_becomes_a_new_node_of_its_site() {
+    let admission = judge(&candidate(), &token(), &known(vec![node("a", 1)]), now()).unwrap();
+
+    let joined = Joined { token: "t".to_owned(), key: "b".repeat(64) };
+    let site = Some("aws".to_owned());
+    assert_eq!(admission, Admission::New { name: "edge-1".to_owned(), joined, site });
+}
+
+#[test]
+fn a_wrong_secret_and_an_unknown_token_are_refused() {
+    assert_eq!(secret_fits(Some(&token()), HASH), Ok(()));
+    assert_eq!(secret_fits(Some(&token()), &"c".repeat(64)), Err(Refusal::WrongSecret));
+    assert_eq!(secret_fits(Some(&token()), ""), Err(Refusal::WrongSecret));
+    assert_eq!(secret_fits(None, &"0".repeat(64)), Err(Refusal::UnknownToken));
+}
+
+#[test]
+fn a_token_ends_by_time_by_use_and_where_nobody_could_approve() {
+    let with = |change: &dyn Fn(&mut JoinTokenSpec)| {
+        let mut token = token();
+        change(&mut token.spec);
+        reason(&candidate(), &token, &Known::default())
+    };
+
+    assert_eq!(with(&|spec| spec.expires_at = "2026-11-22T10:00:00Z".to_owned()), Err("Expired"));
+    assert_eq!(with(&|spec| spec.expires_at = "soon".to_owned()), Err("Expired"));
+    assert_eq!(with(&|spec| spec.approve = true), Err("NeedsApproval"));
+    assert!(reason(&candidate(), &used(1), &Known::default()).is_ok());
+    assert_eq!(reason(&candidate(), &used(2), &Known::default()), Err("UsedUp"));
+}
+
+#[test]
+fn a_name_is_taken_once_and_carries_the_tokens_prefix() {
+    assert_eq!(reason(&candidate(), &token(), &known(vec![node("edge-1", 1)])), Err("NameTaken"));
+    let mut prefixed = token();
+    prefixed.spec.name_prefix = Some("aws-".to_owned());
+
+    for (asked, name) in [("edge-1", "aws-edge-1"), ("aws-edge-1", "aws-edge-1")] {
+        let candidate = Candidate { name: asked.to_owned(), ..candidate() };
+        let admission = judge(&candidate, &prefixed, &Known::default(), now()).unwrap();
+        let Admission::New { name: given, .. } = admission else { panic!("not new") };
+        assert_eq!(given, name);
+    }
+    let taken = known(vec![node("aws-edge-1", 1)]);
+    assert_eq!(reason(&candidate(), &prefixed, &taken), Err("NameTaken"));
+}
+
+#[test]
+fn a_name_that_is_no_name_is_refused_before_it_reaches_a_path() {
+    for bad in ["", "A", "a/b", "../a", "a..b", "-a", "a-", "a b", "ä", &"a".repeat(64)] {
+        let candidate = Candidate { name: bad.to_owned(), ..candidate() };
+        assert_eq!(reason(&candidate, &token(), &Known::default()), Err("BadName"), "{bad:?}");
+    }
+    assert!(is_name("node-1.edge.example"));
+}
+
+#[test]
+fn a_key_that_is_in_the_mesh_or_was_thrown_out_is_refused() {
+    let mut mesh = known(vec![node("a", 9)]);
+    assert_eq!(reason(&candidate(), &token(), &mesh), Err("KeyKnown"));
+    mesh = Known { peers: vec![("laptop".to_owned(), key(9).to_string())], ..Known::default() };
+    assert_eq!(reason(&candidate(), &token(), &mesh), Err("KeyKnown"));
+    mesh = Known { revoked_keys: vec![key(9).to_string()], ..Known::default() };
+    assert_eq!(reason(&candidate(), &token(), &mesh), Err("KeyRevoked"));
+}
+
+#[test]
+fn the_same_machine_may_ask_again_and_no_other_in_its_name() {
+    let mut own = node("edge-1", 9);
+    own.spec.joined = Some(Joined { token: "t".to_owned(), key: "b".repeat(64) });
+    let mesh = known(vec![own.clone()]);
+    let again = Admission::Again { name: "edge-1".to_owned(), uid: "uid-edge-1".to_owned() };
+
+    assert_eq!(reason(&candidate(), &used(2), &mesh), Ok(again));
+
+    let stranger = Candidate { key: "c".repeat(64), public_key: key(8), ..candidate() };
+    assert_eq!(reason(&stranger, &token(), &mesh), Err("NameTaken"));
+    own.spec.revoked = true;
+    assert_eq!(reason(&candidate(), &token(), &known(vec![own])), Err("KeyKnown"));
+    let mut ended = used(2);
+    ended.spec.expires_at = "2026-11-22T09:00:00Z".to_owned();
+    assert_eq!(reason(&candidate(), &ended, &mesh), Err("Expired"));
+}
+
+#[test]
+fn a_use_is_counted_and_remembered_and_the_last_one_ends_the_token() {
+    let first = used_once(&token(), ("edge-1", "192.0.2.1"), now());
+    let second = used_once(
+        &JoinToken { status: Some(first.clone()), ..token() },
+        ("edge-2", "192.0.2.2"),
+        now(),
+    );
+
+    assert_eq!((first.used, first.uses.as_deref()), (1, Some("1/2")));
+    assert!(conditions::holds(&first.conditions, USABLE));
+    assert_eq!(second.machines[1].node, "edge-2");
+    let usable = conditions::get(&second.conditions, USABLE).unwrap();
+    assert_eq!((usable.status.as_str(), usable.reason.as_str()), ("False", "UsedUp"));
+
+    let mut many = token();
+    many.spec.uses = 1000;
+    for _ in 0..200 {
+        many.status = Some(used_once(&many, ("n", "f"), now()));
+    }
+    let status = many.status.unwrap();
+    assert_eq!((status.used, status.machines.len()), (200, REMEMBERED));
+}

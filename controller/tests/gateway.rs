@@ -1,0 +1,13 @@
+//! The gateway in front of the embedded API: real TLS, real certificates, real conditional writes.
+//! No root, loopback only. The whole with agents and packets is in `e2e/tests/netns/join.rs`.
+
+#![allow(clippy::unwrap_used, reason = "the whole file is a test")]
+
+#[path = "gateway/door.rs"]
+mod door;
+#[path = "gateway/entry.rs"]
+mod entry;
+#[path = "gateway/flood.rs"]
+mod flood;
+#[path = "gateway/world.rs"]
+mod world;

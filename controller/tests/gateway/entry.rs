@@ -1,0 +1,232 @@
+//! Who is let in, and what those who are not learn.
+
+use std::time::Duration;
+
+use api::join::{RENEW_PATH, RenewRequest, Token};
+use api::{JoinToken, Mesh, MeshPeer, MeshPeerSpec};
+use bytes::Bytes;
+use http::Request;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use rustls::NamedGroup;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
+
+use crate::world::{LIFE, Machine, SOON, World, send};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_hundred_racers_exactly_as_many_get_in_as_the_token_permits() {
+    let world = World::start(LIFE).await;
+    let token = world.token("race", 7).await;
+
+    let racers = (0..100).map(|number| {
+        let request = Machine::new(number).request(&token, &format!("racer-{number}"));
+        let world = &world;
+        async move { world.join(&request).await.code }
+    });
+    let codes = futures::future::join_all(racers).await;
+
+    let of = |code: u16| codes.iter().filter(|c| **c == code).count();
+    assert_eq!((of(201), of(403)), (7, 93), "{codes:?}");
+    assert_eq!(world.nodes().await.len(), 7);
+    let status = world.tokens().get("race").await.unwrap().status.unwrap();
+    assert_eq!((status.used, status.machines.len()), (7, 7));
+    let mut admitted: Vec<String> = status.machines.into_iter().map(|m| m.node).collect();
+    let mut nodes: Vec<String> =
+        world.nodes().await.into_iter().filter_map(|node| node.metadata.name).collect();
+    admitted.sort();
+    nodes.sort();
+    assert_eq!(admitted, nodes);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_whose_answer_was_lost_asks_again_and_uses_nothing_twice() {
+    let world = World::start(LIFE).await;
+    let token = world.token("once", 1).await;
+    let machine = Machine::new(1);
+
+    let first = world.join(&machine.request(&token, "edge-1")).await;
+    let begun = Instant::now();
+    let mut again = world.join(&machine.request(&token, "edge-1")).await;
+    // The first answer may be there a moment before the gateway has read its own node.
+    while again.code != 201 && begun.elapsed() < SOON {
+        again = world.join(&machine.request(&token, "edge-1")).await;
+    }
+
+    assert_eq!((first.code, again.code), (201, 201));
+    assert_eq!(world.nodes().await.len(), 1);
+    let stranger = world.join(&Machine::new(2).request(&token, "edge-1")).await;
+    assert_eq!(stranger.code, 403);
+}
+
+/// A refused attempt: what was sent, and the word in the audit.
+struct Attempt {
+    body: Bytes,
+    reason: &'static str,
+}
+
+async fn attempts(world: &World) -> Vec<Attempt> {
+    let good = world.token("good", 5).await;
+    let ended = world.token_with("ended", |spec| {
+        spec.expires_at = "2020-01-01T00:00:00Z".to_owned();
+    });
+    let ended = ended.await;
+    let used = world.token("used", 1).await;
+    let waiting = world.token_with("waiting", |spec| spec.approve = true).await;
+    assert_eq!(world.join(&Machine::new(1).request(&used, "edge-1")).await.code, 201);
+    let spec = MeshPeerSpec {
+        public_key: Machine::new(50).public_key,
+        addresses: vec!["10.42.200.7/32".to_owned()],
+        ..MeshPeerSpec::default()
+    };
+    let peers: Api<MeshPeer> = Api::all(world.server.client.clone());
+    peers.create(&PostParams::default(), &MeshPeer::new("laptop", spec)).await.unwrap();
+    let meshes: Api<Mesh> = Api::all(world.server.client.clone());
+    let thrown_out = Machine::new(51);
+    let patch = json!({"status": {"revokedKeys": [thrown_out.public_key]}});
+    let patch = Patch::Merge(&patch);
+    meshes.patch_status("default", &PatchParams::default(), &patch).await.unwrap();
+    // The gateway sees them a moment later.
+    sleep(Duration::from_millis(500)).await;
+
+    let fresh = |token: &Token, name: &str| Machine::new(99).request(token, name);
+    let attempt =
+        |request, reason| Attempt { body: serde_json::to_vec(&request).unwrap().into(), reason };
+    let wrong = Token { secret: [9; 32], ..good.clone() };
+    let unknown = Token { name: "nobody".to_owned(), ..good.clone() };
+    let path = Token { name: "../meshes/default".to_owned(), ..good.clone() };
+    let mut unsigned = fresh(&good, "x");
+    unsigned.csr = "AAAA".to_owned();
+    let mut low_order = fresh(&good, "x");
+    low_order.public_key = format!("{}=", "A".repeat(43));
+    let mut flipped = fresh(&good, "x");
+    flipped.token.replace_range(9..10, "_");
+    vec![
+        attempt(fresh(&wrong, "x"), "WrongSecret"),
+        attempt(fresh(&unknown, "x"), "UnknownToken"),
+        attempt(fresh(&path, "x"), "UnknownToken"),
+        attempt(fresh(&ended, "x"), "Expired"),
+        attempt(fresh(&used, "x"), "UsedUp"),
+        attempt(fresh(&waiting, "x"), "NeedsApproval"),
+        attempt(fresh(&good, "edge-1"), "NameTaken"),
+        attempt(fresh(&good, "Not/A/Name"), "BadName"),
+        attempt(Machine::new(50).request(&good, "x"), "KeyKnown"),
+        attempt(thrown_out.request(&good, "x"), "KeyRevoked"),
+        attempt(unsigned, "Unsigned"),
+        attempt(low_order, "BadKey"),
+        attempt(flipped, "Malformed"),
+        Attempt { body: "{".into(), reason: "Malformed" },
+        Attempt { body: "".into(), reason: "Malformed" },
+        Attempt { body: vec![b'x'; 1 << 20].into(), reason: "Malformed" },
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_refusal_is_one_answer_at_one_time_and_its_reason_is_in_the_audit() {
+    let world = World::start(LIFE).await;
+    let mut answers = Vec::new();
+    let mut reasons = Vec::new();
+
+    for Attempt { body, reason } in attempts(&world).await {
+        let begun = Instant::now();
+        let said = world.ask(None, Request::post("/join"), body).await;
+        let took = begun.elapsed();
+        assert!(took >= Duration::from_millis(250), "{reason} after {took:?}");
+        // Larger than what is read: the connection may end with the answer.
+        if said.code != 0 {
+            answers.push((said.code, said.body.to_string()));
+        }
+        reasons.push(reason);
+    }
+
+    answers.dedup();
+    let one: Value = serde_json::from_str(&answers[0].1).unwrap();
+    assert_eq!(answers.len(), 1, "{answers:#?}");
+    assert_eq!(answers[0].0, 403);
+    assert_eq!(one["message"], "the gateway does not let this machine in");
+    assert_eq!(world.nodes().await.len(), 1, "nobody got in");
+    let last = async |name: &str| {
+        let token: JoinToken = world.tokens().get(name).await.unwrap();
+        token.status.unwrap_or_default().last_refusal.map(|last| last.reason)
+    };
+    assert_eq!(last("ended").await.as_deref(), Some("Expired"));
+    assert_eq!(last("used").await.as_deref(), Some("UsedUp"));
+    assert_eq!(last("waiting").await.as_deref(), Some("NeedsApproval"));
+    let events: Api<Event> = Api::all(world.server.client.clone());
+    let events = events.list(&ListParams::default()).await.unwrap();
+    let notes: Vec<String> = events.items.into_iter().filter_map(|event| event.note).collect();
+    for words in ["secret is wrong", "no token of that name", "laptop's already", "was revoked"] {
+        assert!(notes.iter().any(|note| note.contains(words)), "{words}: {notes:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ended_certificate_opens_the_renewal_and_nothing_else() {
+    let world = World::start(Duration::from_secs(3)).await;
+    let mut machine = world.machine(1, "edge-1").await;
+    sleep(Duration::from_secs(4)).await;
+
+    let listed = world.list(&machine, "meshnodes").await;
+    let next = KeyHolder::new();
+    let body = serde_json::to_string(&RenewRequest { csr: next.0.csr() }).unwrap();
+    let renewed = world.ask(Some(&machine), Request::post(RENEW_PATH), body.clone()).await;
+    let stranger = world.ask(None, Request::post(RENEW_PATH), body).await;
+
+    assert_eq!((listed.code, renewed.code, stranger.code), (401, 200, 401));
+    let mut answer = renewed.body;
+    (answer["node"], answer["authority"]) = ("edge-1".into(), "".into());
+    machine = next.0;
+    machine.take(&answer);
+    assert_eq!(world.list(&machine, "meshnodes").await.code, 200);
+}
+
+/// The same machine with a new key.
+struct KeyHolder(Machine);
+
+impl KeyHolder {
+    fn new() -> KeyHolder {
+        KeyHolder(Machine::new(1))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_gateway_speaks_tls_13_with_the_hybrid_group_and_nothing_older() {
+    let world = World::start(LIFE).await;
+
+    let stream = world.tls(None, &rustls::version::TLS13).await.unwrap();
+    let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap();
+    let older = world.tls(None, &rustls::version::TLS12).await;
+
+    assert_eq!(group.name(), NamedGroup::X25519MLKEM768);
+    assert!(older.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_trickles_is_refused_in_time_and_disturbs_nobody() {
+    use futures::StreamExt;
+    use http_body_util::{BodyExt, StreamBody};
+    use hyper::body::Frame;
+
+    let world = World::start(LIFE).await;
+    let stream = world.tls(None, &rustls::version::TLS13).await.unwrap();
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
+    tokio::spawn(connection);
+    let drops = futures::stream::unfold(0, |count| async move {
+        sleep(Duration::from_millis(500)).await;
+        Some((Ok::<_, std::io::Error>(Frame::data(Bytes::from_static(b"{"))), count + 1))
+    });
+    let request = Request::post("/join").header("host", "gateway");
+    let request = request.body(StreamBody::new(drops.boxed()).boxed_unsync()).unwrap();
+
+    let begun = Instant::now();
+    let trickling = async { sender.send_request(request).await.map(|r| r.status().as_u16()) };
+    let (code, other) = tokio::join!(trickling, async {
+        let mut sender = world.connect(None).await.unwrap();
+        send(&mut sender, Request::get("/readyz"), "").await.status().as_u16()
+    });
+
+    assert_eq!((code.unwrap_or(403), other), (403, 200));
+    assert!(begun.elapsed() < Duration::from_secs(13), "{:?}", begun.elapsed());
+}
