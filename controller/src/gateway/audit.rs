@@ -42,7 +42,7 @@ impl Audit {
     pub(super) async fn joined(&self, token: &JoinToken, node: &str, from: IpAddr) {
         info!(node, %from, token = token.name_any(), "machine joined");
         let note = format!("{node} joined from {from}");
-        self.tell("JoinTokenUsed", note, &token.object_ref(&())).await;
+        self.tell("JoinTokenUsed", "Join", note, &token.object_ref(&())).await;
     }
 
     /// `token`: the one that was named, if there is one.
@@ -60,7 +60,8 @@ impl Audit {
             None => mesh_reference(),
         };
         let note = format!("a machine at {from} was refused: {refusal}");
-        self.tell("JoinRejected", note, &about).await;
+        // Events of one action become a series: each reason is one of its own.
+        self.tell("JoinRejected", refusal.reason(), note, &about).await;
     }
 
     /// The last refusal, on the token itself.
@@ -79,12 +80,12 @@ impl Audit {
         }
     }
 
-    async fn tell(&self, reason: &str, note: String, about: &ObjectReference) {
+    async fn tell(&self, reason: &str, action: &str, note: String, about: &ObjectReference) {
         let event = Event {
             type_: if reason == "JoinRejected" { EventType::Warning } else { EventType::Normal },
             reason: reason.to_owned(),
             note: Some(note),
-            action: "Join".to_owned(),
+            action: action.to_owned(),
             secondary: None,
         };
         if let Err(error) = self.recorder.publish(&event, about).await {

@@ -145,6 +145,38 @@ fn a_machine_leaves_and_nothing_of_the_mesh_stays_on_it() {
 }
 
 #[test]
+fn a_machine_behind_a_nat_joins_over_one_outbound_port_and_is_reached() {
+    let marker = marker();
+    let mut mesh = Mesh::start("joinnat", 2).unwrap();
+    let oracles = Oracles::watch(&mesh.lab, &marker).unwrap();
+    mesh.add_pods(1).unwrap();
+    let tunnel = mesh.members[0].node.capture("hawser0", &[&marker]).unwrap();
+    let router = mesh.lab.nat_router("home", &mesh.lab.switch().unwrap()).unwrap();
+    let node = mesh.lab.node_on("edge-1", router.inside()).unwrap();
+    let token = token(&mesh.controller, &[]);
+
+    let mut joining = join(&mesh.controller, &node, &token, &[]);
+    joining.wait_for_log("joined in", LIMIT).unwrap();
+    let mut machine = Member::new(node, String::new());
+    machine.wait_for_node_file(LIMIT).unwrap();
+    machine.add_pod(&mesh.lab, "a").unwrap();
+
+    // Both ways: the mesh answers where the machine's packets come from, not where it says it is.
+    let everybody: Vec<_> = mesh.pods().into_iter().chain(&machine.pods).collect();
+    let reach = every_pair(&everybody, &marker, LIMIT);
+    assert_eq!((reach.failures(), reach.total()), (Vec::new(), 12));
+    let outside = router.node().address().v4.to_string();
+    for member in &mesh.members {
+        let state = member.state().unwrap();
+        let peers = state["peers"].as_array().unwrap();
+        let peer = peers.iter().find(|peer| peer["name"] == "edge-1").unwrap();
+        let endpoint = peer["endpoint"].as_str().unwrap();
+        assert!(endpoint.starts_with(&outside), "{endpoint} is not the router's {outside}");
+    }
+    oracles.judge(&tunnel.seen()).unwrap();
+}
+
+#[test]
 fn a_certificate_is_renewed_under_traffic_and_nothing_is_lost() {
     let marker = marker();
     let mut mesh = Mesh::prepare("renew", 1, &mut |_| {}).unwrap();
