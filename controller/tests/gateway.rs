@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+#[path = "gateway/crowd.rs"]
+mod crowd;
 #[path = "gateway/door.rs"]
 mod door;
 #[path = "gateway/entry.rs"]
