@@ -124,9 +124,10 @@ pub(super) fn judge(
     now: Timestamp,
 ) -> Result<Admission, Refusal> {
     let prefix = token.spec.name_prefix.as_deref().unwrap_or_default();
-    let name = match candidate.name.starts_with(prefix) {
-        true => candidate.name.clone(),
-        false => format!("{prefix}{}", candidate.name),
+    let name = if candidate.name.starts_with(prefix) {
+        candidate.name.clone()
+    } else {
+        format!("{prefix}{}", candidate.name)
     };
     if !is_name(&name) {
         return Err(Refusal::BadName(name.chars().take(64).collect()));
@@ -157,8 +158,8 @@ fn key_is_free(candidate: &Candidate, known: &Known, own: Option<&str>) -> Resul
         let keys = node.status.as_ref().map_or(&[][..], |status| &status.public_keys);
         keys.iter().any(|published| published.public_key == key)
     };
-    let others = known.nodes.iter().filter(|node| Some(node.name_any().as_str()) != own);
-    if let Some(node) = others.into_iter().find(holds) {
+    let mut others = known.nodes.iter().filter(|node| Some(node.name_any().as_str()) != own);
+    if let Some(node) = others.find(holds) {
         return Err(Refusal::KeyKnown(node.name_any()));
     }
     match known.peers.iter().find(|(_, theirs)| *theirs == key) {

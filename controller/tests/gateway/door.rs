@@ -79,7 +79,7 @@ async fn a_revoked_machine_is_cut_off_in_its_watch_and_at_every_question() {
     assert!(cut < Duration::from_secs(2), "{cut:?}");
     assert!(lines.frame().await.is_none());
     let asked = world.list(&machine, "meshnodes").await;
-    assert!(matches!(asked.code, 401), "{}", asked.body);
+    assert_eq!(asked.code, 401, "{}", asked.body);
 }
 
 #[tokio::test(flavor = "multi_thread")]

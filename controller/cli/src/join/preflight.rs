@@ -73,8 +73,8 @@ impl Machine {
 fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     // Debian's sudo has them on its path, a plain root shell may not.
-    let dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    dirs.into_iter().any(|dir| dir.join(program).is_file())
+    let mut dirs = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    dirs.any(|dir| dir.join(program).is_file())
 }
 
 /// Two clocks, or an error that names both: TLS alone would help nobody. Pure.

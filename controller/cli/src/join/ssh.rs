@@ -9,8 +9,8 @@ use ipnet::IpNet;
 pub fn through_mesh(connection: Option<&str>, mesh: &[IpNet]) -> Option<IpAddr> {
     let mut words = connection?.split_whitespace();
     let ends = [words.next(), words.nth(1)];
-    let addresses = ends.into_iter().flatten().filter_map(|end| end.parse::<IpAddr>().ok());
-    addresses.into_iter().find(|address| mesh.iter().any(|net| net.contains(address)))
+    let mut addresses = ends.into_iter().flatten().filter_map(|end| end.parse::<IpAddr>().ok());
+    addresses.find(|address| mesh.iter().any(|net| net.contains(address)))
 }
 
 #[cfg(test)]
