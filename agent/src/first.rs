@@ -71,7 +71,7 @@ async fn ask(kubeconfig: Option<PathBuf>, node: &str) -> Option<MeshNode> {
 }
 
 async fn look(kubeconfig: Option<PathBuf>, node: &str) -> anyhow::Result<Option<MeshNode>> {
-    let client: Client = connect(kubeconfig).await?;
+    let (client, _): (Client, _) = connect(kubeconfig).await?;
     Api::<MeshNode>::all(client).get_opt(node).await.context("reading the own MeshNode")
 }
 

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod apply;
+pub mod boot;
 pub mod datapath;
 pub mod facts;
 mod first;

@@ -79,7 +79,8 @@ impl Live for Agent {
 
 impl Agent {
     fn discards(&self) -> BTreeMap<String, u64> {
-        let discards = self.datapath.discards().into_iter();
+        let forged = ("pod_source_forged", self.snapshot.load().blocked.forged);
+        let discards = self.datapath.discards().into_iter().chain([forged]);
         discards.map(|(reason, count)| (reason.to_owned(), count)).collect()
     }
 }

@@ -22,6 +22,8 @@ pub enum Command {
     Keygen(State),
     /// Takes part in the mesh until it is killed. What it leaves behind fails closed.
     Run(Box<Run>),
+    /// Puts the guard of the last run back in force, for before the network comes up at boot.
+    Guard(State),
     /// Puts the CNI plugin and its configuration on this node.
     InstallCni(InstallCni),
     /// Removes device, routes and guard; nothing else does. The agent must not be running.

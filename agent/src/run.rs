@@ -226,7 +226,9 @@ async fn follow_api(
             clone.send(holder).ok();
         }
     };
+    let snapshot = Arc::clone(&agent.snapshot);
     tokio::join!(
+        source::kube::tell(client.clone(), snapshot, changed.clone()),
         source::kube::follow(client.clone(), follower, publisher),
         source::kube::follow_rotations(client, rotation),
         report,

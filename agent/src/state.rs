@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep};
 
 const LOCK: &str = "agent.lock";
 const DEVICE: &str = "device";
+/// Where none is remembered.
+const USUAL_DEVICE: &str = "hawser0";
 
 /// Held by the one agent, or uninstall, that works on a state directory.
 #[derive(Debug)]
@@ -74,9 +76,11 @@ pub fn remember_device(state: &Path, tun: &str) -> io::Result<()> {
     fs::write(state.join(DEVICE), tun)
 }
 
-pub fn remembered_device(state: &Path) -> Option<String> {
-    let name = fs::read_to_string(state.join(DEVICE)).ok()?;
-    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+/// The remembered device, else the usual one.
+pub fn device(state: &Path) -> String {
+    let name = fs::read_to_string(state.join(DEVICE)).unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { USUAL_DEVICE } else { name }.to_owned()
 }
 
 /// Removes what `run` leaves in the directory, except keys, view and reservations.
@@ -129,10 +133,10 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
 
         remember_device(state.path(), "hawser7").unwrap();
-        assert_eq!(remembered_device(state.path()).as_deref(), Some("hawser7"));
+        assert_eq!(device(state.path()), "hawser7");
 
         forget(state.path()).unwrap();
         forget(state.path()).unwrap();
-        assert_eq!(remembered_device(state.path()), None);
+        assert_eq!(device(state.path()), "hawser0");
     }
 }

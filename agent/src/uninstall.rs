@@ -12,17 +12,13 @@ use crate::{
     state,
 };
 
-const DEFAULT_DEVICE: &str = "hawser0";
-
 pub async fn run(options: Uninstall) -> anyhow::Result<()> {
     let Uninstall { state: State { directory }, purge, plugin } = options;
     let lock = if directory.exists() { Some(state::lock(&directory).await?) } else { None };
     install::remove(&plugin)?;
     // From here on no pod is added.
     NodeFile::remove(&directory).context("removing node.json")?;
-    let tun = state::remembered_device(&directory);
-    let tun = tun.unwrap_or_else(|| DEFAULT_DEVICE.to_owned());
-    let mut kernel = Kernel::open(&tun)?;
+    let mut kernel = Kernel::open(&state::device(&directory))?;
     kernel.remove_everything().await.context("removing device, routes and guard")?;
     Reservations::remove_all(&directory).context("removing the pods' reservations")?;
     state::forget(&directory).context("removing the agent's socket")?;

@@ -7,10 +7,12 @@ mod guard;
 mod message;
 mod namespace;
 mod netlink;
+mod nft;
 mod sysctl;
 mod veth;
 
 pub(crate) use guard::{routed_addresses, unguarded};
 pub(crate) use namespace::{Namespace, NamespaceError};
 pub(crate) use netlink::Netlink;
+pub(crate) use nft::missing_chains;
 pub(crate) use veth::{CreateError, Pair, gateway};

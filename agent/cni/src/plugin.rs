@@ -103,18 +103,24 @@ fn node(state: &Path) -> Result<NodeFile, Failure> {
     Ok(node)
 }
 
-/// Refuses while something addressed to the mesh could leave in clear.
+/// Refuses while something addressed to the mesh could leave in clear: while a layer is missing.
 fn guarded(netlink: &mut Netlink, node: &NodeFile, code: Code) -> Result<(), Failure> {
     let open = kernel::unguarded(netlink, &node.pools).map_err(kernel_failure)?;
-    if open.is_empty() {
-        return Ok(());
+    if !open.is_empty() {
+        let open: Vec<String> = open.iter().map(IpNet::to_string).collect();
+        return Err(unguarded(code, &format!("no unreachable route for {}", open.join(", "))));
     }
-    let open: Vec<String> = open.iter().map(IpNet::to_string).collect();
-    let msg = format!(
-        "the guard is not in place: no unreachable route for {}; is hawser-agent running?",
-        open.join(", ")
-    );
-    Err(Failure::new(code, msg))
+    let missing = kernel::missing_chains().map_err(kernel_failure)?;
+    if !missing.is_empty() {
+        let what = format!("no rule in the nftables table inet hawser, {}", missing.join(", "));
+        return Err(unguarded(code, &what));
+    }
+    Ok(())
+}
+
+fn unguarded(code: Code, what: &str) -> Failure {
+    let hint = "is hawser-agent running? `hawser-agent guard` puts it back";
+    Failure::new(code, format!("the guard is not in place: {what}; {hint}"))
 }
 
 fn open_netns(path: &Path) -> Result<Namespace, Failure> {

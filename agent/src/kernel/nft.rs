@@ -1,7 +1,8 @@
 //! The nftables half of the guard: the table `inet hawser`, put in place by one transaction.
 //!
 //! ```text
-//! prerouting  raw      from or to the mesh, on a device that is not ours  ─▶ counted, dropped
+//! prerouting  raw      from a pod, with an address that is not the pod's  ─▶ counted, dropped
+//!                      from or to the mesh, on a device that is not ours  ─▶ counted, dropped
 //! prerouting  -50      pod ─▶ another machine's own address           ─▶ marked, for the tunnel
 //! postrouting srcnat   pod ─▶ outside the mesh                            ─▶ masqueraded
 //! postrouting srcnat+  from or to the mesh or marked, on a device that is not ours ─▶ same
@@ -33,6 +34,8 @@ pub struct Blocked {
     pub out: u64,
     /// On their way in.
     pub into: u64,
+    /// From a pod, with an address that is not the pod's: never in clear, and not meant well.
+    pub forged: u64,
 }
 
 /// The table, and what we know of it.
@@ -151,7 +154,12 @@ fn take_counters(listing: &mut Value) -> Option<Blocked> {
         let mut counters = objects(listing, "counter");
         counters.find(|counter| counter["name"] == name)?["packets"].as_u64()
     };
-    let blocked = Blocked { out: count(ruleset::OUT)?, into: count(ruleset::INTO)? };
+    let blocked = Blocked {
+        out: count(ruleset::OUT)?,
+        into: count(ruleset::INTO)?,
+        // A table of an older version has none.
+        forged: count(ruleset::FORGED).unwrap_or_default(),
+    };
     for object in listing["nftables"].as_array_mut()? {
         if let Some(counter) = object.get_mut("counter") {
             strip(counter, "packets");

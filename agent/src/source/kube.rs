@@ -10,6 +10,7 @@
 
 mod brake;
 mod credential;
+mod events;
 mod listen;
 mod mirror;
 mod preshared;
@@ -38,7 +39,10 @@ use tokio::{
 };
 
 use self::{brake::hold, mirror::Mirror};
-pub use self::{credential::Renewal, listen::listen, rotations::follow as follow_rotations};
+pub use self::{
+    credential::Renewal, events::follow as tell, listen::listen,
+    rotations::follow as follow_rotations,
+};
 use super::{Publisher, contact::Contact};
 use crate::view::Overlap;
 

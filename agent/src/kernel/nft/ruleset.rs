@@ -1,14 +1,14 @@
 //! The table's rules, as values of nft's own JSON schema.
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, net::Ipv6Addr};
 
 use cni::POD_DEVICE_PREFIX;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use nftables::{
     batch::Batch,
     expr::{
-        BinaryOperation, CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField,
-        Prefix,
+        BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression,
+        Payload, PayloadField, Prefix, SetItem,
     },
     schema::{
         Chain, Counter as NamedCounter, NfListObject, Nftables, Rule, Set, SetFlag, SetType,
@@ -23,10 +23,16 @@ use crate::plan::Guard;
 
 pub(super) const OUT: &str = "blocked_out";
 pub(super) const INTO: &str = "blocked_in";
-/// Three devices and four matches in each filter and the mark in one of them, two devices and two
-/// families to masquerade, two families to mark and what is left unmarked.
-pub(super) const RULES: usize = 2 * (3 + 4) + 1 + 2 + 2 + 3;
+pub(super) const FORGED: &str = "forged_source";
+/// Three devices and four matches in each filter, the mark in one of them and two more for what pods
+/// send in the other, two devices and two families to masquerade, two families to mark and what is
+/// left unmarked.
+pub(super) const RULES: usize = 2 * (3 + 4) + 1 + 2 + 2 + 2 + 3;
 
+const INGRESS: &str = "ingress";
+const EGRESS: &str = "egress";
+/// fe80::/10 (RFC 4291, section 2.4).
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 /// Before connection tracking, so nothing from the mesh is ever tracked on a foreign device.
 const RAW: i32 = -300;
 /// After destinations have been rewritten (-100), before routing.
@@ -43,7 +49,7 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     batch.add(table());
     batch.delete(table());
     batch.add(table());
-    for (name, packets) in [(OUT, blocked.out), (INTO, blocked.into)] {
+    for (name, packets) in [(OUT, blocked.out), (INTO, blocked.into), (FORGED, blocked.forged)] {
         batch.add(counter(name, packets));
     }
     batch.add(set("mesh4", SetType::Ipv4Addr, guard.ranges.iter().filter(|net| is_v4(net))));
@@ -56,11 +62,14 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
         batch.add(set(name, kind, guard.machines.iter().filter(|net| is_v4(net) == v4)));
     }
     mark(&mut batch);
-    filter(&mut batch, "ingress", (NfHook::Prerouting, RAW), MetaKey::Iifname, (&guard.tun, INTO));
+    batch.add(chain(INGRESS, NfChainType::Filter, NfHook::Prerouting, RAW));
+    pods_are_who_they_say(&mut batch);
+    filter(&mut batch, INGRESS, MetaKey::Iifname, (&guard.tun, INTO));
     masquerade(&mut batch, guard);
-    filter(&mut batch, "egress", (NfHook::Postrouting, LAST), MetaKey::Oifname, (&guard.tun, OUT));
+    batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
+    filter(&mut batch, EGRESS, MetaKey::Oifname, (&guard.tun, OUT));
     let count = Statement::Counter(Counter::Named(OUT.into()));
-    batch.add(rule("egress", vec![is_marked(), count, Statement::Drop(None)]));
+    batch.add(rule(EGRESS, vec![is_marked(), count, Statement::Drop(None)]));
     batch.to_nftables()
 }
 
@@ -72,14 +81,37 @@ pub(super) fn remove() -> Nftables<'static> {
     batch.to_nftables()
 }
 
+/// A pod sends from an address that is routed to its device, in both families: IPv6 has no
+/// rp_filter. Neighbour discovery and multicast reports come from link-local addresses or none.
+/// The route is asked instead of a list, so a pod is judged right from its first packet on, also
+/// while no agent runs.
+fn pods_are_who_they_say(batch: &mut Batch<'static>) {
+    let from_pod = || on(MetaKey::Iifname, &pod_devices());
+    let own_link = Statement::Match(Match {
+        left: field("ip6", "saddr"),
+        right: Expression::Named(NamedExpression::Set(vec![
+            SetItem::Element(Expression::String("::".into())),
+            SetItem::Element(element(&LINK_LOCAL.into())),
+        ])),
+        op: Operator::EQ,
+    });
+    batch.add(rule(INGRESS, vec![from_pod(), own_link, Statement::Accept(None)]));
+    let back = Fib { result: FibResult::Oif, flags: [FibFlag::Saddr, FibFlag::Iif].into() };
+    let elsewhere = Statement::Match(Match {
+        left: Expression::Named(NamedExpression::Fib(back)),
+        right: Expression::Number(0),
+        op: Operator::EQ,
+    });
+    let count = Statement::Counter(Counter::Named(FORGED.into()));
+    batch.add(rule(INGRESS, vec![from_pod(), elsewhere, count, Statement::Drop(None)]));
+}
+
 fn filter(
     batch: &mut Batch<'static>,
     name: &'static str,
-    (hook, priority): (NfHook, i32),
     device: MetaKey,
     (tun, counter): (&str, &'static str),
 ) {
-    batch.add(chain(name, NfChainType::Filter, hook, priority));
     for ours in [tun, &pod_devices(), "lo"] {
         batch.add(rule(name, vec![on(device, ours), Statement::Accept(None)]));
     }
@@ -167,12 +199,16 @@ fn on(key: MetaKey, device: &str) -> Words {
 }
 
 fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'static str) -> Words {
-    let payload = PayloadField { protocol: protocol.into(), field: field.into() };
     Statement::Match(Match {
-        left: Expression::Named(NamedExpression::Payload(Payload::PayloadField(payload))),
+        left: self::field(protocol, field),
         right: Expression::String(set.into()),
         op,
     })
+}
+
+fn field(protocol: &'static str, field: &'static str) -> Expression<'static> {
+    let payload = PayloadField { protocol: protocol.into(), field: field.into() };
+    Expression::Named(NamedExpression::Payload(Payload::PayloadField(payload)))
 }
 
 fn table() -> NfListObject<'static> {

@@ -10,7 +10,7 @@ fn guard(ranges: &[&str]) -> Guard {
 }
 
 fn installed(guard: &Guard) -> Value {
-    serde_json::to_value(ruleset::install(guard, Blocked { out: 7, into: 9 })).unwrap()
+    serde_json::to_value(ruleset::install(guard, Blocked { out: 7, into: 9, forged: 2 })).unwrap()
 }
 
 #[test]
@@ -47,12 +47,13 @@ fn counters_are_read_and_do_not_count_as_a_difference() {
         serde_json::json!({"nftables": [
             {"counter": {"name": "blocked_out", "packets": packets, "bytes": 5}},
             {"counter": {"name": "blocked_in", "packets": 3, "bytes": 5}},
+            {"counter": {"name": "forged_source", "packets": 4, "bytes": 5}},
             {"rule": {"chain": "egress", "handle": 12}}]})
     };
     let (mut first, mut second) = (listing(1), listing(2));
 
-    assert_eq!(take_counters(&mut first), Some(Blocked { out: 1, into: 3 }));
-    assert_eq!(take_counters(&mut second), Some(Blocked { out: 2, into: 3 }));
+    assert_eq!(take_counters(&mut first), Some(Blocked { out: 1, into: 3, forged: 4 }));
+    assert_eq!(take_counters(&mut second), Some(Blocked { out: 2, into: 3, forged: 4 }));
 
     assert_eq!(first, second);
 }

@@ -21,7 +21,7 @@ const LISTING: Duration = Duration::from_secs(10);
 /// For ever.
 pub async fn listen(contact: Contact, views: Views, kubeconfig: Option<PathBuf>) {
     let client = match timeout(PATIENCE, connect(kubeconfig.clone())).await {
-        Ok(Ok(client)) => client,
+        Ok(Ok((client, _))) => client,
         Ok(Err(_)) | Err(_) => {
             contact.not_there();
             patiently(kubeconfig).await
@@ -45,7 +45,7 @@ pub async fn listen(contact: Contact, views: Views, kubeconfig: Option<PathBuf>)
 async fn patiently(kubeconfig: Option<PathBuf>) -> Client {
     loop {
         sleep(LISTING).await;
-        if let Ok(client) = connect(kubeconfig.clone()).await {
+        if let Ok((client, _)) = connect(kubeconfig.clone()).await {
             return client;
         }
     }
