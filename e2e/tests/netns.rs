@@ -27,6 +27,8 @@ mod join;
 mod lab;
 #[path = "netns/laptop.rs"]
 mod laptop;
+#[path = "netns/leaks.rs"]
+mod leaks;
 #[path = "netns/mesh.rs"]
 mod mesh;
 #[path = "netns/rotation.rs"]

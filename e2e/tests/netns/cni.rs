@@ -46,6 +46,20 @@ impl Stage {
         for pool in POOLS {
             self.ip(&["route", verb, "unreachable", pool, "metric", "4294967295"]);
         }
+        self.table(if verb == "del" { "delete" } else { verb });
+    }
+
+    fn table(&self, verb: &str) {
+        let mut rules = format!("{verb} table inet hawser\n");
+        for chain in ["ingress", "egress"].iter().filter(|_| verb == "add") {
+            rules += &format!("add chain inet hawser {chain}\n");
+            rules += &format!("add rule inet hawser {chain} counter\n");
+        }
+        self.nft(&rules);
+    }
+
+    fn nft(&self, rules: &str) {
+        self.node.command("nft").args(["-f", "-"]).input(rules).stdout().unwrap();
     }
 
     fn node_file(&self, subnets: &[&str]) {
@@ -173,6 +187,11 @@ fn no_pod_is_added_before_the_guard_stands() {
     stage.ip(&["route", "del", "unreachable", POOLS[1], "metric", "4294967295"]);
     assert_eq!((add(), status()), (Some(11), Some(51)), "without IPv6's guard");
     stage.ip(&["route", "add", "unreachable", POOLS[1], "metric", "4294967295"]);
+    stage.nft("flush chain inet hawser egress\n");
+    assert_eq!((add(), status()), (Some(11), Some(51)), "with an empty chain");
+    stage.table("delete");
+    assert_eq!((add(), status()), (Some(11), Some(51)), "without a table");
+    stage.table("add");
     assert_eq!((add(), status()), (None, None), "ready");
     stage.guard("del");
     assert_eq!(status(), Some(51), "the guard was flushed");
