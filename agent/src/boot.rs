@@ -4,6 +4,8 @@
 //! Pods wait for the guard, since ADD looks for it; programs of the node itself do not, so this is
 //! run before the network comes up.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context;
 use cni::{NodeFile, NodeFileError};
 
@@ -44,5 +46,7 @@ fn guard(node: &NodeFile, tun: String) -> Guard {
         ranges: node.pools.iter().copied().collect(),
         tun,
         masquerade: node.subnets.iter().copied().collect(),
+        // Nobody is reached before the agent runs.
+        machines: BTreeSet::new(),
     }
 }

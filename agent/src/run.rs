@@ -221,6 +221,7 @@ async fn follow_api(
     let contact = agent.contact.clone();
     let follower = source::kube::Follower { node, state, own, contact };
     let (rotation, rotations) = watch::channel(None);
+    let own_node = changed.clone();
     let report = async {
         if let Some(holder) = reporter.follow(changed, rotations).await {
             clone.send(holder).ok();
@@ -228,7 +229,7 @@ async fn follow_api(
     };
     let snapshot = Arc::clone(&agent.snapshot);
     tokio::join!(
-        source::kube::tell(client.clone(), snapshot, changed.clone()),
+        source::kube::tell(client.clone(), snapshot, own_node),
         source::kube::follow(client.clone(), follower, publisher),
         source::kube::follow_rotations(client, rotation),
         report,

@@ -93,7 +93,7 @@ impl Datapath {
         config.identities.clear();
         let udp = Udp::bind(port, config.fwmark, workers).map_err(bind)?;
         let (desk, tray) = Desk::new().map_err(bind)?;
-        let shared = Shared::new(sessions, udp, desk, config.mtu, workers, config.dscp);
+        let shared = Shared::new(sessions, udp, desk, config.mtu, config.dscp);
         let shared = shared.map_err(bind)?;
         let shared = Arc::new(shared);
         let started = (SystemTime::now(), Instant::now());

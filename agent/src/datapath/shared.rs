@@ -40,9 +40,9 @@ impl Shared {
         udp: Udp,
         desk: Desk,
         mtu: u16,
-        workers: usize,
         dscp: Dscp,
     ) -> std::io::Result<Self> {
+        let news = (0..udp.workers()).map(|_| event()).collect::<Result<_, _>>()?;
         Ok(Self {
             sessions,
             udp,
@@ -50,7 +50,7 @@ impl Shared {
             dscp,
             tun: ArcSwapOption::empty(),
             mtu: AtomicUsize::new(mtu.into()),
-            news: (0..workers).map(|_| event()).collect::<Result<_, _>>()?,
+            news,
             stopped: AtomicBool::new(false),
             counts: Counts([const { AtomicU64::new(0) }; _]),
         })

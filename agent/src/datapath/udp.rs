@@ -61,6 +61,10 @@ impl Udp {
         self.port
     }
 
+    pub(super) fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
     pub(super) fn of_worker(&self, worker: usize) -> &Sockets {
         &self.workers[worker]
     }

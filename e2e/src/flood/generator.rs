@@ -78,7 +78,7 @@ impl Flood {
 fn open() -> std::io::Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     socket.set_ip_transparent_v4(true)?;
-    setsockopt(&socket, UdpGsoSegment, &(INITIATION as i32))?;
+    setsockopt(&socket, UdpGsoSegment, &i32::try_from(INITIATION).map_err(std::io::Error::other)?)?;
     Ok(socket)
 }
 
