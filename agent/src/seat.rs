@@ -113,7 +113,7 @@ mod tests {
             let late = patience.as_secs();
             assert_eq!(step(Some(holder), None, None, None, 0), Step::Claim);
             let wait = step(Some(holder), Some(&me), None, Some(0), 1);
-            assert_eq!(wait, Step::Wait(patience - Duration::from_secs(1)));
+            assert_eq!(wait, Step::Wait(patience.saturating_sub(Duration::from_secs(1))));
             assert_eq!(step(Some(holder), Some(&me), None, Some(0), late), Step::Take);
             assert_eq!(step(Some(holder), None, None, Some(0), late), Step::Claim);
             let answered = step(Some(holder), None, Some(&me), Some(0), 1);

@@ -255,7 +255,7 @@ mod tests {
 
         assert!(Request::verify(&forged).is_none());
         assert!(Request::verify(b"").is_none());
-        assert!(Request::verify(&[0x30; 70_000]).is_none());
+        assert!(Request::verify(&vec![0x30; 70_000]).is_none());
     }
 
     #[test]

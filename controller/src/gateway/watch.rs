@@ -145,7 +145,9 @@ fn joined(lines: &[Bytes]) -> Bytes {
         return only.clone();
     }
     let mut all = BytesMut::with_capacity(lines.iter().map(Bytes::len).sum());
-    lines.iter().for_each(|line| all.extend_from_slice(line));
+    for line in lines {
+        all.extend_from_slice(line);
+    }
     all.freeze()
 }
 

@@ -77,7 +77,7 @@ struct Attempt {
 async fn attempts(world: &World) -> Vec<Attempt> {
     let good = world.token("good", 5).await;
     let ended = world.token_with("ended", |spec| {
-        spec.expires_at = "2020-01-01T00:00:00Z".to_owned();
+        "2020-01-01T00:00:00Z".clone_into(&mut spec.expires_at);
     });
     let ended = ended.await;
     let used = world.token("used", 1).await;
@@ -105,7 +105,7 @@ async fn attempts(world: &World) -> Vec<Attempt> {
     let unknown = Token { name: "nobody".to_owned(), ..good.clone() };
     let path = Token { name: "../meshes/default".to_owned(), ..good.clone() };
     let mut unsigned = fresh(&good, "x");
-    unsigned.csr = "AAAA".to_owned();
+    "AAAA".clone_into(&mut unsigned.csr);
     let mut low_order = fresh(&good, "x");
     low_order.public_key = format!("{}=", "A".repeat(43));
     let mut flipped = fresh(&good, "x");

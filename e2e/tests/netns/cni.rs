@@ -50,12 +50,13 @@ impl Stage {
     }
 
     fn table(&self, verb: &str) {
-        let mut rules = format!("{verb} table inet hawser\n");
-        for chain in ["ingress", "egress"].iter().filter(|_| verb == "add") {
-            rules += &format!("add chain inet hawser {chain}\n");
-            rules += &format!("add rule inet hawser {chain} counter\n");
-        }
-        self.nft(&rules);
+        let chains = if verb == "add" { &["ingress", "egress"][..] } else { &[] };
+        let with = |chain| {
+            let name = format!("inet hawser {chain}");
+            format!("add chain {name}\nadd rule {name} counter\n")
+        };
+        let chains: String = chains.iter().map(with).collect();
+        self.nft(&format!("{verb} table inet hawser\n{chains}"));
     }
 
     fn nft(&self, rules: &str) {

@@ -113,16 +113,16 @@ impl Stage {
 
     /// What kube-proxy would do.
     fn service(&self) {
-        let mut rules = String::new();
-        for (at, family) in ["ip", "ip6"].iter().enumerate() {
+        let of_family = |(at, family): (usize, &&str)| {
             let to = self.mesh.members[1].pods[0].address(at == 0).unwrap();
             let chain = "type nat hook prerouting priority -100";
-            rules += &format!(
+            format!(
                 "add table {family} service\nadd chain {family} service pre {{ {chain}; }}\n\
                  add rule {family} service pre {family} daddr {} dnat to {to}\n",
                 SERVICE[at]
-            );
-        }
+            )
+        };
+        let rules: String = ["ip", "ip6"].iter().enumerate().map(of_family).collect();
         self.node().command("nft").args(["-f", "-"]).input(rules).stdout().unwrap();
     }
 

@@ -141,7 +141,7 @@ impl Renewal {
             let validity = of_gateway(&self.held.certificate);
             let wait = validity.map_or(LAST_PAUSE, |v| due(v, Timestamp::now()));
             // Up to a tenth sooner, so that a fleet that came at once does not come at once again.
-            let wait = wait.saturating_sub((jitter(wait) - wait) / 5);
+            let wait = wait.saturating_sub(jitter(wait).saturating_sub(wait) / 5);
             // Elapsed, or refused: both are a reason.
             let _ = timeout(wait, self.refused.notified()).await;
             while let Err(error) = self.renew().await {

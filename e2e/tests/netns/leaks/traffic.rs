@@ -17,7 +17,7 @@ const LONG: usize = 4000;
 
 /// Where a packet comes from, or what is odd about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Row {
+pub(crate) enum Row {
     /// From a pod, forwarded.
     Pod,
     /// From a pod that may be taken away under it.
@@ -41,7 +41,7 @@ pub enum Row {
 }
 
 impl Row {
-    pub const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Pod,
         Self::Leaving,
         Self::Host,
@@ -55,22 +55,22 @@ impl Row {
     ];
 
     /// True for what must not come in; the others must not go out.
-    pub fn comes_in(self) -> bool {
+    pub(crate) fn comes_in(self) -> bool {
         matches!(self, Self::ForgedToPod | Self::ForgedToHost)
     }
 }
 
 /// One row in one family.
 #[derive(Clone, Debug)]
-pub struct Stream {
-    pub row: Row,
+pub(crate) struct Stream {
+    pub(crate) row: Row,
     pub v4: bool,
     /// In every packet of this stream, and in no other.
-    pub marker: Vec<u8>,
+    pub(crate) marker: Vec<u8>,
 }
 
 impl Stream {
-    pub fn new(row: Row, v4: bool) -> Self {
+    pub(crate) fn new(row: Row, v4: bool) -> Self {
         let family = if v4 { 4 } else { 6 };
         let tag = e2e::oracle::marker();
         let marker = [format!("{row:?}{family}:").as_bytes(), &tag].concat();
@@ -79,11 +79,11 @@ impl Stream {
 }
 
 /// Where a stream begins and ends.
-pub struct Way<'a> {
-    pub from: &'a Namespace,
+pub(crate) struct Way<'a> {
+    pub(crate) from: &'a Namespace,
     /// The source address; none leaves it to the kernel.
-    pub source: Option<IpAddr>,
-    pub to: IpAddr,
+    pub(crate) source: Option<IpAddr>,
+    pub(crate) to: IpAddr,
 }
 
 struct Sender {
@@ -93,13 +93,13 @@ struct Sender {
 }
 
 /// Streams that flow until this is dropped.
-pub struct Traffic {
+pub(crate) struct Traffic {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Traffic {
-    pub fn start(ways: &[(Stream, Way<'_>)]) -> anyhow::Result<Self> {
+    pub(crate) fn start(ways: &[(Stream, Way<'_>)]) -> anyhow::Result<Self> {
         let senders = ways.iter().map(sender).collect::<anyhow::Result<Vec<_>>>()?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = Arc::clone(&stop);
