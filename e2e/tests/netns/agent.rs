@@ -185,6 +185,18 @@ fn what_others_own_is_left_alone() {
     assert!(two.run("nft", &["list", "tables"]).contains("theirs"));
 }
 
+/// Operators save what `nft list ruleset` prints, and load it at the next boot.
+#[test]
+fn a_saved_ruleset_with_our_table_can_be_loaded() {
+    let two = Two::start("saved");
+    eventually("the table", LIMIT, || two.table().is_some()).unwrap();
+
+    let saved = two.run("nft", &["list", "ruleset"]);
+    let check = two.nodes[0].command("nft").args(["--check", "--file", "-"]).input(saved);
+
+    check.stdout().unwrap();
+}
+
 /// What the first machine sends to the mesh appears on the underlay?
 fn leaks(two: &Two, marker: &[u8]) -> bool {
     let capture = two.lab.switch().unwrap().capture(&[marker]).unwrap();

@@ -174,7 +174,7 @@ fn is_marked() -> Words {
 }
 
 fn masquerade(batch: &mut Batch<'static>, guard: &Guard) {
-    const NAME: &str = "masquerade";
+    const NAME: &str = "source_nat"; // a keyword of nft could not be read back from a saved ruleset
     batch.add(chain(NAME, NfChainType::NAT, NfHook::Postrouting, SRCNAT));
     for ours in [&guard.tun, &pod_devices()] {
         batch.add(rule(NAME, vec![on(MetaKey::Oifname, ours), Statement::Accept(None)]));
