@@ -13,6 +13,7 @@ use std::{
     sync::Arc,
 };
 
+use api::Backend;
 use axum::{
     Json, Router,
     extract::State as Extract,
@@ -77,6 +78,9 @@ pub struct ViewState {
 pub struct PeerState {
     pub name: String,
     pub endpoint: Option<SocketAddr>,
+    /// What carries packets to it; absent if nothing can.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub backend: Option<Backend>,
     /// The epoch of the key that is sent with.
     pub epoch: Option<u32>,
     pub last_handshake: Option<Timestamp>,

@@ -53,6 +53,7 @@ fn is_guard(change: &Change) -> bool {
         | Change::Up
         | Change::AddAddress(_)
         | Change::RemoveAddress(_)
+        | Change::Vxlan(_)
         | Change::Peers(_) => false,
     }
 }
@@ -70,6 +71,8 @@ async fn step(change: Change, kernel: &mut Kernel, datapath: &Datapath) -> Resul
         Change::Up => kernel.set_up().await?,
         Change::AddAddress(address) => kernel.add_address(address).await?,
         Change::RemoveAddress(address) => kernel.remove_address(address).await?,
+        Change::Vxlan(Some(vxlan)) => kernel.put_vxlan(&vxlan).await?,
+        Change::Vxlan(None) => kernel.remove_vxlan().await?,
         Change::Peers(Peers { own, others }) => {
             datapath.set_own_prefixes(own);
             datapath.set_peers(others);

@@ -4,7 +4,7 @@
 //! Pods wait for the guard, since ADD looks for it; programs of the node itself do not, so this is
 //! run before the network comes up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
 use cni::{NodeFile, NodeFileError};
@@ -48,5 +48,6 @@ fn guard(node: &NodeFile, tun: String) -> Guard {
         masquerade: node.subnets.iter().copied().collect(),
         // Nobody is reached before the agent runs.
         machines: BTreeSet::new(),
+        open: BTreeMap::new(),
     }
 }

@@ -2,7 +2,11 @@
 
 mod preshared;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::Context;
 use cni::Reservations;
@@ -13,7 +17,7 @@ use crate::{
     kernel::{Kernel, sysctl, underlay::Choice},
     options::Run,
     plan::{Facts, Heard, PodRoute},
-    view::View,
+    view::{Backend, Encryption, View},
 };
 
 /// Where the operator says that this node is reached.
@@ -41,6 +45,7 @@ pub async fn gather(
         heard,
         rotates: Engine::from(options.engine) == Engine::Native,
         backend: options.backend,
+        on_link: on_link(kernel, options, view).await?,
     })
 }
 
@@ -58,6 +63,21 @@ async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
             .map(move |address| PodRoute { address, device: device.clone() })
     });
     Ok(routes.collect())
+}
+
+/// Asks the routing table once for each endpoint, where the answers are needed.
+async fn on_link(
+    kernel: &Kernel,
+    options: &Run,
+    view: &View,
+) -> anyhow::Result<BTreeMap<IpAddr, String>> {
+    let wanted = options.backend.unwrap_or(view.backend) == Backend::Direct;
+    if !wanted || view.encryption == Encryption::Required {
+        return Ok(BTreeMap::new());
+    }
+    let others = view.nodes.iter().filter(|(name, _)| **name != options.node);
+    let endpoints = others.flat_map(|(_, node)| &node.endpoints).map(SocketAddr::ip);
+    Ok(kernel.on_link(endpoints.collect()).await?)
 }
 
 fn preshared_keys(view: &View) -> BTreeMap<String, PresharedKey> {

@@ -9,10 +9,12 @@ mod route;
 mod rule;
 pub mod sysctl;
 pub mod underlay;
+mod vxlan;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +27,9 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 
 pub use self::{link::PodDevices, nft::Blocked};
-use crate::plan::{Actual, Device, Family, Guard, Peers, Plan, Route, Sysctls, Target};
+use crate::plan::{
+    Actual, Device, Family, Guard, Peers, Plan, Route, Sysctls, Target, VXLAN_DEVICE, Vxlan,
+};
 
 /// Marks our routes (`ip route show proto 72`), so that we read and touch no others.
 pub const ROUTE_PROTOCOL: u8 = 72;
@@ -103,6 +107,7 @@ impl Kernel {
             rules: rule::list(&self.handle).await?,
             table: self.table_in_force().await?,
             sysctls: sysctl::read(wanted),
+            vxlan: vxlan::read(&self.handle, &links).await?,
             peers: Peers::default(),
         })
     }
@@ -173,8 +178,40 @@ impl Kernel {
 
     /// Prepares the tunnel device's IPv6 and sets it up.
     pub async fn set_up(&self) -> Result<(), KernelError> {
-        sysctl::prepare_tunnel(&self.tun)?;
+        sysctl::prepare_device(&self.tun)?;
         link::set_up(&self.handle, self.tunnel().await?).await
+    }
+
+    /// Makes the VXLAN device and its entries as wanted.
+    pub async fn put_vxlan(&self, wanted: &Vxlan) -> Result<(), KernelError> {
+        vxlan::put(&self.handle, wanted).await
+    }
+
+    pub async fn remove_vxlan(&self) -> Result<(), KernelError> {
+        match link::index(&self.handle, VXLAN_DEVICE).await? {
+            Some(index) => link::delete(&self.handle, index).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Which of these addresses no router lies before, and the device that each is on.
+    pub async fn on_link(
+        &self,
+        addresses: BTreeSet<IpAddr>,
+    ) -> Result<BTreeMap<IpAddr, String>, KernelError> {
+        let links = link::list(&self.handle).await?;
+        let mut found = BTreeMap::new();
+        for address in addresses {
+            let device = route::link_to(&self.handle, address).await;
+            if let Some(name) = device.and_then(|index| links.name_of(index))
+                && name != self.tun
+                && name != VXLAN_DEVICE
+                && !name.starts_with(POD_DEVICE_PREFIX)
+            {
+                found.insert(address, name.to_owned());
+            }
+        }
+        Ok(found)
     }
 
     /// Packets that the guard has dropped so far.
@@ -202,6 +239,7 @@ impl Kernel {
         if actual.device.is_some() {
             link::delete(&self.handle, self.tunnel().await?).await?;
         }
+        self.remove_vxlan().await?;
         for route in guard {
             self.remove_route(&route).await?;
         }
@@ -211,8 +249,9 @@ impl Kernel {
     /// Whether nothing of ours is left but perhaps the table, which nobody else makes.
     pub async fn is_bare(&mut self) -> Result<bool, KernelError> {
         let actual = self.read(&BTreeMap::new()).await?;
-        let pods = self.pod_devices().await?;
-        Ok(pods.is_empty() && actual.device.is_none() && actual.routes.is_empty())
+        let links = link::list(&self.handle).await?;
+        let devices = links.pod_devices().is_empty() && links.by_name(VXLAN_DEVICE).is_none();
+        Ok(devices && actual.device.is_none() && actual.routes.is_empty())
     }
 
     async fn tunnel(&self) -> Result<u32, KernelError> {
@@ -222,9 +261,9 @@ impl Kernel {
     async fn index_of(&self, route: &Route) -> Result<Option<u32>, KernelError> {
         match &route.target {
             Target::Unreachable => Ok(None),
-            Target::Device { name, .. } | Target::Machine { name } => {
-                self.index(name).await.map(Some)
-            }
+            Target::Device { name, .. }
+            | Target::Via { device: name, .. }
+            | Target::Machine { name } => self.index(name).await.map(Some),
         }
     }
 
@@ -237,7 +276,7 @@ impl Kernel {
 fn leads_to_pod(route: &Route) -> bool {
     match &route.target {
         Target::Device { name, .. } => name.starts_with(POD_DEVICE_PREFIX),
-        Target::Unreachable | Target::Machine { .. } => false,
+        Target::Via { .. } | Target::Unreachable | Target::Machine { .. } => false,
     }
 }
 

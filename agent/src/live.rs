@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
+use api::Backend;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
@@ -92,6 +93,7 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
         PeerState {
             name: name.clone(),
             endpoint: live.and_then(|peer| peer.endpoint),
+            backend: backend(snapshot, name, facts.is_node),
             epoch: live.and_then(|peer| peer.epoch).map(|epoch| epoch.0),
             last_handshake: live.and_then(|peer| peer.last_handshake).and_then(timestamp),
             up: live.is_some_and(|peer| peer.established),
@@ -104,6 +106,11 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
         }
     };
     known.map(state).collect()
+}
+
+/// Plain peers speak WireGuard and nothing else.
+fn backend(snapshot: &Snapshot, peer: &str, is_node: bool) -> Option<Backend> {
+    if is_node { snapshot.carriers.get(peer).copied() } else { Some(Backend::Wireguard) }
 }
 
 fn timestamp(time: SystemTime) -> Option<Timestamp> {

@@ -114,12 +114,18 @@ const COUNTERS: [Series<u64>; 2] = [
     },
 ];
 
-const GAUGES: [Series<f64>; 3] = [
+const GAUGES: [Series<f64>; 4] = [
     Series {
         name: "peer_up",
         help: "1 while packets go out without a handshake first",
         unit: None,
         read: |peer| Some(if peer.up { 1.0 } else { 0.0 }),
+    },
+    Series {
+        name: "peer_clear",
+        help: "1 while packets to the peer go out in clear",
+        unit: None,
+        read: |peer| peer.backend.map(|backend| if backend.encrypts() { 0.0 } else { 1.0 }),
     },
     Series {
         name: "peer_last_handshake_timestamp",
@@ -188,6 +194,7 @@ mod tests {
             r#"hawser_peer_receive_bytes_total{peer="node-2"} 10"#,
             r#"hawser_peer_transmit_bytes_total{peer="node-2"} 20"#,
             r#"hawser_peer_up{peer="node-2"} 1.0"#,
+            r#"hawser_peer_clear{peer="node-2"} 1.0"#,
             r#"hawser_peer_last_handshake_timestamp_seconds{peer="node-2"} 1795345086.0"#,
             r#"hawser_peer_rtt_seconds{peer="node-2"} 0.0004"#,
             "# EOF",

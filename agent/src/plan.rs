@@ -8,6 +8,7 @@
 //! where encryption is required) leaves a plan of the guard alone, so it fails closed.
 
 mod actual;
+mod carrier;
 mod change;
 mod guard;
 mod peers;
@@ -25,16 +26,14 @@ use keys::PresharedKey;
 
 pub use self::{
     actual::{Actual, Device},
+    carrier::{Mac, VNI, VXLAN_DEVICE, VXLAN_PORT, Vtep, Vxlan},
     change::Change,
-    guard::Guard,
+    guard::{Guard, Open},
     peers::Peers,
     refusal::Refusal,
 };
 use crate::view::{Backend, Node, View};
 
-/// What a WireGuard record costs over IPv6: 40 IP, 8 UDP, 32 record, and 80 in all on IPv4 too, so
-/// that a path may change its family.
-const OVERHEAD: u16 = 80;
 /// Below this Linux takes IPv6 off a device (RFC 8200, section 5).
 const SMALLEST_MTU: u16 = 1280;
 
@@ -57,6 +56,9 @@ pub struct Facts {
     pub heard: Heard,
     /// `--backend`, which overrides the Mesh.
     pub backend: Option<Backend>,
+    /// Endpoints of others that no router lies before, and the device that they are on. Asked for
+    /// only where a plain route is wanted.
+    pub on_link: BTreeMap<IpAddr, String>,
 }
 
 /// When the API that the view is from last answered.
@@ -101,6 +103,12 @@ pub enum Target {
         name: String,
         source: Option<IpAddr>,
     },
+    /// Through a neighbour on a device.
+    Via {
+        gateway: IpAddr,
+        device: String,
+        source: Option<IpAddr>,
+    },
     /// For packets of pods alone, in a table of their own: another node's own address, through the
     /// tunnel of this name. The main table keeps leading there without it, for the tunnel's own
     /// datagrams and everything else between the machines.
@@ -132,7 +140,13 @@ pub type Sysctls = BTreeMap<&'static str, &'static str>;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub guard: Guard,
+    /// Of the tunnel device.
     pub mtu: u16,
+    /// Of pods: what every carrier in use takes.
+    pub pod_mtu: u16,
+    /// How each node is reached.
+    pub carriers: BTreeMap<String, Backend>,
+    pub vxlan: Option<Vxlan>,
     /// This node's own addresses, on the tunnel device.
     pub addresses: BTreeSet<IpNet>,
     /// Without the guard's.
@@ -154,17 +168,26 @@ impl Plan {
         };
         refusals.extend(missing);
         let addresses: BTreeSet<IpNet> = me.map(|node| own(node, facts)).unwrap_or_default();
-        let guard = guard::of(view, facts);
-        let routes = routes(&peers.others, &addresses, &guard.machines, facts);
+        let carriers = me.map(|_| carrier::of(view, facts, &addresses)).unwrap_or_default();
+        refusals.extend(carriers.refusals.iter().cloned());
+        let asking = facts.heard == Heard::Asking;
+        let open = if asking { BTreeMap::new() } else { carriers.open.clone() };
+        let guard = guard::of(view, facts, open);
+        let others = routes(view, &peers.others, &addresses, (&guard.machines, facts));
+        let routes: BTreeSet<Route> = others.chain(carriers.routes.iter().cloned()).collect();
         let to_machines = |route: &&Route| matches!(route.target, Target::Machine { .. });
+        let mtu = |measured: u16| view.mtu.unwrap_or(measured).max(SMALLEST_MTU);
         Self {
-            mtu: mtu(view, facts),
+            mtu: mtu(carrier::tunnel_mtu(facts)),
+            pod_mtu: mtu(carriers.mtu(facts)),
+            vxlan: carriers.vxlan.map(|vxlan| Vxlan { mtu: mtu(vxlan.mtu), ..vxlan }),
+            carriers: carriers.chosen,
             rules: routes.iter().filter(to_machines).map(|r| Family::of(&r.prefix)).collect(),
             guard,
             routes,
             addresses,
             sysctls: sysctls(facts),
-            peers: if facts.heard == Heard::Asking { peers.silent() } else { peers },
+            peers: if asking { peers.silent() } else { peers },
             refusals,
         }
     }
@@ -180,37 +203,37 @@ fn own(node: &Node, facts: &Facts) -> BTreeSet<IpNet> {
     usable.map(|subnet| IpNet::from(api::first_host(*subnet))).collect()
 }
 
-fn mtu(view: &View, facts: &Facts) -> u16 {
-    let measured = facts.underlay.mtu.saturating_sub(OVERHEAD);
-    view.mtu.unwrap_or(measured).max(SMALLEST_MTU)
-}
-
-fn routes(
-    peers: &[PeerConfig],
-    own: &BTreeSet<IpNet>,
-    machines: &BTreeSet<IpNet>,
-    facts: &Facts,
-) -> BTreeSet<Route> {
+/// To plain peers, which are always reached through the tunnel, for pods to the machines that are
+/// reached so, and to this node's pods.
+fn routes<'a>(
+    view: &'a View,
+    peers: &'a [PeerConfig],
+    own: &'a BTreeSet<IpNet>,
+    (machines, facts): (&'a BTreeSet<IpNet>, &'a Facts),
+) -> impl Iterator<Item = Route> + 'a {
     let source = |v4: bool| own.iter().map(IpNet::addr).find(|a| a.is_ipv4() == v4);
-    let target = |prefix: &IpNet| {
+    let target = move |prefix: &IpNet| {
         let name = facts.tun.clone();
         if machines.contains(prefix) {
             return Target::Machine { name };
         }
         Target::Device { name, source: source(prefix.addr().is_ipv4()) }
     };
-    let tunnel = |prefix: &IpNet| Route { prefix: *prefix, target: target(prefix) };
+    let tunnel = move |prefix: &IpNet| Route { prefix: *prefix, target: target(prefix) };
     let pod = |pod: &PodRoute| Route {
         prefix: IpNet::from(pod.address),
         target: Target::Device { name: pod.device.clone(), source: None },
     };
     let usable = |route: &Route| facts.ipv6 || route.prefix.addr().is_ipv4();
-    let prefixes = peers.iter().flat_map(|peer| &peer.allowed);
-    prefixes.map(tunnel).chain(facts.pods.iter().map(pod)).filter(usable).collect()
+    let prefixes = peers.iter().flat_map(move |peer| {
+        let is_plain = view.peers.contains_key(&peer.name);
+        peer.allowed.iter().filter(move |prefix| is_plain || machines.contains(*prefix))
+    });
+    prefixes.map(tunnel).chain(facts.pods.iter().map(pod)).filter(usable)
 }
 
-/// Forwarding only: reverse-path filters stay as they are, because every mesh source has its route
-/// through the device that it comes from.
+/// Forwarding only: reverse-path filters of others' devices stay as they are, because every mesh
+/// source has its route through the device that it comes from, but for moments.
 fn sysctls(facts: &Facts) -> Sysctls {
     let mut wanted = Sysctls::from([("net/ipv4/ip_forward", "1")]);
     if facts.ipv6 {

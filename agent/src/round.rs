@@ -206,7 +206,7 @@ impl Round {
             version: NodeFile::VERSION,
             node: facts.node.clone(),
             subnets: plan.peers.own.clone(),
-            mtu: plan.mtu,
+            mtu: plan.pod_mtu,
             pools: plan.guard.ranges.iter().copied().collect(),
         };
         if self.written.as_ref() != Some(&file) {

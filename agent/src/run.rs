@@ -33,6 +33,7 @@ use crate::{
     keyring::{self, Keyring},
     live::Agent,
     options::{Run, SourceOption},
+    plan::Refusal,
     round::{self, Round},
     seat::advice,
     snapshot::Snapshot,
@@ -138,8 +139,10 @@ fn serve(agent: Arc<dyn Live>, options: &Run) {
 
 fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
     match options.backend {
-        None | Some(Backend::Wireguard) => Ok(()),
-        Some(other) => bail!("backend {other} is not available in this version: use wireguard"),
+        Some(Backend::Esp | Backend::Udp) => {
+            bail!("{}", Refusal::Backend(options.backend.unwrap_or_default()))
+        }
+        None | Some(Backend::Wireguard | Backend::Vxlan | Backend::Direct) => Ok(()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     kernel::{Blocked, guard_in_force},
     plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay},
     rotation::{Installed, sending},
-    view::View,
+    view::{Backend, View},
 };
 
 /// One moment of the agent.
@@ -26,6 +26,8 @@ pub struct Snapshot {
     pub underlay: Underlay,
     /// This node's subnets that are in force.
     pub subnets: Vec<IpNet>,
+    /// How each node is reached.
+    pub carriers: BTreeMap<String, Backend>,
     /// What the view says of each peer.
     pub peers: BTreeMap<String, PeerFacts>,
     /// The keys of all nodes in force, as this agent's own status may confirm them; kept on disk.
@@ -93,6 +95,7 @@ impl Snapshot {
             mtu: 0,
             underlay: Underlay { v4: None, v6: None, mtu: 0 },
             subnets: Vec::new(),
+            carriers: BTreeMap::new(),
             peers: BTreeMap::new(),
             installed: Installed::new(),
             routes: Vec::new(),
@@ -131,9 +134,14 @@ impl Snapshot {
             mtu: plan.mtu,
             underlay: facts.underlay,
             subnets: plan.peers.own.clone(),
+            carriers: plan.carriers.clone(),
             peers: peer_facts(view, &self.node),
             installed: installed(view, actual.peers == plan.peers),
-            routes: actual.routes.iter().map(|route| route_fact(route, plan, facts)).collect(),
+            routes: actual
+                .routes
+                .iter()
+                .map(|route| route_fact(route, view, plan, facts))
+                .collect(),
             guard: GuardFact { routes, nft },
             refusals: plan.refusals.clone(),
             membership: Membership::Member,
@@ -142,6 +150,11 @@ impl Snapshot {
             ..self
         }
     }
+}
+
+fn via(route: &Route, view: &View) -> Option<String> {
+    let mut nodes = view.nodes.iter();
+    nodes.find(|(_, node)| node.subnets.contains(&route.prefix)).map(|(name, _)| name.clone())
 }
 
 /// Nothing, while the data path has other keys than the view.
@@ -167,7 +180,7 @@ fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
     plain.chain(nodes).collect()
 }
 
-fn route_fact(route: &Route, plan: &Plan, facts: &Facts) -> RouteFact {
+fn route_fact(route: &Route, view: &View, plan: &Plan, facts: &Facts) -> RouteFact {
     let owner = |prefix: &IpNet| {
         let mut peers = plan.peers.others.iter();
         peers.find(|peer| peer.allowed.contains(prefix)).map(|peer| peer.name.clone())
@@ -177,6 +190,7 @@ fn route_fact(route: &Route, plan: &Plan, facts: &Facts) -> RouteFact {
         Target::Device { name, .. } | Target::Machine { name } if *name == facts.tun => {
             owner(&route.prefix).map_or(Leads::Nowhere, Leads::Peer)
         }
+        Target::Via { .. } => via(route, view).map_or(Leads::Nowhere, Leads::Peer),
         Target::Device { name, .. } | Target::Machine { name } => {
             Leads::Pod { device: name.clone() }
         }

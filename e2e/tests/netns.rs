@@ -7,6 +7,8 @@
 
 #[path = "netns/agent.rs"]
 mod agent;
+#[path = "netns/backends.rs"]
+mod backends;
 #[path = "netns/cli.rs"]
 mod cli;
 #[path = "netns/cni.rs"]
@@ -17,6 +19,8 @@ mod datapath;
 mod demo;
 #[path = "netns/flood.rs"]
 mod flood;
+#[path = "netns/guard.rs"]
+mod guard;
 #[path = "netns/interop.rs"]
 mod interop;
 #[path = "netns/interop_native.rs"]

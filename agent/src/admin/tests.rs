@@ -41,6 +41,7 @@ pub(crate) fn sample() -> State {
             PeerState {
                 name: "node-2".to_owned(),
                 endpoint: Some("[2001:db8::2]:51820".parse().unwrap()),
+                backend: Some(Backend::Vxlan),
                 epoch: Some(1),
                 last_handshake: Some(Timestamp::from_second(1_795_345_086).unwrap()),
                 up: true,
@@ -54,6 +55,7 @@ pub(crate) fn sample() -> State {
             PeerState {
                 name: "quo\"te".to_owned(),
                 endpoint: None,
+                backend: None,
                 epoch: None,
                 last_handshake: None,
                 up: false,

@@ -22,6 +22,7 @@ use rtnetlink::MulticastGroup;
 use tokio::sync::mpsc;
 
 use super::{KernelError, ROUTE_PROTOCOL};
+use crate::plan::VXLAN_DEVICE;
 
 /// NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h).
 const NFTABLES_GROUP: u32 = 7;
@@ -76,7 +77,9 @@ fn concerns_us(message: &NetlinkMessage<RouteNetlinkMessage>, tun: &str) -> bool
 
 fn our_device(link: &LinkMessage, tun: &str) -> bool {
     link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::IfName(name) => name == tun || name.starts_with(POD_DEVICE_PREFIX),
+        LinkAttribute::IfName(name) => {
+            name == tun || name == VXLAN_DEVICE || name.starts_with(POD_DEVICE_PREFIX)
+        }
         _ => false,
     })
 }

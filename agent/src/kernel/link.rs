@@ -1,13 +1,19 @@
 //! Network devices: ours by name, the pods' by prefix.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use cni::POD_DEVICE_PREFIX;
 use futures::TryStreamExt;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+};
 use rtnetlink::{Handle, LinkUnspec};
 
 use super::KernelError;
+use crate::plan::Mac;
 
 /// Names of the pods' host side devices.
 pub type PodDevices = BTreeSet<String>;
@@ -16,6 +22,9 @@ pub(super) struct Link {
     pub(super) index: u32,
     pub(super) up: bool,
     pub(super) mtu: u16,
+    pub(super) mac: Option<Mac>,
+    /// Of a VXLAN device: where it sends from.
+    pub(super) vxlan_local: Option<IpAddr>,
 }
 
 pub(super) struct Links {
@@ -54,16 +63,32 @@ fn named(message: &LinkMessage) -> Option<(String, Link)> {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
         mtu: 0,
+        mac: None,
+        vxlan_local: None,
     };
     let mut name = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Mtu(mtu) => link.mtu = u16::try_from(*mtu).unwrap_or(u16::MAX),
+            LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
+            LinkAttribute::LinkInfo(info) => link.vxlan_local = vxlan_local(info),
             _ => {}
         }
     }
     Some((name?, link))
+}
+
+fn vxlan_local(info: &[LinkInfo]) -> Option<IpAddr> {
+    let mut data = info.iter().filter_map(|info| match info {
+        LinkInfo::Data(InfoData::Vxlan(data)) => Some(data),
+        _ => None,
+    });
+    data.next()?.iter().find_map(|attribute| match attribute {
+        InfoVxlan::Local(v4) => Some(IpAddr::V4(*v4)),
+        InfoVxlan::Local6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    })
 }
 
 pub(super) async fn index(handle: &Handle, name: &str) -> Result<Option<u32>, KernelError> {
@@ -79,7 +104,7 @@ pub(super) async fn set_mtu(handle: &Handle, index: u32, mtu: u16) -> Result<(),
 pub(super) async fn set_up(handle: &Handle, index: u32) -> Result<(), KernelError> {
     let message = LinkUnspec::new_with_index(index).up().build();
     let request = handle.link().set(message).execute();
-    request.await.map_err(KernelError::netlink("setting the tunnel up"))
+    request.await.map_err(KernelError::netlink("setting a device up"))
 }
 
 /// A device that is gone already counts as deleted.

@@ -71,11 +71,10 @@ impl Table {
         apply(ruleset::install(guard, self.blocked)).await?;
         let mut listing = list().await?.unwrap_or_default();
         take_counters(&mut listing);
-        if rules(&listing) != ruleset::RULES {
+        let (found, wanted) = (rules(&listing), ruleset::rules(guard));
+        if found != wanted {
             return Err(KernelError::Nft(format!(
-                "{} of {} rules are in force after installing the guard",
-                rules(&listing),
-                ruleset::RULES
+                "{found} of {wanted} rules are in force after installing the guard"
             )));
         }
         self.installed = Some((guard.clone(), listing));

@@ -11,8 +11,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink_packet_route::{
     AddressFamily,
     route::{
-        RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope,
-        RouteType,
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol,
+        RouteScope, RouteType,
     },
 };
 use rtnetlink::{Handle, RouteMessageBuilder};
@@ -70,19 +70,22 @@ fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
         AddressFamily::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         _ => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
-    let (mut device, mut source) = (None, None);
+    let (mut device, mut source, mut gateway) = (None, None, None);
     for attribute in &message.attributes {
         match attribute {
             RouteAttribute::Destination(destination) => address = ip(destination)?,
             RouteAttribute::PrefSource(preferred) => source = ip(preferred),
             RouteAttribute::Oif(index) => device = Some(*index),
+            RouteAttribute::Gateway(next) => gateway = ip(next),
             _ => {}
         }
     }
-    let target = match header.kind {
-        RouteType::Unreachable => Target::Unreachable,
-        _ if table == MACHINES => Target::Machine { name: links.name_of(device?)?.to_owned() },
-        _ => Target::Device { name: links.name_of(device?)?.to_owned(), source },
+    let name = || Some(links.name_of(device?)?.to_owned());
+    let target = match (header.kind, gateway) {
+        (RouteType::Unreachable, _) => Target::Unreachable,
+        _ if table == MACHINES => Target::Machine { name: name()? },
+        (_, Some(gateway)) => Target::Via { gateway, device: name()?, source },
+        (_, None) => Target::Device { name: name()?, source },
     };
     Some(Route { prefix: IpNet::new(address, header.destination_prefix_length).ok()?, target })
 }
@@ -93,6 +96,30 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
         _ => None,
     }
+}
+
+/// The device that `address` is reached on without a router; none if there is one between, or no
+/// way at all.
+pub(super) async fn link_to(handle: &Handle, address: IpAddr) -> Option<u32> {
+    let mut question = RouteMessage::default();
+    question.header.address_family =
+        if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    question.header.destination_prefix_length = IpNet::from(address).prefix_len();
+    question.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
+    let mut answers = handle.route().get(question).execute();
+    let answer = answers.try_next().await.ok()??;
+    if answer.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let mut device = None;
+    for attribute in &answer.attributes {
+        match attribute {
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => return None,
+            RouteAttribute::Oif(index) => device = Some(*index),
+            _ => {}
+        }
+    }
+    device
 }
 
 pub(super) async fn add(
@@ -132,6 +159,11 @@ fn message(route: &Route, device: Option<u32>) -> RouteMessage {
             GUARD_METRIC
         }
         Target::Device { ref name, .. } if name.starts_with(POD_DEVICE_PREFIX) => POD_METRIC,
+        Target::Via { gateway, .. } => {
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(gateway)));
+            message.header.flags |= RouteFlags::Onlink;
+            METRIC
+        }
         Target::Device { .. } => METRIC,
         Target::Machine { .. } => {
             message.header.table = MACHINES;
@@ -151,7 +183,10 @@ fn message_v4(net: Ipv4Net, route: &Route) -> RouteMessage {
             builder.pref_source(*source).scope(RouteScope::Link).build()
         }
         Target::Device { .. } | Target::Machine { .. } => builder.scope(RouteScope::Link).build(),
-        Target::Unreachable => builder.build(),
+        Target::Via { source: Some(IpAddr::V4(source)), .. } => {
+            builder.pref_source(*source).build()
+        }
+        Target::Via { .. } | Target::Unreachable => builder.build(),
     }
 }
 
@@ -159,9 +194,13 @@ fn message_v6(net: Ipv6Net, route: &Route) -> RouteMessage {
     let builder = RouteMessageBuilder::<Ipv6Addr>::new();
     let builder = builder.destination_prefix(net.addr(), net.prefix_len());
     match &route.target {
-        Target::Device { source: Some(IpAddr::V6(source)), .. } => {
+        Target::Device { source: Some(IpAddr::V6(source)), .. }
+        | Target::Via { source: Some(IpAddr::V6(source)), .. } => {
             builder.pref_source(*source).build()
         }
-        Target::Device { .. } | Target::Machine { .. } | Target::Unreachable => builder.build(),
+        Target::Device { .. }
+        | Target::Via { .. }
+        | Target::Machine { .. }
+        | Target::Unreachable => builder.build(),
     }
 }

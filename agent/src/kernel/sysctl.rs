@@ -43,20 +43,17 @@ pub fn has_ipv6() -> bool {
     root().join("net/ipv6").exists()
 }
 
-/// The tunnel gets no address but ours: no link-local one, nothing from advertisements. Where the
-/// machine filters by the way back, the tunnel doesn't: another machine's own address comes out of
-/// it while the way there leads past it, and who may send what is checked by key.
-pub(super) fn prepare_tunnel(device: &str) -> Result<(), KernelError> {
-    const LOOSE: &str = "2";
-    let filter = format!("net/ipv4/conf/{device}/rp_filter");
-    if get(&filter).as_deref() != Some(LOOSE) {
-        put(&filter, LOOSE)?;
-    }
-    if !has_ipv6() {
-        return Ok(());
-    }
-    for (switch, value) in [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_ra", "0")] {
-        let path = format!("net/ipv6/conf/{device}/{switch}");
+/// A device of ours gets no address but ours: no link-local one, nothing from advertisements. Where
+/// the machine filters by the way back, our devices do not: another machine's own address comes out
+/// of the tunnel while the way there leads past it, and where two carriers take turns, an answer may
+/// come by one and go by the other. Who may come in is checked by key and by the guard.
+pub(super) fn prepare_device(device: &str) -> Result<(), KernelError> {
+    const IPV6: [(&str, &str); 3] =
+        [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_ra", "0")];
+    let v4 = [(format!("net/ipv4/conf/{device}/rp_filter"), "2")];
+    let v6 = IPV6.map(|(switch, value)| (format!("net/ipv6/conf/{device}/{switch}"), value));
+    let present = v6.into_iter().filter(|_| has_ipv6());
+    for (path, value) in v4.into_iter().chain(present) {
         if get(&path).as_deref() != Some(value) {
             put(&path, value)?;
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Family, Guard, Peers, Route};
+use super::{Family, Guard, Peers, Route, Vxlan};
 
 /// Ours only: routes of our protocol number, our device, our table.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +15,8 @@ pub struct Actual {
     /// The table as it was installed; none if it is gone or somebody changed it.
     pub table: Option<Guard>,
     pub sysctls: BTreeMap<&'static str, String>,
+    /// The VXLAN device with its entries, if it is there and up.
+    pub vxlan: Option<Vxlan>,
     /// What the data path was told last.
     pub peers: Peers,
 }

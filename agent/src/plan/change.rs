@@ -1,8 +1,8 @@
 //! The steps from what is to what should be, in the order that never opens a gap.
 //!
 //! ```text
-//! guard grows ─▶ forwarding ─▶ device ─▶ addresses ─▶ stale routes go ─▶ peers ─▶ routes come
-//!                                                                        guard shrinks ◀─┘
+//! guard grows ─▶ forwarding ─▶ device ─▶ stale routes go ─▶ addresses ─▶ VXLAN, peers ─▶ routes come
+//!                                                                          guard shrinks ◀─┘
 //! ```
 //! A prefix is guarded before anything may route it, and unguarded after the last route is gone.
 
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Actual, Family, Guard, Peers, Plan, Route, Target};
+use super::{Actual, Family, Guard, Peers, Plan, Route, Target, Vxlan};
 
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -31,6 +31,8 @@ pub enum Change {
     Up,
     AddAddress(IpNet),
     RemoveAddress(IpNet),
+    /// Makes the VXLAN device and its entries like this, or takes it away.
+    Vxlan(Option<Vxlan>),
     /// Tells the data path whom it speaks to, and which prefixes nobody else may send from.
     Peers(Peers),
 }
@@ -102,20 +104,43 @@ impl Plan {
     }
 
     /// A route's source is always among the plan's addresses, so a route whose source leaves is
-    /// stale, and gone before its address.
+    /// stale, and gone before its address. One whose place another takes is replaced by it: no
+    /// packet finds none. A device that carried goes when nothing leads to it any more.
     fn traffic(&self, actual: &Actual) -> Vec<Change> {
         let has = actual.device.as_ref().map(|d| d.addresses.clone()).unwrap_or_default();
-        let stale = |r: &&Route| r.target != Target::Unreachable && !self.routes.contains(*r);
-        let mut changes = Vec::new();
-        changes.extend(actual.routes.iter().filter(stale).cloned().map(Change::RemoveRoute));
+        let stale = actual.routes.iter().filter(|route| self.is_stale(route)).cloned();
+        let mut changes: Vec<_> = stale.map(Change::RemoveRoute).collect();
         changes.extend(has.difference(&self.addresses).copied().map(Change::RemoveAddress));
         changes.extend(self.addresses.difference(&has).copied().map(Change::AddAddress));
+        if self.vxlan.is_some() && self.vxlan != actual.vxlan {
+            changes.push(Change::Vxlan(self.vxlan.clone()));
+        }
         if self.peers != actual.peers {
             changes.push(Change::Peers(self.peers.clone()));
         }
         changes.extend(self.routes.difference(&actual.routes).cloned().map(Change::AddRoute));
         changes.extend(self.rules.difference(&actual.rules).copied().map(Change::AddRule));
         changes.extend(actual.rules.difference(&self.rules).copied().map(Change::RemoveRule));
+        if self.vxlan.is_none() && actual.vxlan.is_some() {
+            changes.push(Change::Vxlan(None));
+        }
         changes
+    }
+
+    fn is_stale(&self, route: &Route) -> bool {
+        let source = match &route.target {
+            Target::Unreachable => return false,
+            Target::Device { source, .. } | Target::Via { source, .. } => *source,
+            Target::Machine { .. } => None,
+        };
+        if self.routes.contains(route) {
+            return false;
+        }
+        let to_machine = |route: &Route| matches!(route.target, Target::Machine { .. });
+        let first = Route { prefix: route.prefix, target: Target::Unreachable };
+        let mut there = self.routes.range(first..).take_while(|r| r.prefix == route.prefix);
+        let replaced = there.any(|other| to_machine(other) == to_machine(route));
+        let mut own = self.addresses.iter().map(IpNet::addr);
+        !replaced || source.is_some_and(|source| own.all(|address| address != source))
     }
 }

@@ -1,14 +1,18 @@
 //! What must never cross a wire in clear, and which devices may carry it.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
-use super::Facts;
-use crate::view::View;
+use super::{Facts, carrier};
+use crate::view::{Node, View};
 
 /// Both layers of the guard: an unreachable route for each range, and a table that drops what is
-/// addressed to or from a range on any device but the tunnel and this node's pods'.
+/// addressed to or from a range on any device but the tunnel and this node's pods', and those of a
+/// backend in clear for what it is permitted to carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
     /// Aggregated: no range contains or touches another in a way that one prefix could say.
@@ -16,8 +20,19 @@ pub struct Guard {
     pub tun: String,
     /// Sources that are masqueraded on their way out of the mesh: this node's pods.
     pub masquerade: BTreeSet<IpNet>,
-    /// Other nodes' own addresses: pods' packets to them take the tunnel or none.
+    /// Addresses of other nodes that are sealed to: pods' packets to them take the tunnel or none.
     pub machines: BTreeSet<IpNet>,
+    /// What a backend in clear may carry, by device. Empty wherever encryption is required.
+    pub open: BTreeMap<String, Open>,
+}
+
+/// Prefixes of others whose packets may cross a device in clear.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Open {
+    /// On their way out.
+    pub to: BTreeSet<IpNet>,
+    /// On their way in.
+    pub from: BTreeSet<IpNet>,
 }
 
 impl Guard {
@@ -25,15 +40,22 @@ impl Guard {
         self.ranges.iter().any(|range| range.contains(prefix))
     }
 
-    /// This guard, which also holds for everything that `other` holds for.
+    /// This guard, which also holds for everything that `other` holds for, and lets through what
+    /// either lets through: for as long as packets still go the old way.
     pub fn joined(&self, other: &Self) -> Self {
         let both = self.ranges.union(&other.ranges).copied().collect();
-        Self { ranges: aggregate(both), ..self.clone() }
+        let mut open = self.open.clone();
+        for (device, others) in &other.open {
+            let ours = open.entry(device.clone()).or_default();
+            ours.to.extend(&others.to);
+            ours.from.extend(&others.from);
+        }
+        Self { ranges: aggregate(both), open, ..self.clone() }
     }
 }
 
 /// The pools, and what plain peers own outside them.
-pub(super) fn of(view: &View, facts: &Facts) -> Guard {
+pub(super) fn of(view: &View, facts: &Facts, open: BTreeMap<String, Open>) -> Guard {
     let pools = view.pools.iter().copied();
     let nodes = view.nodes.values().flat_map(|node| &node.subnets).copied();
     let peers = view.peers.values().flat_map(|peer| &peer.addresses).copied();
@@ -43,12 +65,15 @@ pub(super) fn of(view: &View, facts: &Facts) -> Guard {
         tun: facts.tun.clone(),
         masquerade: own.into_iter().collect(),
         machines: machines(view, facts),
+        open,
     }
 }
 
-/// What has been asked of nobody yet goes on as it did: a node without a key has no tunnel.
+/// What has been asked of nobody yet goes on as it did: a node without a key has no tunnel. Where a
+/// pair may be in clear, so may what its pods say to the machines.
 fn machines(view: &View, facts: &Facts) -> BTreeSet<IpNet> {
-    let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && node.is_peer());
+    let sealed = |node: &Node| node.is_peer() && carrier::permitted(view, facts, node).encrypts();
+    let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && sealed(node));
     let underlay = [facts.underlay.v4.map(IpAddr::V4), facts.underlay.v6.map(IpAddr::V6)];
     let others = others.flat_map(|(_, node)| &node.addresses);
     let foreign = others.filter(|address| !underlay.contains(&Some(**address)));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Facts, Heard};
+use ipnet::IpNet;
+
+use super::{Facts, Heard, carrier};
 use crate::view::{Backend, Encryption, View};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,8 +18,18 @@ pub enum Refusal {
          encryption: None if the network may read everything"
     )]
     Plain(Backend),
-    #[error("backend {0} is not available in this version: use wireguard")]
+    #[error("backend {0} is not available in this version: use wireguard, vxlan or direct")]
     Backend(Backend),
+    #[error(
+        "backend direct cannot reach {prefix} of {peer}: no endpoint of its family is on a link \
+         of this node; use vxlan, or wireguard"
+    )]
+    NotOnLink { peer: String, prefix: IpNet },
+    #[error(
+        "backend vxlan cannot reach {0}: it has published no endpoint of the family of this \
+         node's address (IPv4 if it has one); give both one with --endpoint, or use wireguard"
+    )]
+    NoCommonFamily(String),
     #[error(
         "the API was not heard for longer than Mesh.spec.maxViewAge ({0}): nothing is carried until \
          it answers; is it reached from here?"
@@ -36,6 +48,8 @@ impl Refusal {
             Self::Plain(_) => "EncryptionRequired",
             Self::Backend(_) => "BackendUnavailable",
             Self::ViewTooOld(_) => "ViewTooOld",
+            Self::NotOnLink { .. } => "NotOnLink",
+            Self::NoCommonFamily(_) => "NoCommonFamily",
             Self::NoPresharedKey(_) => "PresharedKeyMissing",
         }
     }
@@ -65,13 +79,8 @@ fn age(most: Option<Duration>, heard: Heard) -> Option<Refusal> {
 }
 
 fn backend(encryption: Encryption, backend: Backend) -> Result<(), Refusal> {
-    match (backend, encryption) {
-        (Backend::Wireguard, _) => Ok(()),
-        (Backend::Udp | Backend::Vxlan | Backend::Direct, Encryption::Required) => {
-            Err(Refusal::Plain(backend))
-        }
-        (Backend::Esp | Backend::Udp | Backend::Vxlan | Backend::Direct, _) => {
-            Err(Refusal::Backend(backend))
-        }
+    if encryption == Encryption::Required && !backend.encrypts() {
+        return Err(Refusal::Plain(backend));
     }
+    if carrier::is_available(backend) { Ok(()) } else { Err(Refusal::Backend(backend)) }
 }

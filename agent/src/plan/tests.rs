@@ -39,7 +39,7 @@ fn peer(addresses: &[&str]) -> PlainPeer {
     }
 }
 
-fn view(nodes: impl IntoIterator<Item = u8>) -> View {
+pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
     View {
         pools: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
         backend: Backend::Wireguard,
@@ -53,7 +53,7 @@ fn view(nodes: impl IntoIterator<Item = u8>) -> View {
     }
 }
 
-fn facts() -> Facts {
+pub(super) fn facts() -> Facts {
     Facts {
         node: "n1".into(),
         tun: "hawser0".into(),
@@ -64,10 +64,11 @@ fn facts() -> Facts {
         rotates: true,
         heard: Heard::Now,
         backend: None,
+        on_link: BTreeMap::new(),
     }
 }
 
-fn net(text: &str) -> IpNet {
+pub(super) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
@@ -144,7 +145,7 @@ fn what_is_refused_leaves_the_guard_and_nothing_else() {
     let mut plain = view([1, 2]);
     plain.backend = Backend::Vxlan;
     let mut open = plain.clone();
-    open.encryption = Encryption::None;
+    (open.encryption, open.backend) = (Encryption::None, Backend::Udp);
     let mut revoked = view([1, 2]);
     revoked.nodes.get_mut("n1").unwrap().revoked = true;
     let cases = [

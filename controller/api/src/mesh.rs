@@ -21,6 +21,7 @@ use crate::Condition;
     derive = "PartialEq",
     doc = "A Mesh is an encrypted overlay network: its address pools, its backend and how strictly it encrypts. There is one, named default.",
     validation = Rule::new("self.metadata.name == 'default'").message("there is one Mesh, and its name is default"),
+    validation = Rule::new("self.spec.encryption != 'Required' || self.spec.backend in ['wireguard', 'esp']").message("backends udp, vxlan and direct send in clear, which encryption Required forbids: choose wireguard, or write encryption Preferred or None"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Backend", type_ = "string", json_path = ".spec.backend"),
     printcolumn(name = "Encryption", type_ = "string", json_path = ".spec.encryption"),
@@ -147,9 +148,10 @@ pub enum Encryption {
     /// Nothing leaves in clear; plain backends are refused.
     #[default]
     Required,
-    /// Plain per pair of nodes, only while encryption is impossible.
+    /// In clear only with a node that never had a key; what comes in clear is taken. Go through it from
+    /// None to Required and back, and no packet is lost.
     Preferred,
-    /// Plain backends are permitted.
+    /// As the backend does: plain ones send in clear.
     None,
 }
 

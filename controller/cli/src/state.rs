@@ -39,6 +39,8 @@ pub struct View {
 pub struct Peer {
     pub name: String,
     pub endpoint: Option<String>,
+    /// What carries packets to it.
+    pub backend: Option<String>,
     pub epoch: Option<u32>,
     pub last_handshake: Option<Timestamp>,
     /// As the agent judges it; else it is judged by the handshake's age.
@@ -88,6 +90,11 @@ impl State {
 impl Peer {
     /// Two missed rekeys: a session is renewed every two minutes and ends after three.
     pub const STALE_SECONDS: i64 = 180;
+
+    /// The backend, if packets to it go out in clear.
+    pub fn in_clear(&self) -> Option<&str> {
+        self.backend.as_deref().filter(|backend| ["udp", "vxlan", "direct"].contains(backend))
+    }
 
     /// A tunnel is up while the session of its last handshake is.
     pub fn is_up(&self, now: Timestamp) -> bool {

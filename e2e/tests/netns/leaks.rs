@@ -17,6 +17,8 @@ use e2e::oracle::marker;
 use ipnet::IpNet;
 use rustix::process::Signal;
 
+use crate::backends::ask_for;
+
 use self::traffic::{Row, Stream, Traffic, Way};
 
 #[path = "leaks/traffic.rs"]
@@ -292,6 +294,20 @@ fn nothing_in_clear_while_keys_rotate() {
     holds("leakrotate", |stage| {
         let rotate = stage.mesh.controller.hawser().args(["keys", "rotate", "--yes"]);
         assert!(rotate.stdout().unwrap().contains("completed"));
+    });
+}
+
+/// Preferred opens a device for what others send in clear, and sends nothing so itself.
+#[test]
+fn nothing_in_clear_while_the_backend_changes() {
+    holds("leakbackend", |stage| {
+        for (encryption, backend) in
+            [("Preferred", "vxlan"), ("Preferred", "direct"), ("Required", "wireguard")]
+        {
+            ask_for(&stage.mesh, encryption, backend).unwrap();
+            std::thread::sleep(Duration::from_secs(1));
+            stage.nothing_in_clear(backend);
+        }
     });
 }
 

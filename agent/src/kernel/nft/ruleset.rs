@@ -1,6 +1,10 @@
 //! The table's rules, as values of nft's own JSON schema.
 
-use std::{borrow::Cow, collections::HashSet, net::Ipv6Addr};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashSet},
+    net::Ipv6Addr,
+};
 
 use cni::POD_DEVICE_PREFIX;
 use ipnet::{IpNet, Ipv6Net};
@@ -26,8 +30,14 @@ pub(super) const INTO: &str = "blocked_in";
 pub(super) const FORGED: &str = "forged_source";
 /// Three devices and four matches in each filter, the mark in one of them and two more for what pods
 /// send in the other, two devices and two families to masquerade, two families to mark and what is
-/// left unmarked.
-pub(super) const RULES: usize = 2 * (3 + 4) + 1 + 2 + 2 + 2 + 3;
+/// left unmarked; and one in each filter for what may cross a device in clear.
+pub(super) fn rules(guard: &Guard) -> usize {
+    let families = |nets: &BTreeSet<IpNet>| {
+        [true, false].iter().filter(|v4| nets.iter().any(|net| is_v4(net) == **v4)).count()
+    };
+    let open = guard.open.values().map(|open| families(&open.to) + families(&open.from));
+    2 * (3 + 4) + 1 + 2 + 2 + 2 + 3 + open.sum::<usize>()
+}
 
 const INGRESS: &str = "ingress";
 const EGRESS: &str = "egress";
@@ -64,10 +74,10 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     mark(&mut batch);
     batch.add(chain(INGRESS, NfChainType::Filter, NfHook::Prerouting, RAW));
     pods_are_who_they_say(&mut batch);
-    filter(&mut batch, INGRESS, MetaKey::Iifname, (&guard.tun, INTO));
+    filter(&mut batch, INGRESS, MetaKey::Iifname, (guard, INTO));
     masquerade(&mut batch, guard);
     batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
-    filter(&mut batch, EGRESS, MetaKey::Oifname, (&guard.tun, OUT));
+    filter(&mut batch, EGRESS, MetaKey::Oifname, (guard, OUT));
     let count = Statement::Counter(Counter::Named(OUT.into()));
     batch.add(rule(EGRESS, vec![is_marked(), count, Statement::Drop(None)]));
     batch.to_nftables()
@@ -87,14 +97,8 @@ pub(super) fn remove() -> Nftables<'static> {
 /// while no agent runs.
 fn pods_are_who_they_say(batch: &mut Batch<'static>) {
     let from_pod = || on(MetaKey::Iifname, &pod_devices());
-    let own_link = Statement::Match(Match {
-        left: field("ip6", "saddr"),
-        right: Expression::Named(NamedExpression::Set(vec![
-            SetItem::Element(Expression::String("::".into())),
-            SetItem::Element(element(&LINK_LOCAL.into())),
-        ])),
-        op: Operator::EQ,
-    });
+    let nobody = Expression::String("::".into());
+    let own_link = among(field("ip6", "saddr"), [nobody, element(&LINK_LOCAL.into())]);
     batch.add(rule(INGRESS, vec![from_pod(), own_link, Statement::Accept(None)]));
     let back = Fib { result: FibResult::Oif, flags: [FibFlag::Saddr, FibFlag::Iif].into() };
     let elsewhere = Statement::Match(Match {
@@ -110,10 +114,21 @@ fn filter(
     batch: &mut Batch<'static>,
     name: &'static str,
     device: MetaKey,
-    (tun, counter): (&str, &'static str),
+    (guard, counter): (&Guard, &'static str),
 ) {
-    for ours in [tun, &pod_devices(), "lo"] {
+    for ours in [&guard.tun, &pod_devices(), "lo"] {
         batch.add(rule(name, vec![on(device, ours), Statement::Accept(None)]));
+    }
+    for (plain, open) in &guard.open {
+        let (far_end, prefixes) =
+            if device == MetaKey::Iifname { ("saddr", &open.from) } else { ("daddr", &open.to) };
+        for (protocol, v4) in [("ip", true), ("ip6", false)] {
+            let permitted: Vec<_> = prefixes.iter().filter(|net| is_v4(net) == v4).collect();
+            if !permitted.is_empty() {
+                let far_end = among(field(protocol, far_end), permitted.into_iter().map(element));
+                batch.add(rule(name, vec![on(device, plain), far_end, Statement::Accept(None)]));
+            }
+        }
     }
     for (protocol, mesh) in [("ip", "@mesh4"), ("ip6", "@mesh6")] {
         for field in ["daddr", "saddr"] {
@@ -204,6 +219,15 @@ fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'sta
         right: Expression::String(set.into()),
         op,
     })
+}
+
+fn among(
+    left: Expression<'static>,
+    elements: impl IntoIterator<Item = Expression<'static>>,
+) -> Words {
+    let set = elements.into_iter().map(SetItem::Element).collect();
+    let right = Expression::Named(NamedExpression::Set(set));
+    Statement::Match(Match { left, right, op: Operator::EQ })
 }
 
 fn field(protocol: &'static str, field: &'static str) -> Expression<'static> {

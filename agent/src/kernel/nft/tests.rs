@@ -1,4 +1,7 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::*;
+use crate::plan::Open;
 
 fn guard(ranges: &[&str]) -> Guard {
     Guard {
@@ -6,6 +9,7 @@ fn guard(ranges: &[&str]) -> Guard {
         tun: "hawser0".into(),
         masquerade: ["10.42.1.0/24".parse().unwrap()].into(),
         machines: ["192.0.2.2/32".parse().unwrap()].into(),
+        open: BTreeMap::new(),
     }
 }
 
@@ -22,7 +26,24 @@ fn the_table_is_replaced_as_a_whole_in_one_transaction() {
     assert!(all[1]["delete"]["table"].is_object());
     assert!(all[2]["add"]["table"].is_object());
     let rules = all.iter().filter(|command| command["add"]["rule"].is_object()).count();
-    assert_eq!(rules, ruleset::RULES);
+    assert_eq!(rules, ruleset::rules(&guard(&["10.42.0.0/16", "fd42::/48"])));
+}
+
+#[test]
+fn a_backend_in_clear_may_carry_to_and_from_its_peers_on_its_device_and_nothing_else() {
+    let mut guard = guard(&["10.42.0.0/16", "fd42::/48"]);
+    let closed = ruleset::rules(&guard);
+    let peers = BTreeSet::from(["10.42.2.0/24", "10.42.3.0/24"].map(|net| net.parse().unwrap()));
+    guard.open.insert("eth0".into(), Open { to: peers.clone(), from: peers });
+
+    let commands = installed(&guard);
+
+    let all = commands["nftables"].as_array().unwrap();
+    let rules: Vec<_> = all.iter().filter_map(|command| command["add"].get("rule")).collect();
+    assert_eq!((rules.len(), ruleset::rules(&guard)), (closed + 2, closed + 2));
+    let open = rules.iter().filter(|rule| rule.to_string().contains("eth0"));
+    let open: Vec<String> = open.map(|rule| rule["expr"][1]["match"]["left"].to_string()).collect();
+    assert!(open[0].contains("saddr") && open[1].contains("daddr"), "{open:?}");
 }
 
 #[test]

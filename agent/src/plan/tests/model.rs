@@ -17,6 +17,17 @@ fn step(actual: &mut Actual, change: Change) {
                     assert!(has, "no source address for {route:?}");
                 }
             }
+            if let Target::Via { device, .. } = &route.target {
+                assert!(device != VXLAN_DEVICE || actual.vxlan.is_some(), "no VXLAN for {route:?}");
+                let table = actual.table.as_ref().unwrap();
+                assert!(
+                    table.open[device].to.contains(&route.prefix),
+                    "{route:?} would be dropped"
+                );
+            }
+            actual.routes.retain(|old| {
+                old.prefix != route.prefix || place(&old.target) != place(&route.target)
+            });
             actual.routes.insert(route);
         }
         Change::RemoveRoute(route) => assert!(actual.routes.remove(&route), "{route:?}"),
@@ -41,12 +52,28 @@ fn step(actual: &mut Actual, change: Change) {
             assert!(actual.device.as_mut().unwrap().addresses.remove(&address));
             actual.routes.retain(|route| match &route.target {
                 Target::Device { source: Some(source), .. } => *source != address.addr(),
+                Target::Via { source: Some(source), .. } => *source != address.addr(),
                 Target::Device { source: None, .. }
+                | Target::Via { source: None, .. }
                 | Target::Machine { .. }
                 | Target::Unreachable => true,
             });
         }
+        Change::Vxlan(vxlan) => {
+            let used = |route: &Route| matches!(&route.target, Target::Via { device, .. } if device == VXLAN_DEVICE);
+            assert!(vxlan.is_some() || !actual.routes.iter().any(used), "a route lost its device");
+            actual.vxlan = vxlan;
+        }
         Change::Peers(peers) => actual.peers = peers,
+    }
+}
+
+/// Routes to one prefix replace each other, but the guard's and those of the machines' table.
+fn place(target: &Target) -> u8 {
+    match target {
+        Target::Unreachable => 0,
+        Target::Device { .. } | Target::Via { .. } => 1,
+        Target::Machine { .. } => 2,
     }
 }
 
@@ -82,8 +109,11 @@ fn reach(plan: &Plan, mut actual: Actual) -> Actual {
 /// Any mesh of up to eight nodes, some odd, in a pool of either size.
 fn any_view() -> impl Strategy<Value = View> {
     let nodes = prop::collection::btree_set(1u8..9, 0..8);
-    (nodes, any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>()).prop_map(
-        |(nodes, small, plain, router, machines)| {
+    let backends = vec![Backend::Wireguard, Backend::Vxlan, Backend::Direct, Backend::Udp];
+    let encryptions = vec![Encryption::Required, Encryption::Preferred, Encryption::None];
+    let carriers = (prop::sample::select(backends), prop::sample::select(encryptions));
+    (nodes, any::<bool>(), carriers, any::<bool>(), any::<bool>()).prop_map(
+        |(nodes, small, (backend, encryption), router, machines)| {
             let mut view = view(nodes);
             if machines {
                 for node in view.nodes.values_mut() {
@@ -93,9 +123,7 @@ fn any_view() -> impl Strategy<Value = View> {
             if small {
                 view.pools = vec![net("10.42.0.0/20"), net("fd42::/56")];
             }
-            if plain {
-                view.backend = Backend::Udp;
-            }
+            (view.backend, view.encryption) = (backend, encryption);
             if router {
                 view.peers.insert("router".into(), peer(&["192.168.7.0/24", "10.42.200.7/32"]));
             }
@@ -109,7 +137,10 @@ fn any_facts() -> impl Strategy<Value = Facts> {
     (pods, any::<bool>(), 1280u16..9000).prop_map(|(pods, ipv6, mtu)| {
         let pod = |n: u8| PodRoute { address: [10, 42, 1, n].into(), device: format!("hwp{n}") };
         let underlay = Underlay { mtu, ..facts().underlay };
-        Facts { pods: pods.into_iter().map(pod).collect(), ipv6, underlay, ..facts() }
+        let endpoint =
+            |node: u8| [[192, 0, 2, node].into(), format!("2001:db8::{node:x}").parse().unwrap()];
+        let on_link = (2..6).flat_map(endpoint).map(|at: IpAddr| (at, "eth0".to_owned())).collect();
+        Facts { pods: pods.into_iter().map(pod).collect(), ipv6, underlay, on_link, ..facts() }
     })
 }
 
@@ -127,6 +158,7 @@ enum Damage {
     Mtu,
     Sysctls,
     Rules,
+    Vxlan,
 }
 
 fn any_damage() -> impl Strategy<Value = Damage> {
@@ -142,19 +174,25 @@ fn any_damage() -> impl Strategy<Value = Damage> {
         Damage::Mtu,
         Damage::Sysctls,
         Damage::Rules,
+        Damage::Vxlan,
     ])
 }
 
 fn damage(mut actual: Actual, damage: &Damage) -> Actual {
     let through_tunnel = |route: &Route| match &route.target {
         Target::Device { name, .. } | Target::Machine { name } => name == "hawser0",
-        Target::Unreachable => false,
+        Target::Via { .. } | Target::Unreachable => false,
     };
     match damage {
         Damage::Nothing => {}
         Damage::Device => {
             actual.device = None;
             actual.routes.retain(|route| !through_tunnel(route));
+        }
+        Damage::Vxlan => {
+            actual.vxlan = None;
+            let over = |route: &Route| matches!(&route.target, Target::Via { device, .. } if device == VXLAN_DEVICE);
+            actual.routes.retain(|route| !over(route));
         }
         Damage::Table => actual.table = None,
         Damage::Routes => actual.routes.clear(),
@@ -208,6 +246,7 @@ proptest! {
         if plan.takes_part() {
             let device = after.device.unwrap();
             prop_assert!(device.up && device.attached);
+            prop_assert_eq!(&after.vxlan, &plan.vxlan);
             prop_assert_eq!(device.addresses, plan.addresses);
         }
     }

@@ -164,6 +164,9 @@ fn row(peer: &Peer, now: Timestamp) -> Vec<String> {
 
 /// How packets reach the peer. Without an endpoint, it has to call first.
 pub(super) fn path(peer: &Peer) -> String {
+    if let Some(backend) = peer.in_clear() {
+        return format!("CLEAR:{backend}");
+    }
     match (&peer.relay, &peer.endpoint) {
         (Some(relay), _) => format!("relay:{relay}"),
         (None, Some(_)) => "direct".to_owned(),

@@ -177,14 +177,13 @@ fn encrypted(mesh: &Mesh) -> Judged {
     let (backend, encryption) = (mesh.spec.backend, mesh.spec.encryption);
     match encryption {
         Encryption::Required => Judged::good("Required", "nothing leaves in clear"),
-        Encryption::Preferred if backend.encrypts() => Judged::good(
-            "Preferred",
-            "a pair of nodes falls back to clear text while encryption is impossible",
-        ),
+        Encryption::Preferred => {
+            Judged::good("Preferred", "in clear only with nodes that never had a key")
+        }
         Encryption::None if backend.encrypts() => {
             Judged::good("ByBackend", format!("backend {backend} encrypts; nothing demands it"))
         }
-        Encryption::Preferred | Encryption::None => {
+        Encryption::None => {
             Judged::bad("ClearText", format!("backend {backend} carries clear text"))
         }
     }

@@ -59,6 +59,12 @@ pub(crate) fn contenders() -> Vec<Contender> {
         contender("hawser-wireguard-10000-peers", &["hawser-agent"], |machines| {
             wireguard::start_hawser_among(machines, 9_999, &["--engine", "native"])
         }),
+        contender("hawser-vxlan", &["hawser-agent"], |machines| {
+            wireguard::start_plain(machines, "vxlan")
+        }),
+        contender("hawser-direct", &["hawser-agent"], |machines| {
+            wireguard::start_plain(machines, "direct")
+        }),
         contender("hawser-wireguard-boringtun", &["hawser-agent"], |machines| {
             wireguard::start_hawser(machines, &["--backend", "wireguard", "--engine", "boringtun"])
         }),

@@ -122,8 +122,21 @@ pub(crate) fn start_hawser_among(
     strangers: u32,
     flags: &[&str],
 ) -> anyhow::Result<Running> {
+    start_mesh(machines, ("Required", strangers), flags)
+}
+
+/// The same with a backend in clear.
+pub(crate) fn start_plain(machines: &Machines, backend: &str) -> anyhow::Result<Running> {
+    start_mesh(machines, ("None", 0), &["--backend", backend])
+}
+
+fn start_mesh(
+    machines: &Machines,
+    (encryption, strangers): (&str, u32),
+    flags: &[&str],
+) -> anyhow::Result<Running> {
     let ends = [("bench-a", &machines.a, 1), ("bench-b", &machines.b, 2)];
-    let mut view = MESH.to_owned();
+    let mut view = format!("{MESH}  encryption: {encryption}\n");
     view.extend((0..strangers).map(stranger));
     for (name, machine, number) in ends {
         let keygen = machine.command("hawser-agent").arg("keygen").arg("--state");

@@ -55,6 +55,7 @@ const TUNNEL_STALE: (&str, Severity) = ("HW2104", Severity::Warning);
 const NEVER_HANDSHAKEN: (&str, Severity) = ("HW2105", Severity::Warning);
 const GUARD_MISSING: (&str, Severity) = ("HW4001", Severity::Error);
 const CLEAR_PERMITTED: (&str, Severity) = ("HW4002", Severity::Warning);
+const PEERS_IN_CLEAR: (&str, Severity) = ("HW4003", Severity::Warning);
 const AGENT_SILENT: (&str, Severity) = ("HW5001", Severity::Warning);
 
 /// All problems, the worst first.
@@ -141,6 +142,7 @@ fn said(condition: &Condition) -> String {
 fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
     let mut found: Vec<Problem> =
         state.peers.iter().filter_map(|peer| of_tunnel(state, peer, now)).collect();
+    found.extend(in_clear(state));
     let missing: &[&str] = match (state.guard.routes, state.guard.nft) {
         (true, true) => &[],
         (false, true) => &["unreachable routes"],
@@ -153,6 +155,17 @@ fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
         found.push(problem(GUARD_MISSING, &state.node, message, fix));
     }
     found
+}
+
+/// Who is sent to in clear now, in one line.
+fn in_clear(state: &State) -> Option<Problem> {
+    const SHOWN: usize = 5;
+    let peers: Vec<_> = state.peers.iter().filter(|peer| peer.in_clear().is_some()).collect();
+    let first = peers.first()?.in_clear()?;
+    let names = text::list(peers.iter().take(SHOWN).map(|peer| &peer.name));
+    let message = format!("packets to {} peers go out in CLEAR by {first}: {names}", peers.len());
+    let fix = "set spec.encryption: Preferred, and then Required with backend: wireguard";
+    Some(problem(PEERS_IN_CLEAR, &state.node, message, fix))
 }
 
 fn of_tunnel(state: &State, peer: &Peer, now: Timestamp) -> Option<Problem> {

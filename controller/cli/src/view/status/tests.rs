@@ -74,6 +74,18 @@ fn a_sick_mesh_says_who_and_what_to_do() {
 }
 
 #[test]
+fn peers_that_are_sent_to_in_clear_are_named_loudly() {
+    let mut known = known();
+    live(&mut known).peers[0].backend = Some("vxlan".to_owned());
+
+    let status = Status::new(&known, fixture::now());
+
+    assert!(status.fails(FailOn::Warning));
+    let screen = status.print().render(Format::Table);
+    assert!(screen.contains("HW4003") && screen.contains("in CLEAR by vxlan: node-2"), "{screen}");
+}
+
+#[test]
 fn without_an_agent_the_api_still_tells() {
     let mut known = known();
     known.agent = Agent::Absent;

@@ -1,0 +1,201 @@
+use super::*;
+use crate::plan::{
+    Heard, Plan,
+    tests::{facts, net, view},
+};
+
+fn plan(
+    encryption: Encryption,
+    backend: Backend,
+    change: impl FnOnce(&mut View, &mut Facts),
+) -> Plan {
+    let mut view = view([1, 2, 3]);
+    view.encryption = encryption;
+    view.backend = backend;
+    let on_link = [
+        ("192.0.2.2", "eth0"),
+        ("192.0.2.3", "eth0"),
+        ("2001:db8::2", "eth0"),
+        ("2001:db8::3", "eth0"),
+    ];
+    let on_link = on_link.map(|(at, device)| (at.parse().unwrap(), device.to_owned())).into();
+    let mut facts = Facts { on_link, ..facts() };
+    change(&mut view, &mut facts);
+    Plan::new(&view, &facts)
+}
+
+fn carriers(plan: &Plan) -> Vec<Backend> {
+    plan.carriers.values().copied().collect()
+}
+
+fn via(plan: &Plan, prefix: &str) -> Option<(String, String)> {
+    plan.routes.iter().find(|route| route.prefix == net(prefix)).and_then(|route| {
+        match &route.target {
+            Target::Via { gateway, device, .. } => Some((gateway.to_string(), device.clone())),
+            Target::Device { .. } | Target::Machine { .. } | Target::Unreachable => None,
+        }
+    })
+}
+
+#[test]
+fn required_never_sends_in_clear_and_none_sends_as_told() {
+    use Backend::{Direct, Vxlan, Wireguard};
+    for (encryption, backend, chosen) in [
+        (Encryption::Required, Wireguard, Wireguard),
+        (Encryption::Preferred, Wireguard, Wireguard),
+        (Encryption::Preferred, Vxlan, Wireguard),
+        (Encryption::Preferred, Direct, Wireguard),
+        (Encryption::None, Wireguard, Wireguard),
+        (Encryption::None, Vxlan, Vxlan),
+        (Encryption::None, Direct, Direct),
+    ] {
+        let plan = plan(encryption, backend, |_, _| {});
+
+        assert_eq!(carriers(&plan), [chosen, chosen], "{encryption} {backend}");
+        let sent_open = plan.guard.open.values().any(|open| !open.to.is_empty());
+        assert_eq!(sent_open, !chosen.encrypts(), "{encryption} {backend}");
+        let taken_open = encryption != Encryption::Required && !backend.encrypts();
+        assert_eq!(!plan.guard.open.is_empty(), taken_open, "{encryption} {backend}");
+        assert_eq!(plan.peers.others.len(), 2, "sessions are kept whatever carries");
+        assert!(plan.refusals.is_empty());
+    }
+    for backend in [Vxlan, Direct] {
+        let refused = plan(Encryption::Required, backend, |_, _| {});
+        assert!(!refused.takes_part() && refused.guard.open.is_empty());
+        assert_eq!(refused.refusals, [Refusal::Plain(backend)]);
+    }
+}
+
+#[test]
+fn preferred_is_in_clear_only_with_a_peer_that_has_no_key() {
+    let plan = plan(Encryption::Preferred, Backend::Vxlan, |view, _| {
+        view.nodes.get_mut("n3").unwrap().keys.clear();
+    });
+
+    assert_eq!(carriers(&plan), [Backend::Wireguard, Backend::Vxlan]);
+    let third = [net("10.42.3.0/24"), net("fd42:0:0:3::/64")];
+    let open = &plan.guard.open[VXLAN_DEVICE];
+    assert_eq!(open.to, third.into());
+    assert_eq!(open.from.len(), 4, "who changes later is still heard");
+}
+
+#[test]
+fn preferred_is_never_in_clear_with_a_node_that_once_had_a_key() {
+    let without_key = |change: fn(&mut Node)| {
+        let plan = plan(Encryption::Preferred, Backend::Vxlan, |view, _| {
+            let node = view.nodes.get_mut("n3").unwrap();
+            node.keys.clear();
+            change(node);
+        });
+        let prefix = net("10.42.3.0/24");
+        (plan.carriers.get("n3").copied(), plan.routes.iter().any(|r| r.prefix == prefix))
+    };
+
+    assert_eq!(without_key(|_| {}), (Some(Backend::Vxlan), true));
+    assert_eq!(without_key(|node| node.newest = Some(keys::KeyEpoch(1))), (None, false));
+    assert_eq!(without_key(|node| node.epochs = [keys::KeyEpoch(1)].into()), (None, false));
+}
+
+#[test]
+fn vxlan_hands_packets_to_the_peers_own_address_and_knows_where_that_is() {
+    let plan = plan(Encryption::None, Backend::Vxlan, |_, _| {});
+
+    let hop = |address: &str| Some((address.to_owned(), VXLAN_DEVICE.to_owned()));
+    assert_eq!(via(&plan, "10.42.2.0/24"), hop("10.42.2.1"));
+    assert_eq!(via(&plan, "fd42:0:0:3::/64"), hop("fd42:0:0:3::1"));
+    let vxlan = plan.vxlan.unwrap();
+    assert_eq!((vxlan.mtu, plan.pod_mtu, plan.mtu), (1450, 1450, 1420));
+    let at: BTreeSet<String> = vxlan.others.values().map(|vtep| vtep.at.to_string()).collect();
+    assert_eq!(at, ["192.0.2.2".to_owned(), "192.0.2.3".to_owned()].into());
+    for mac in vxlan.others.keys().chain([&vxlan.mac]) {
+        assert_eq!(mac[0] & 0b11, 0b10, "unicast and locally administered: {mac:?}");
+    }
+    assert!(!vxlan.others.contains_key(&vxlan.mac));
+}
+
+#[test]
+fn vxlan_over_ipv6_costs_twenty_bytes_more() {
+    let plan = plan(Encryption::None, Backend::Vxlan, |_, facts| {
+        facts.underlay.v4 = None;
+        facts.underlay.v6 = Some("2001:db8::1".parse().unwrap());
+    });
+
+    assert_eq!((plan.vxlan.unwrap().mtu, plan.pod_mtu), (1430, 1430));
+}
+
+#[test]
+fn direct_routes_by_the_peers_address_and_refuses_where_a_router_lies_between() {
+    let plan = plan(Encryption::None, Backend::Direct, |_, facts| {
+        facts.on_link.remove(&"192.0.2.3".parse().unwrap());
+    });
+
+    let hop = |address: &str| Some((address.to_owned(), "eth0".to_owned()));
+    assert_eq!(via(&plan, "10.42.2.0/24"), hop("192.0.2.2"));
+    assert_eq!(via(&plan, "fd42:0:0:2::/64"), hop("2001:db8::2"));
+    assert_eq!(carriers(&plan), [Backend::Direct]);
+    let refusal = Refusal::NotOnLink { peer: "n3".into(), prefix: net("10.42.3.0/24") };
+    assert_eq!(plan.refusals, [refusal]);
+    assert!(plan.takes_part(), "the others are reached");
+    assert_eq!(plan.pod_mtu, 1500);
+}
+
+#[test]
+fn the_meshs_mtu_is_everybodys() {
+    let plan = plan(Encryption::None, Backend::Direct, |view, _| view.mtu = Some(1300));
+
+    assert_eq!((plan.mtu, plan.pod_mtu), (1300, 1300));
+}
+
+fn with_machines(view: &mut View) {
+    for node in view.nodes.values_mut() {
+        node.addresses = node.endpoints.iter().map(|endpoint| endpoint.ip()).collect();
+    }
+}
+
+fn to_machines(plan: &Plan) -> usize {
+    plan.routes.iter().filter(|route| matches!(route.target, Target::Machine { .. })).count()
+}
+
+#[test]
+fn pods_speak_to_machines_in_clear_only_where_the_pair_may_be_in_clear() {
+    use Backend::{Direct, Vxlan, Wireguard};
+    for (encryption, backend, sealed, routes) in [
+        (Encryption::Required, Wireguard, 4, 4),
+        (Encryption::Preferred, Vxlan, 4, 4),
+        (Encryption::Preferred, Direct, 4, 4),
+        (Encryption::None, Wireguard, 4, 4),
+        (Encryption::None, Vxlan, 0, 0),
+        (Encryption::None, Direct, 0, 0),
+        // Refused: nothing is carried, and nothing leaks.
+        (Encryption::Required, Vxlan, 4, 0),
+        (Encryption::None, Backend::Esp, 4, 0),
+    ] {
+        let plan = plan(encryption, backend, |view, _| with_machines(view));
+
+        let counts = (plan.guard.machines.len(), to_machines(&plan));
+        assert_eq!(counts, (sealed, routes), "{encryption} {backend}");
+        assert_eq!(plan.rules.is_empty(), routes == 0, "{encryption} {backend}");
+        let to = plan.guard.open.values().flat_map(|open| &open.to);
+        assert_eq!(to.filter(|net| plan.guard.machines.contains(net)).count(), 0);
+    }
+}
+
+#[test]
+fn machines_that_still_answer_in_clear_are_heard_and_never_sent_to() {
+    let plan = plan(Encryption::Preferred, Backend::Vxlan, |view, _| with_machines(view));
+
+    let open = &plan.guard.open[VXLAN_DEVICE];
+    assert!(open.from.contains(&net("192.0.2.2/32")), "{open:?}");
+    assert!(open.to.is_empty(), "{open:?}");
+}
+
+#[test]
+fn nothing_is_in_clear_before_the_api_was_asked_and_nothing_is_taken_down() {
+    for backend in [Backend::Vxlan, Backend::Direct] {
+        let asked = plan(Encryption::None, backend, |_, _| {});
+        let asking = plan(Encryption::None, backend, |_, facts| facts.heard = Heard::Asking);
+
+        assert!(!asked.guard.open.is_empty() && asking.guard.open.is_empty(), "{backend}");
+        assert_eq!((asking.routes, asking.vxlan), (asked.routes, asked.vxlan), "{backend}");
+    }
+}

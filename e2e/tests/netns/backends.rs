@@ -1,0 +1,155 @@
+//! Backends in clear, where somebody asked for them in writing: they carry, and a mesh comes and
+//! goes between them and the tunnel without losing a packet.
+
+use std::time::{Duration, Instant};
+
+use e2e::lab::{Flow, eventually};
+use e2e::mesh::{Member, Mesh};
+use e2e::oracle::marker;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const TUNNEL: &str = "hawser0";
+const VXLAN: &str = "hawser-vx";
+
+pub(crate) fn ask_for(
+    mesh: &Mesh,
+    encryption: &'static str,
+    backend: &'static str,
+) -> anyhow::Result<()> {
+    mesh.controller.api(async move |client| {
+        let meshes = kube::Api::<api::Mesh>::all(client);
+        let patch = json!({"spec": {"encryption": encryption, "backend": backend}});
+        meshes.patch(api::MESH, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        Ok(())
+    })
+}
+
+/// What carries to each peer, by the agents' own word.
+fn carriers(member: &Member) -> Vec<String> {
+    let state = member.state().unwrap_or_default();
+    let peers = state["peers"].as_array().cloned().unwrap_or_default();
+    peers.iter().map(|peer| peer["backend"].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Waits until every node is reached by `backend`, and everybody has done what the last change
+/// asked for.
+fn carried_by(mesh: &Mesh, backend: &str) {
+    eventually(&format!("carried by {backend}"), LIMIT, || {
+        mesh.members.iter().all(|member| carriers(member).iter().all(|is| is == backend))
+    })
+    .unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+}
+
+fn flows(mesh: &Mesh, marker: &[u8]) -> Vec<Flow> {
+    let pods = mesh.pods();
+    let ways = [(pods[0], pods[1]), (pods[1], pods[0])];
+    let start = |(from, to): (&e2e::mesh::Pod, &e2e::mesh::Pod), v4| {
+        let to = (&to.namespace, to.address(v4).unwrap());
+        Flow::start(&from.namespace, to, 200, marker).unwrap()
+    };
+    ways.into_iter().flat_map(|way| [true, false].map(|v4| start(way, v4))).collect()
+}
+
+/// From Required to None and back, by way of Preferred, which sends sealed and hears both.
+fn there_and_back(name: &str, backend: &'static str) {
+    let marker = marker();
+    let mut mesh = Mesh::start(name, 2).unwrap();
+    mesh.add_pods(1).unwrap();
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    let flows = flows(&mesh, &marker);
+    let clear = || mesh.lab.switch().unwrap().capture(&[&marker]).unwrap();
+
+    let sealed = clear();
+    ask_for(&mesh, "Preferred", backend).unwrap();
+    carried_by(&mesh, "wireguard");
+    assert_eq!(sealed.seen().marked(), 0, "Preferred sends sealed where it can");
+    let plain = clear();
+    ask_for(&mesh, "None", backend).unwrap();
+    carried_by(&mesh, backend);
+    assert!(plain.seen().marked() > 0, "this capture must see what is in clear");
+    ask_for(&mesh, "Preferred", backend).unwrap();
+    carried_by(&mesh, "wireguard");
+    let sealed = clear();
+    ask_for(&mesh, "Required", "wireguard").unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    carried_by(&mesh, "wireguard");
+
+    assert_eq!(sealed.seen().marked(), 0, "nothing in clear once both ends are back");
+    for flow in flows {
+        let report = flow.finish();
+        println!("{backend}: {report:?}");
+        assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
+    }
+}
+
+#[test]
+fn a_mesh_goes_to_vxlan_and_back_without_losing_a_packet() {
+    there_and_back("vxlan", "vxlan");
+}
+
+#[test]
+fn a_mesh_goes_to_plain_routes_and_back_without_losing_a_packet() {
+    there_and_back("direct", "direct");
+}
+
+#[test]
+fn a_backend_in_clear_is_refused_at_admission_while_encryption_is_required() {
+    let mesh = Mesh::start("refused", 1).unwrap();
+
+    for backend in ["udp", "vxlan", "direct"] {
+        let refused = ask_for(&mesh, "Required", backend).unwrap_err();
+        assert!(format!("{refused:#}").contains("in clear"), "{refused:#}");
+    }
+    ask_for(&mesh, "None", "vxlan").unwrap();
+}
+
+#[test]
+fn vxlan_floods_nothing_and_is_repaired_within_a_second() {
+    let marker = marker();
+    let mut mesh = Mesh::start("vxtamper", 2).unwrap();
+    mesh.add_pods(1).unwrap();
+    ask_for(&mesh, "None", "vxlan").unwrap();
+    carried_by(&mesh, "vxlan");
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    let node = &mesh.members[0].node;
+    let run = |program: &str, args: &[&str]| node.command(program).args(args).stdout().unwrap();
+
+    let entries = run("bridge", &["fdb", "show", "dev", VXLAN]);
+    let (from, to) = (mesh.pods()[0], mesh.pods()[1]);
+    let mut fastest = LIMIT;
+    for _ in 0..3 {
+        run("ip", &["link", "del", VXLAN]);
+        let harmed = Instant::now();
+        for &address in &to.addresses {
+            from.namespace.ping_until(address, &marker, LIMIT).unwrap();
+        }
+        fastest = fastest.min(harmed.elapsed());
+    }
+
+    println!("{entries}repaired after {fastest:?}");
+    assert_eq!(entries.lines().count(), 1, "one entry for one peer: {entries}");
+    assert!(!entries.contains("00:00:00:00:00:00"), "a default entry floods: {entries}");
+    assert!(fastest <= Duration::from_secs(1), "{fastest:?}");
+    assert!(run("ip", &["-d", "link", "show", VXLAN]).contains("nolearning"));
+    assert!(run("ip", &["link", "show", TUNNEL]).contains("UP"), "sessions are kept");
+}
+
+#[test]
+fn uninstall_takes_the_vxlan_device_away() {
+    let mut mesh = Mesh::start("vxremove", 2).unwrap();
+    ask_for(&mesh, "None", "vxlan").unwrap();
+    carried_by(&mesh, "vxlan");
+
+    mesh.members[0].kill_agent();
+    let node = &mesh.members[0].node;
+    let uninstall = node.command("hawser-agent").args(["uninstall", "--state"]);
+    uninstall.arg(node.state()).stdout().unwrap();
+
+    let devices = node.namespace().netlink(async |net| net.devices().await).unwrap();
+    assert!(!devices.contains(&VXLAN.to_owned()), "{devices:?}");
+}
