@@ -162,7 +162,7 @@ impl Plan {
     pub fn new(view: &View, facts: &Facts) -> Self {
         let mut refusals = refusal::judge(view, facts);
         let me = view.nodes.get(&facts.node).filter(|_| refusals.is_empty());
-        let (peers, missing) = match me {
+        let (mut peers, missing) = match me {
             Some(_) => peers::configure(view, facts),
             None => (Peers::default(), Vec::new()),
         };
@@ -170,6 +170,7 @@ impl Plan {
         let addresses: BTreeSet<IpNet> = me.map(|node| own(node, facts)).unwrap_or_default();
         let carriers = me.map(|_| carrier::of(view, facts, &addresses)).unwrap_or_default();
         refusals.extend(carriers.refusals.iter().cloned());
+        peers.clear.clone_from(&carriers.clear);
         let asking = facts.heard == Heard::Asking;
         let open = if asking { BTreeMap::new() } else { carriers.open.clone() };
         let guard = guard::of(view, facts, open);

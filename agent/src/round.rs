@@ -120,6 +120,7 @@ impl Round {
         self.kernel.remove_everything().await.context("removing devices, routes and guard")?;
         self.told = Peers::default();
         self.datapath.set_own_prefixes(Vec::new());
+        self.datapath.set_clear(&[]);
         self.datapath.set_peers(Vec::new());
         Reservations::remove_all(&state).context("removing the pods' reservations")?;
         store::remove(&state).context("removing the last view")?;

@@ -139,10 +139,8 @@ fn serve(agent: Arc<dyn Live>, options: &Run) {
 
 fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
     match options.backend {
-        Some(Backend::Esp | Backend::Udp) => {
-            bail!("{}", Refusal::Backend(options.backend.unwrap_or_default()))
-        }
-        None | Some(Backend::Wireguard | Backend::Vxlan | Backend::Direct) => Ok(()),
+        Some(Backend::Esp) => bail!("{}", Refusal::Backend(Backend::Esp)),
+        None | Some(Backend::Wireguard | Backend::Udp | Backend::Vxlan | Backend::Direct) => Ok(()),
     }
 }
 

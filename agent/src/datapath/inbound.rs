@@ -11,6 +11,7 @@ use crypto::Discard;
 use rustix::{io::Errno, thread::sched_yield};
 
 use super::{
+    clear,
     offload::{Coalesce, Merged, Merging, VNET, ecn},
     sessions::{Came, Opened},
     shared::Shared,
@@ -101,8 +102,12 @@ impl Inbound {
         let shared = out.shared();
         let Arrival { from, ref range, stride, class } = self.arrivals[number];
         let (start, train) = (range.start, &mut self.slots[range.clone()]);
-        let came = Came { bytes: &mut *train, from, stride };
-        shared.sessions.open(came, &mut self.opened, out, now);
+        if shared.clear.concerns(train, stride) {
+            open_mixed(Came { bytes: &mut *train, from, stride }, &mut self.opened, out, now);
+        } else {
+            let came = Came { bytes: &mut *train, from, stride };
+            shared.sessions.open(came, &mut self.opened, out, now);
+        }
         for place in &self.opened.handshakes {
             shared.desk.handshake(&train[place.clone()], from, shared);
         }
@@ -136,6 +141,26 @@ impl Inbound {
             coalesce.set_merging(tun.merging());
         }
     }
+}
+
+/// Frames in clear are taken apart here, whatever is sealed among them by its session.
+fn open_mixed(
+    Came { bytes, from, stride }: Came<'_>,
+    opened: &mut Opened,
+    out: &mut Departures<'_>,
+    now: Instant,
+) {
+    let shared = out.shared();
+    let mut one = Opened::default();
+    let sealed = |datagram: &mut [u8], all: &mut Opened, base: usize| {
+        let stride = datagram.len();
+        shared.sessions.open(Came { bytes: datagram, from, stride }, &mut one, out, now);
+        let there = |place: &Range<usize>| base + place.start..base + place.end;
+        all.packets.extend(one.packets.iter().map(there));
+        all.handshakes.extend(one.handshakes.iter().map(there));
+    };
+    let dead = |discard| shared.count(discard, 1);
+    clear::open_mixed(&shared.clear, (bytes, stride), from, opened, sealed, dead);
 }
 
 /// What became of one write.

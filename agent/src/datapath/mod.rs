@@ -3,9 +3,11 @@
 //! ```text
 //!   one worker a core:  tun.rs → outbound.rs → sessions.rs → train.rs → udp.rs
 //!                       udp.rs → inbound.rs  → sessions.rs → offload/ → tun.rs
+//!                       (clear.rs in the place of sessions.rs, where encryption is none)
 //!   beside them, one:   control.rs: handshakes, waiting packets, timers
 //! ```
 
+mod clear;
 mod config;
 mod control;
 mod inbound;
@@ -30,16 +32,17 @@ pub use crypto::PeerConfig;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
+pub use self::{
+    clear::ClearPeer,
+    config::{Config, DatapathError, Engine, TunInfo},
+    offload::ecn::Dscp,
+};
 use self::{
     config::Cores,
     control::{Desk, Made, Tray},
     shared::Shared,
     tun::Tun,
     udp::Udp,
-};
-pub use self::{
-    config::{Config, DatapathError, Engine, TunInfo},
-    offload::ecn::Dscp,
 };
 
 // The simulator's clock would stop every handshake.
@@ -134,6 +137,11 @@ impl Datapath {
         let mut desired = self.desired.lock().unwrap_or_else(PoisonError::into_inner);
         desired.peers = peers;
         self.apply(&desired);
+    }
+
+    /// Makes these the peers that packets may be in clear to and from; all others are sealed to.
+    pub fn set_clear(&self, peers: &[ClearPeer]) {
+        self.shared.clear.set(peers);
     }
 
     /// This node's own prefixes: no peer may send from them.

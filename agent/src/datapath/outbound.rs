@@ -6,6 +6,7 @@ use crypto::Discard;
 use rustix::io::Errno;
 
 use super::{
+    clear,
     offload::{Super, VNET, VnetHeader},
     train::Departures,
     tun::Queue,
@@ -55,7 +56,10 @@ impl Outbound {
     fn seal(&mut self, length: usize, out: &mut Departures<'_>, now: Instant) {
         let shared = out.shared();
         match parse(&mut self.raw[..length]) {
-            Ok(packet) => shared.sessions.seal(packet, out, now),
+            Ok(packet) => match shared.clear.endpoint(&packet) {
+                None => shared.sessions.seal(packet, out, now),
+                Some(to) => clear::send(packet, to, out),
+            },
             Err(discard) => {
                 tracing::trace!(discard = discard.name(), "packet not sent");
                 shared.count(discard, 1);

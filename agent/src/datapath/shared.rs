@@ -15,10 +15,14 @@ use rustix::{
     io::Errno,
 };
 
-use super::{control::Desk, offload::ecn::Dscp, sessions::Sessions, tun::Tun, udp::Udp};
+use super::{
+    clear::Clear, control::Desk, offload::ecn::Dscp, sessions::Sessions, tun::Tun, udp::Udp,
+};
 
 pub(super) struct Shared {
     pub(super) sessions: Sessions,
+    /// Who is spoken to without a session.
+    pub(super) clear: Clear,
     pub(super) udp: Udp,
     pub(super) desk: Desk,
     /// Code point of the outer header.
@@ -45,6 +49,7 @@ impl Shared {
         let news = (0..udp.workers()).map(|_| event()).collect::<Result<_, _>>()?;
         Ok(Self {
             sessions,
+            clear: Clear::default(),
             udp,
             desk,
             dscp,

@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! encryption ─┐
-//! backend ────┼─▶ choose(pair) ─▶ wireguard | vxlan | direct, or why none
+//! backend ────┼─▶ choose(pair) ─▶ wireguard | udp | vxlan | direct, or why none
 //! peer, link ─┘
 //! ```
 //! Sessions of WireGuard are kept with every node, whatever carries: so a mesh leaves clear text
 //! without a handshake to wait for.
 
 mod direct;
+mod udp;
 mod vxlan;
 mod wireguard;
 
@@ -18,13 +19,15 @@ use std::{
     net::IpAddr,
 };
 
-use api::first_host;
 use ipnet::IpNet;
 
 pub use self::vxlan::{DEVICE as VXLAN_DEVICE, Mac, PORT as VXLAN_PORT, VNI, Vtep, Vxlan};
-use self::{direct::Direct, vxlan::Overlay, wireguard::Tunnel};
+use self::{direct::Direct, udp::Frames, vxlan::Overlay, wireguard::Tunnel};
 use super::{Facts, Open, Refusal, Route, Target};
-use crate::view::{Backend, Encryption, Node, View};
+use crate::{
+    datapath::ClearPeer,
+    view::{Backend, Encryption, Node, View},
+};
 
 /// One way to carry packets between two nodes.
 pub(super) trait Carrier {
@@ -70,6 +73,8 @@ pub(super) struct Carriers {
     /// By device: what may cross it in clear.
     pub(super) open: BTreeMap<String, Open>,
     pub(super) vxlan: Option<Vxlan>,
+    /// Whom the data path speaks to in clear, or hears.
+    pub(super) clear: Vec<ClearPeer>,
     pub(super) refusals: Vec<Refusal>,
 }
 
@@ -130,7 +135,8 @@ fn carrier(backend: Backend) -> Option<Box<dyn Carrier>> {
         Backend::Wireguard => Some(Box::new(Tunnel)),
         Backend::Vxlan => Some(Box::new(Overlay)),
         Backend::Direct => Some(Box::new(Direct)),
-        Backend::Esp | Backend::Udp => None,
+        Backend::Udp => Some(Box::new(Frames)),
+        Backend::Esp => None,
     }
 }
 
@@ -151,7 +157,7 @@ impl Carriers {
             open.to.insert(prefix);
             open.from.insert(prefix);
         }
-        self.reach(backend, pair);
+        self.reach(backend, pair, true);
         self.chosen.insert(pair.peer.to_owned(), backend);
         self.routes.extend(routes);
     }
@@ -171,10 +177,15 @@ impl Carriers {
             from.insert(prefix);
             from.extend(pair.machine());
         }
-        self.reach(backend, pair);
+        if self.chosen.get(pair.peer) != Some(&backend) {
+            self.reach(backend, pair, false);
+        }
     }
 
-    fn reach(&mut self, backend: Backend, pair: &Pair<'_>) {
+    fn reach(&mut self, backend: Backend, pair: &Pair<'_>, send: bool) {
+        if backend == Backend::Udp {
+            self.clear.extend(udp::peer(pair, send));
+        }
         if backend == Backend::Vxlan {
             let vxlan = self.vxlan.take().or_else(|| Vxlan::new(pair.facts));
             self.vxlan = vxlan.map(|vxlan| vxlan.with(pair));
@@ -189,17 +200,12 @@ impl Carriers {
     }
 }
 
-/// Only the tunnel has no next hop, and it alone encrypts.
+/// What crosses a device of others, where the guard must let it: frames of the data path don't.
 fn in_clear(routes: &BTreeSet<Route>) -> impl Iterator<Item = (String, IpNet)> {
     routes.iter().filter_map(|route| match &route.target {
         Target::Via { device, .. } => Some((device.clone(), route.prefix)),
         Target::Device { .. } | Target::Machine { .. } | Target::Unreachable => None,
     })
-}
-
-/// The peer's own address in `prefix`: whom packets for it are handed to.
-fn gateway(prefix: &IpNet) -> IpAddr {
-    first_host(*prefix)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use keys::KeyEpoch;
 
 use super::{Facts, Refusal, Underlay};
 use crate::{
+    datapath::ClearPeer,
     rotation::sending,
     view::{Node, PlainPeer, View},
 };
@@ -24,12 +25,14 @@ pub struct Peers {
     /// This node's own prefixes: no peer may send from them.
     pub own: Vec<IpNet>,
     pub others: Vec<PeerConfig>,
+    /// Nodes that packets may be in clear to and from, by the data path's own frames.
+    pub clear: Vec<ClearPeer>,
 }
 
 impl Peers {
     /// The same with nobody to speak with: who was revoked meanwhile must not be among them.
     pub(super) fn silent(self) -> Self {
-        Self { others: Vec::new(), ..self }
+        Self { others: Vec::new(), clear: Vec::new(), ..self }
     }
 }
 
@@ -46,7 +49,7 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
         }
     }
     let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
-    (Peers { own, others: peers }, refused)
+    (Peers { own, others: peers, clear: Vec::new() }, refused)
 }
 
 /// All keys are listened to; the one to send with is the controller's word.
@@ -83,7 +86,7 @@ fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
 }
 
 /// The first endpoint of a family that this node has; if it knows of none, the first.
-fn reachable(endpoints: &[SocketAddr], underlay: Underlay) -> Option<SocketAddr> {
+pub(super) fn reachable(endpoints: &[SocketAddr], underlay: Underlay) -> Option<SocketAddr> {
     let ours = |endpoint: &&SocketAddr| match endpoint.ip() {
         IpAddr::V4(_) => underlay.v4.is_some(),
         IpAddr::V6(_) => underlay.v6.is_some(),

@@ -18,7 +18,7 @@ pub enum Refusal {
          encryption: None if the network may read everything"
     )]
     Plain(Backend),
-    #[error("backend {0} is not available in this version: use wireguard, vxlan or direct")]
+    #[error("backend {0} is not available in this version: use wireguard, udp, vxlan or direct")]
     Backend(Backend),
     #[error(
         "backend direct cannot reach {prefix} of {peer}: no endpoint of its family is on a link \
@@ -30,6 +30,8 @@ pub enum Refusal {
          node's address (IPv4 if it has one); give both one with --endpoint, or use wireguard"
     )]
     NoCommonFamily(String),
+    #[error("backend udp cannot reach {0}: it has published no endpoint; use wireguard")]
+    NoEndpoint(String),
     #[error(
         "the API was not heard for longer than Mesh.spec.maxViewAge ({0}): nothing is carried until \
          it answers; is it reached from here?"
@@ -50,6 +52,7 @@ impl Refusal {
             Self::ViewTooOld(_) => "ViewTooOld",
             Self::NotOnLink { .. } => "NotOnLink",
             Self::NoCommonFamily(_) => "NoCommonFamily",
+            Self::NoEndpoint(_) => "NoEndpoint",
             Self::NoPresharedKey(_) => "PresharedKeyMissing",
         }
     }

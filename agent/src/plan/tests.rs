@@ -145,7 +145,7 @@ fn what_is_refused_leaves_the_guard_and_nothing_else() {
     let mut plain = view([1, 2]);
     plain.backend = Backend::Vxlan;
     let mut open = plain.clone();
-    (open.encryption, open.backend) = (Encryption::None, Backend::Udp);
+    (open.encryption, open.backend) = (Encryption::None, Backend::Esp);
     let mut revoked = view([1, 2]);
     revoked.nodes.get_mut("n1").unwrap().revoked = true;
     let cases = [

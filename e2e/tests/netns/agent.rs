@@ -269,7 +269,7 @@ fn a_backend_in_clear_is_refused_where_encryption_is_required_and_the_guard_stan
     assert!(two.run("ip", &["route"]).contains("unreachable 10.42.0.0/16"));
     assert!(!two.nodes[0].state().join("node.json").exists(), "no pod without a mesh");
     let flag = two.nodes[1].command("hawser-agent").args(["run", "--node", "n2", "--backend"]);
-    let flag = flag.args(["udp", "--source", "file:none", "--state"]).arg(two.nodes[1].state());
+    let flag = flag.args(["esp", "--source", "file:none", "--state"]).arg(two.nodes[1].state());
     let refused = flag.output().unwrap();
     assert!(!refused.status.success());
     assert!(String::from_utf8_lossy(&refused.stderr).contains("not available"));

@@ -92,6 +92,11 @@ fn a_mesh_goes_to_vxlan_and_back_without_losing_a_packet() {
 }
 
 #[test]
+fn a_mesh_goes_to_plain_udp_and_back_without_losing_a_packet() {
+    there_and_back("plainudp", "udp");
+}
+
+#[test]
 fn a_mesh_goes_to_plain_routes_and_back_without_losing_a_packet() {
     there_and_back("direct", "direct");
 }

@@ -39,7 +39,7 @@ fn via(plan: &Plan, prefix: &str) -> Option<(String, String)> {
 
 #[test]
 fn required_never_sends_in_clear_and_none_sends_as_told() {
-    use Backend::{Direct, Vxlan, Wireguard};
+    use Backend::{Direct, Udp, Vxlan, Wireguard};
     for (encryption, backend, chosen) in [
         (Encryption::Required, Wireguard, Wireguard),
         (Encryption::Preferred, Wireguard, Wireguard),
@@ -48,18 +48,23 @@ fn required_never_sends_in_clear_and_none_sends_as_told() {
         (Encryption::None, Wireguard, Wireguard),
         (Encryption::None, Vxlan, Vxlan),
         (Encryption::None, Direct, Direct),
+        (Encryption::Preferred, Udp, Wireguard),
+        (Encryption::None, Udp, Udp),
     ] {
         let plan = plan(encryption, backend, |_, _| {});
 
         assert_eq!(carriers(&plan), [chosen, chosen], "{encryption} {backend}");
-        let sent_open = plan.guard.open.values().any(|open| !open.to.is_empty());
+        let frames = plan.peers.clear.iter();
+        let sent_open = plan.guard.open.values().any(|open| !open.to.is_empty())
+            || frames.clone().any(|peer| peer.send);
         assert_eq!(sent_open, !chosen.encrypts(), "{encryption} {backend}");
         let taken_open = encryption != Encryption::Required && !backend.encrypts();
-        assert_eq!(!plan.guard.open.is_empty(), taken_open, "{encryption} {backend}");
+        let taken = !plan.guard.open.is_empty() || frames.len() == 2;
+        assert_eq!(taken, taken_open, "{encryption} {backend}");
         assert_eq!(plan.peers.others.len(), 2, "sessions are kept whatever carries");
         assert!(plan.refusals.is_empty());
     }
-    for backend in [Vxlan, Direct] {
+    for backend in [Udp, Vxlan, Direct] {
         let refused = plan(Encryption::Required, backend, |_, _| {});
         assert!(!refused.takes_part() && refused.guard.open.is_empty());
         assert_eq!(refused.refusals, [Refusal::Plain(backend)]);
@@ -102,11 +107,14 @@ fn vxlan_hands_packets_to_the_peers_own_address_and_knows_where_that_is() {
 
     let hop = |address: &str| Some((address.to_owned(), VXLAN_DEVICE.to_owned()));
     assert_eq!(via(&plan, "10.42.2.0/24"), hop("10.42.2.1"));
-    assert_eq!(via(&plan, "fd42:0:0:3::/64"), hop("fd42:0:0:3::1"));
+    let (third, _) = via(&plan, "fd42:0:0:3::/64").unwrap();
+    assert!(third.starts_with("fe80::"), "{third}");
     let vxlan = plan.vxlan.unwrap();
     assert_eq!((vxlan.mtu, plan.pod_mtu, plan.mtu), (1450, 1450, 1420));
     let at: BTreeSet<String> = vxlan.others.values().map(|vtep| vtep.at.to_string()).collect();
     assert_eq!(at, ["192.0.2.2".to_owned(), "192.0.2.3".to_owned()].into());
+    let known = |vtep: &Vtep| vtep.gateways.contains(&third.parse().unwrap());
+    assert_eq!(vxlan.others.values().filter(|vtep| known(vtep)).count(), 1);
     for mac in vxlan.others.keys().chain([&vxlan.mac]) {
         assert_eq!(mac[0] & 0b11, 0b10, "unicast and locally administered: {mac:?}");
     }
@@ -166,6 +174,8 @@ fn pods_speak_to_machines_in_clear_only_where_the_pair_may_be_in_clear() {
         (Encryption::None, Wireguard, 4, 4),
         (Encryption::None, Vxlan, 0, 0),
         (Encryption::None, Direct, 0, 0),
+        (Encryption::Preferred, Backend::Udp, 4, 4),
+        (Encryption::None, Backend::Udp, 0, 0),
         // Refused: nothing is carried, and nothing leaks.
         (Encryption::Required, Vxlan, 4, 0),
         (Encryption::None, Backend::Esp, 4, 0),
@@ -187,6 +197,11 @@ fn machines_that_still_answer_in_clear_are_heard_and_never_sent_to() {
     let open = &plan.guard.open[VXLAN_DEVICE];
     assert!(open.from.contains(&net("192.0.2.2/32")), "{open:?}");
     assert!(open.to.is_empty(), "{open:?}");
+    let frames = self::plan(Encryption::Preferred, Backend::Udp, |view, _| with_machines(view));
+    for peer in &frames.peers.clear {
+        let machines = frames.guard.machines.iter().filter(|net| peer.prefixes.contains(net));
+        assert_eq!((peer.send, machines.count()), (false, 2), "{peer:?}");
+    }
 }
 
 #[test]
@@ -198,4 +213,7 @@ fn nothing_is_in_clear_before_the_api_was_asked_and_nothing_is_taken_down() {
         assert!(!asked.guard.open.is_empty() && asking.guard.open.is_empty(), "{backend}");
         assert_eq!((asking.routes, asking.vxlan), (asked.routes, asked.vxlan), "{backend}");
     }
+    let frames = |heard| plan(Encryption::None, Backend::Udp, |_, facts| facts.heard = heard);
+    let clear = [Heard::Now, Heard::Asking].map(|heard| frames(heard).peers.clear.len());
+    assert_eq!(clear, [2, 0]);
 }

@@ -2,19 +2,20 @@
 //! learned.
 //!
 //! ```text
-//! route    10.42.2.0/24 via 10.42.2.1 dev hawser-vx        the peer's own address in its subnet
-//! neighbour 10.42.2.1 ─▶ MAC of node-2                     from its name, so nobody publishes it
-//! fdb       MAC of node-2 ─▶ 192.0.2.2                     its endpoint
+//! route     10.42.2.0/24 via 10.42.2.1 dev hawser-vx   the peer's own address (IPv6: from its MAC)
+//! neighbour 10.42.2.1 ─▶ MAC of node-2                 from its name, so nobody publishes it
+//! fdb       MAC of node-2 ─▶ 192.0.2.2                 its endpoint
 //! ```
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
 };
 
+use api::first_host;
 use ipnet::IpNet;
 
-use super::{Carrier, Pair, gateway};
+use super::{Carrier, Pair};
 use crate::plan::{Facts, Refusal, Target};
 
 pub const DEVICE: &str = "hawser-vx";
@@ -52,7 +53,7 @@ impl Carrier for Overlay {
         if endpoint(pair).is_none() {
             return Err(Refusal::NoCommonFamily(pair.peer.to_owned()));
         }
-        let (gateway, source) = (gateway(prefix), pair.source(prefix));
+        let (gateway, source) = (gateway(prefix, mac(pair.peer)), pair.source(prefix));
         Ok(Target::Via { gateway, device: DEVICE.to_owned(), source })
     }
 
@@ -73,10 +74,23 @@ impl Vxlan {
 
     pub(super) fn with(mut self, pair: &Pair<'_>) -> Self {
         if let Some(at) = endpoint(pair) {
-            let gateways = pair.prefixes().map(gateway).collect();
-            self.others.insert(mac(pair.peer), Vtep { at, gateways });
+            let mac = mac(pair.peer);
+            let gateways = pair.prefixes().map(|prefix| gateway(prefix, mac)).collect();
+            self.others.insert(mac, Vtep { at, gateways });
         }
         self
+    }
+}
+
+/// Whom packets for `prefix` are handed to. In IPv6 a link-local address: Linux takes no other that
+/// it has a route to by another device (ip6_route_check_nh_onlink), as while carriers change.
+fn gateway(prefix: &IpNet, [a, b, c, d, e, f]: Mac) -> IpAddr {
+    match prefix {
+        IpNet::V4(_) => first_host(*prefix),
+        IpNet::V6(_) => {
+            let [x, y, z] = [[a, b], [c, d], [e, f]].map(u16::from_be_bytes);
+            Ipv6Addr::new(0xfe80, 0, 0, 0, 0, x, y, z).into()
+        }
     }
 }
 

@@ -62,6 +62,9 @@ pub(crate) fn contenders() -> Vec<Contender> {
         contender("hawser-vxlan", &["hawser-agent"], |machines| {
             wireguard::start_plain(machines, "vxlan")
         }),
+        contender("hawser-udp", &["hawser-agent"], |machines| {
+            wireguard::start_plain(machines, "udp")
+        }),
         contender("hawser-direct", &["hawser-agent"], |machines| {
             wireguard::start_plain(machines, "direct")
         }),
