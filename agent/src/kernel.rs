@@ -178,7 +178,7 @@ impl Kernel {
 
     /// Prepares the tunnel device's IPv6 and sets it up.
     pub async fn set_up(&self) -> Result<(), KernelError> {
-        sysctl::prepare_device(&self.tun)?;
+        sysctl::prepare_device(&self.tun, true)?;
         link::set_up(&self.handle, self.tunnel().await?).await
     }
 

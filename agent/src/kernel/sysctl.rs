@@ -46,11 +46,13 @@ pub fn has_ipv6() -> bool {
 /// A device of ours gets no address but ours: no link-local one, nothing from advertisements. Where
 /// the machine filters by the way back, our devices do not: another machine's own address comes out
 /// of the tunnel while the way there leads past it, and where two carriers take turns, an answer may
-/// come by one and go by the other. Who may come in is checked by key and by the guard.
-pub(super) fn prepare_device(device: &str) -> Result<(), KernelError> {
+/// come by one and go by the other. On a device without an IPv4 address Linux takes a loose filter
+/// for a strict one (`fib_validate_source`), so that gets none. Who may come in is checked by key and
+/// by the guard.
+pub(super) fn prepare_device(device: &str, has_address: bool) -> Result<(), KernelError> {
     const IPV6: [(&str, &str); 3] =
         [("disable_ipv6", "0"), ("addr_gen_mode", "1"), ("accept_ra", "0")];
-    let v4 = [(format!("net/ipv4/conf/{device}/rp_filter"), "2")];
+    let v4 = [(format!("net/ipv4/conf/{device}/rp_filter"), if has_address { "2" } else { "0" })];
     let v6 = IPV6.map(|(switch, value)| (format!("net/ipv6/conf/{device}/{switch}"), value));
     let present = v6.into_iter().filter(|_| has_ipv6());
     for (path, value) in v4.into_iter().chain(present) {

@@ -77,7 +77,7 @@ async fn create(handle: &Handle, wanted: &Vxlan) -> Result<(), KernelError> {
     let link = builder.address(wanted.mac.to_vec()).mtu(u32::from(wanted.mtu)).build();
     let made = handle.link().add(link).execute().await;
     made.map_err(KernelError::netlink(format!("making the device {VXLAN_DEVICE}")))?;
-    super::sysctl::prepare_device(VXLAN_DEVICE)?;
+    super::sysctl::prepare_device(VXLAN_DEVICE, false)?;
     let index = link::index(handle, VXLAN_DEVICE).await?.unwrap_or_default();
     link::set_up(handle, index).await
 }
