@@ -22,7 +22,7 @@ use ipnet::IpNet;
 
 use super::{
     offload::{Super, ecn},
-    sessions::Opened,
+    sessions::{Came, Opened},
     train::Departures,
 };
 
@@ -82,7 +82,7 @@ impl Clear {
     }
 
     /// Whose packet is in this frame, as a range of it; or why it is nobody's.
-    pub(super) fn open(&self, frame: &[u8], from: SocketAddr) -> Result<Range<usize>, Discard> {
+    fn open(&self, frame: &[u8], from: SocketAddr) -> Result<Range<usize>, Discard> {
         let bytes = frame.get(HEADER..).unwrap_or_default();
         let packet = IpPacket::parse(bytes).ok_or(Discard::MalformedPacket)?;
         let owner = self.0.load().from.owner_of(packet.source());
@@ -91,9 +91,32 @@ impl Clear {
         }
         Ok(HEADER..HEADER + packet.bytes().len())
     }
+
+    /// Opens the frames of a received train, and hands each other datagram to `sealed` with its
+    /// place.
+    pub(super) fn open_mixed(
+        &self,
+        Came { bytes, from, stride }: Came<'_>,
+        opened: &mut Opened,
+        mut sealed: impl FnMut(&mut [u8], &mut Opened, usize),
+        mut dead: impl FnMut(Discard),
+    ) {
+        opened.clear();
+        for (number, datagram) in bytes.chunks_mut(stride.max(1)).enumerate() {
+            let base = number * stride;
+            if !is_frame(datagram) {
+                sealed(datagram, opened, base);
+                continue;
+            }
+            match self.open(datagram, from) {
+                Ok(packet) => opened.packets.push(base + packet.start..base + packet.end),
+                Err(discard) => dead(discard),
+            }
+        }
+    }
 }
 
-pub(super) fn is_frame(datagram: &[u8]) -> bool {
+fn is_frame(datagram: &[u8]) -> bool {
     datagram.first() == Some(&MARK)
 }
 
@@ -117,29 +140,6 @@ pub(super) fn send(packet: Super<'_>, to: SocketAddr, out: &mut Departures<'_>) 
                     HEADER + split.write(number, &mut frame[HEADER..])
                 });
             }
-        }
-    }
-}
-
-/// Opens the frames of a received train, and hands each other datagram to `sealed` with its place.
-pub(super) fn open_mixed(
-    clear: &Clear,
-    (train, stride): (&mut [u8], usize),
-    from: SocketAddr,
-    opened: &mut Opened,
-    mut sealed: impl FnMut(&mut [u8], &mut Opened, usize),
-    mut dead: impl FnMut(Discard),
-) {
-    opened.clear();
-    for (number, datagram) in train.chunks_mut(stride.max(1)).enumerate() {
-        let base = number * stride;
-        if !is_frame(datagram) {
-            sealed(datagram, opened, base);
-            continue;
-        }
-        match clear.open(datagram, from) {
-            Ok(packet) => opened.packets.push(base + packet.start..base + packet.end),
-            Err(discard) => dead(discard),
         }
     }
 }
@@ -209,10 +209,9 @@ mod tests {
         let mut train = [&theirs[..], &[4; 24], &theirs, &[4; 9]].concat();
         let (mut opened, mut sealed) = (Opened::default(), Vec::new());
 
-        open_mixed(
-            &clear(false),
-            (&mut train, 24),
-            "192.0.2.2:9".parse().unwrap(),
+        let from = "192.0.2.2:9".parse().unwrap();
+        clear(false).open_mixed(
+            Came { bytes: &mut train, from, stride: 24 },
             &mut opened,
             |datagram, _, base| sealed.push((base, datagram.len())),
             |discard| panic!("{discard:?}"),

@@ -11,7 +11,6 @@ use crypto::Discard;
 use rustix::{io::Errno, thread::sched_yield};
 
 use super::{
-    clear,
     offload::{Coalesce, Merged, Merging, VNET, ecn},
     sessions::{Came, Opened},
     shared::Shared,
@@ -160,7 +159,7 @@ fn open_mixed(
         all.handshakes.extend(one.handshakes.iter().map(there));
     };
     let dead = |discard| shared.count(discard, 1);
-    clear::open_mixed(&shared.clear, (bytes, stride), from, opened, sealed, dead);
+    shared.clear.open_mixed(Came { bytes, from, stride }, opened, sealed, dead);
 }
 
 /// What became of one write.

@@ -59,10 +59,10 @@ pub(super) async fn put(handle: &Handle, wanted: &Vxlan) -> Result<(), KernelErr
     let index = index.ok_or_else(|| KernelError::NoDevice(VXLAN_DEVICE.to_owned()))?;
     let has = present.map(|vxlan| vxlan.others).unwrap_or_default();
     for (mac, vtep) in wanted.others.iter().filter(|(mac, vtep)| has.get(*mac) != Some(*vtep)) {
-        add(handle, index, mac, vtep).await?;
+        add(handle, index, *mac, vtep).await?;
     }
     for (mac, vtep) in has.iter().filter(|(mac, _)| !wanted.others.contains_key(*mac)) {
-        remove(handle, index, mac, vtep).await?;
+        remove(handle, index, *mac, vtep).await?;
     }
     Ok(())
 }
@@ -82,13 +82,13 @@ async fn create(handle: &Handle, wanted: &Vxlan) -> Result<(), KernelError> {
     link::set_up(handle, index).await
 }
 
-async fn add(handle: &Handle, index: u32, mac: &Mac, vtep: &Vtep) -> Result<(), KernelError> {
+async fn add(handle: &Handle, index: u32, mac: Mac, vtep: &Vtep) -> Result<(), KernelError> {
     let what = || format!("adding the VXLAN entries of {}", vtep.at);
-    let request = handle.neighbours().add_bridge(index, mac).destination(vtep.at);
+    let request = handle.neighbours().add_bridge(index, &mac).destination(vtep.at);
     let request = request.flags(NeighbourFlags::Own).replace().execute();
     request.await.map_err(KernelError::netlink(what()))?;
     for gateway in &vtep.gateways {
-        let request = handle.neighbours().add(index, *gateway).link_layer_address(mac);
+        let request = handle.neighbours().add(index, *gateway).link_layer_address(&mac);
         let request = request.state(NeighbourState::Permanent).replace().execute();
         request.await.map_err(KernelError::netlink(what()))?;
     }
@@ -96,7 +96,7 @@ async fn add(handle: &Handle, index: u32, mac: &Mac, vtep: &Vtep) -> Result<(), 
 }
 
 /// The neighbours first. What is gone already counts as removed.
-async fn remove(handle: &Handle, index: u32, mac: &Mac, vtep: &Vtep) -> Result<(), KernelError> {
+async fn remove(handle: &Handle, index: u32, mac: Mac, vtep: &Vtep) -> Result<(), KernelError> {
     const ENOENT: i32 = 2;
     let neighbours = vtep.gateways.iter().map(|gateway| (family(*gateway), *gateway));
     let entry = (AddressFamily::Bridge, vtep.at);
@@ -113,7 +113,7 @@ async fn remove(handle: &Handle, index: u32, mac: &Mac, vtep: &Vtep) -> Result<(
     Ok(())
 }
 
-fn message(index: u32, family: AddressFamily, mac: &Mac, address: IpAddr) -> NeighbourMessage {
+fn message(index: u32, family: AddressFamily, mac: Mac, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family;
     message.header.ifindex = index;

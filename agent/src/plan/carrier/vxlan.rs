@@ -9,7 +9,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
 };
 
 use api::first_host;
@@ -84,12 +84,14 @@ impl Vxlan {
 
 /// Whom packets for `prefix` are handed to. In IPv6 a link-local address: Linux takes no other that
 /// it has a route to by another device (ip6_route_check_nh_onlink), as while carriers change.
-fn gateway(prefix: &IpNet, [a, b, c, d, e, f]: Mac) -> IpAddr {
+fn gateway(prefix: &IpNet, mac: Mac) -> IpAddr {
     match prefix {
         IpNet::V4(_) => first_host(*prefix),
         IpNet::V6(_) => {
-            let [x, y, z] = [[a, b], [c, d], [e, f]].map(u16::from_be_bytes);
-            Ipv6Addr::new(0xfe80, 0, 0, 0, 0, x, y, z).into()
+            let mut octets = [0; 16];
+            octets[..2].copy_from_slice(&[0xfe, 0x80]);
+            octets[10..].copy_from_slice(&mac);
+            IpAddr::from(octets)
         }
     }
 }
