@@ -28,15 +28,15 @@ use crate::plan::Guard;
 pub(super) const OUT: &str = "blocked_out";
 pub(super) const INTO: &str = "blocked_in";
 pub(super) const FORGED: &str = "forged_source";
-/// Three devices and four matches in each filter, the mark in one of them and two more for what pods
-/// send in the other, two devices and two families to masquerade, two families to mark and what is
-/// left unmarked; and one in each filter for what may cross a device in clear.
+/// Three devices and four matches in each filter, two families of the mark in one of them and two
+/// more for what pods send in the other, two devices and two families to masquerade, two families to
+/// mark and what is left unmarked; and one in each filter for what may cross a device in clear.
 pub(super) fn rules(guard: &Guard) -> usize {
     let families = |nets: &BTreeSet<IpNet>| {
         [true, false].iter().filter(|v4| nets.iter().any(|net| is_v4(net) == **v4)).count()
     };
     let open = guard.open.values().map(|open| families(&open.to) + families(&open.from));
-    2 * (3 + 4) + 1 + 2 + 2 + 2 + 3 + open.sum::<usize>()
+    2 * (3 + 4) + 2 + 2 + 2 + 2 + 3 + open.sum::<usize>()
 }
 
 const INGRESS: &str = "ingress";
@@ -78,8 +78,7 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     masquerade(&mut batch, guard);
     batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
     filter(&mut batch, EGRESS, MetaKey::Oifname, (guard, OUT));
-    let count = Statement::Counter(Counter::Named(OUT.into()));
-    batch.add(rule(EGRESS, vec![is_marked(), count, Statement::Drop(None)]));
+    marked_is_lost(&mut batch);
     batch.to_nftables()
 }
 
@@ -158,6 +157,16 @@ fn mark(batch: &mut Batch<'static>) {
             ]))),
         });
         batch.add(rule(NAME, vec![from_pod(), there, marked]));
+    }
+}
+
+/// What was meant for the tunnel and comes out elsewhere. The kernel's own multicast reports have a
+/// random mark (`sk_buff` keeps `reserved_tailroom` in its place), so the mark alone says nothing.
+fn marked_is_lost(batch: &mut Batch<'static>) {
+    for (protocol, machines) in [("ip", "@machines4"), ("ip6", "@machines6")] {
+        let there = address(protocol, "daddr", Operator::EQ, machines);
+        let count = Statement::Counter(Counter::Named(OUT.into()));
+        batch.add(rule(EGRESS, vec![there, is_marked(), count, Statement::Drop(None)]));
     }
 }
 

@@ -78,3 +78,17 @@ fn counters_are_read_and_do_not_count_as_a_difference() {
 
     assert_eq!(first, second);
 }
+
+#[test]
+fn a_mark_is_dropped_only_on_its_way_to_a_machine() {
+    let commands = installed(&guard(&["10.42.0.0/16", "fd42::/48"]));
+
+    let all = commands["nftables"].as_array().unwrap();
+    let rules = all.iter().filter_map(|command| command["add"].get("rule"));
+    let egress = rules.filter(|rule| rule["chain"] == "egress").map(Value::to_string);
+    let marked: Vec<String> = egress.filter(|rule| rule.contains("mark")).collect();
+    assert_eq!(marked.len(), 2, "{marked:?}");
+    for (rule, machines) in marked.iter().zip(["@machines4", "@machines6"]) {
+        assert!(rule.contains("daddr") && rule.contains(machines), "{rule}");
+    }
+}
