@@ -33,6 +33,9 @@ const UNANSWERED: Duration = Duration::from_secs(15);
 
 /// What could not be done at once is tried again after so long.
 const LATER: Duration = Duration::from_secs(1);
+/// How long a session with other keys than wanted is let be, if nobody asked for another: as long
+/// as the ends disagree about which keys to use, each renews what the other just made.
+const AGAIN: Duration = Duration::from_secs(10);
 
 pub(crate) struct Peer {
     pub(crate) config: PeerConfig,
@@ -217,6 +220,10 @@ impl Peer {
 
     /// Puts the time of what is due next into the wheel.
     pub(crate) fn schedule(&mut self, core: &mut Core, at: Moment) {
+        if self.rekey_at == Moment::NEVER {
+            // A handshake that was under way before the keys changed may come last.
+            self.wish_for_rekey(core, at.after(AGAIN));
+        }
         let Some(next) = self.due() else {
             self.scheduled = None;
             return;

@@ -104,6 +104,20 @@ impl Mesh {
         either!(self, mesh => mesh.set_peers(peers, own, made, now))
     }
 
+    /// Gives it other keys of its own. Only the native engine has more than one.
+    pub(crate) fn set_identities(
+        &mut self,
+        identities: Vec<(KeyEpoch, PrivateKey)>,
+        sending: KeyEpoch,
+        made: &mut Made,
+        now: Instant,
+    ) {
+        match self {
+            Self::Native(mesh) => mesh.set_identities(identities, sending, made, now),
+            Self::Boringtun(_) => unreachable!("boringtun has one key"),
+        }
+    }
+
     pub(crate) fn seal(
         &mut self,
         packet: &[u8],

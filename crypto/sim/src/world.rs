@@ -7,6 +7,7 @@ use std::{
 };
 
 use crypto::Discard;
+use keys::{KeyEpoch, PrivateKey};
 use mock_instant::MockClock;
 
 use crate::{
@@ -80,6 +81,19 @@ impl World {
         self.call(place, |node, made| {
             let problems = node.mesh.set_peers(node.peers.clone(), &own, made, now);
             assert_eq!(problems, [], "{}", node.name);
+        });
+    }
+
+    /// Gives one node these keys, to send with `sending`.
+    pub fn identify(
+        &mut self,
+        place: usize,
+        identities: Vec<(KeyEpoch, PrivateKey)>,
+        sending: KeyEpoch,
+    ) {
+        let now = self.now;
+        self.call(place, |node, made| {
+            node.mesh.set_identities(identities, sending, made, now);
         });
     }
 
