@@ -59,6 +59,9 @@ pub(crate) fn contenders() -> Vec<Contender> {
         contender("hawser-wireguard-10000-peers", &["hawser-agent"], |machines| {
             wireguard::start_hawser_among(machines, 9_999, &["--engine", "native"])
         }),
+        contender("hawser-wireguard-two-guards", &["hawser-agent", "nft"], |machines| {
+            wireguard::start_guarded_twice(machines)
+        }),
         contender("hawser-vxlan", &["hawser-agent"], |machines| {
             wireguard::start_plain(machines, "vxlan")
         }),

@@ -15,6 +15,9 @@ pub(crate) struct Figures {
     pub(crate) udp64_kpps: f64,
     #[serde(rename = "udp1200Kpps")]
     pub(crate) udp1200_kpps: f64,
+    /// Of 1,000 packets a second of another flow, while somebody sends as much UDP as he can.
+    #[serde(rename = "besideLostPercent")]
+    pub(crate) beside_lost_percent: f64,
     #[serde(rename = "pingUs")]
     pub(crate) ping_us: f64,
     /// Of the whole machine, iperf3 included.
@@ -46,6 +49,7 @@ impl Row {
             tcp16_gbps: median(|one| one.tcp16_gbps),
             udp64_kpps: median(|one| one.udp64_kpps),
             udp1200_kpps: median(|one| one.udp1200_kpps),
+            beside_lost_percent: median(|one| one.beside_lost_percent),
             ping_us: median(|one| one.ping_us),
             cpu_seconds_per_gb: median(|one| one.cpu_seconds_per_gb),
         };
@@ -59,21 +63,22 @@ pub(crate) fn document(rows: &[Row], missing: &[String]) -> Value {
 
 pub(crate) fn print(rows: &[Row], missing: &[String]) {
     println!(
-        "{:<28} {:>7} {:>7} {:>7} {:>8} {:>8} {:>7} {:>9}",
-        "", "TCP 1", "TCP 4", "TCP 16", "UDP 64", "UDP 1200", "PING", "CPU"
+        "{:<28} {:>7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>7} {:>9}",
+        "", "TCP 1", "TCP 4", "TCP 16", "UDP 64", "UDP 1200", "BESIDE", "PING", "CPU"
     );
     println!(
-        "{:<28} {:>7} {:>7} {:>7} {:>8} {:>8} {:>7} {:>9}",
-        "", "Gbit/s", "Gbit/s", "Gbit/s", "kpps", "kpps", "us", "s per GB"
+        "{:<28} {:>7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>7} {:>9}",
+        "", "Gbit/s", "Gbit/s", "Gbit/s", "kpps", "kpps", "% lost", "us", "s per GB"
     );
     for Row { name, figures } in rows {
         println!(
-            "{name:<28} {:>7.2} {:>7.2} {:>7.2} {:>8.1} {:>8.1} {:>7.0} {:>9.2}",
+            "{name:<28} {:>7.2} {:>7.2} {:>7.2} {:>8.1} {:>8.1} {:>8.2} {:>7.0} {:>9.2}",
             figures.tcp1_gbps,
             figures.tcp4_gbps,
             figures.tcp16_gbps,
             figures.udp64_kpps,
             figures.udp1200_kpps,
+            figures.beside_lost_percent,
             figures.ping_us,
             figures.cpu_seconds_per_gb,
         );

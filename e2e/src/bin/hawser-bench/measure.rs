@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use e2e::lab::cpu::machine_busy_seconds;
+use e2e::lab::{Flow, FlowReport, cpu::machine_busy_seconds};
 use serde_json::Value;
 
 use crate::contender::Contender;
@@ -13,6 +13,8 @@ use crate::machines::Machines;
 
 const WARM_UP: Duration = Duration::from_secs(15);
 const PINGS: usize = 200;
+/// Packets a second.
+const MODEST: u32 = 1000;
 
 pub(crate) fn measure(contender: &Contender, each: Duration) -> anyhow::Result<Figures> {
     let machines = Machines::new()?;
@@ -33,6 +35,7 @@ pub(crate) fn measure(contender: &Contender, each: Duration) -> anyhow::Result<F
         tcp16_gbps: run.tcp(16)?.0,
         udp64_kpps: run.udp(64)?,
         udp1200_kpps: run.udp(1200)?,
+        beside_lost_percent: run.beside()?,
         ping_us,
         cpu_seconds_per_gb,
     })
@@ -61,6 +64,16 @@ impl Run<'_> {
         let sum = &result["end"]["sum"];
         let figure = |name: &str| sum[name].as_f64().with_context(|| format!("no {name}"));
         Ok((figure("packets")? - figure("lost_packets")?) / figure("seconds")? / 1e3)
+    }
+
+    /// What a modest flow loses beside one that overloads the way, in percent.
+    fn beside(&self) -> anyhow::Result<f64> {
+        let Machines { a, b, .. } = self.machines;
+        let flow = Flow::start(&a.namespace, (&b.namespace, self.target), MODEST, b"beside")?;
+        let overload = self.udp(1200);
+        let FlowReport { sent, lost, .. } = flow.finish();
+        overload?;
+        Ok(100.0 * lost as f64 / sent as f64)
     }
 
     fn iperf(&self, flags: &[&str]) -> anyhow::Result<Value> {

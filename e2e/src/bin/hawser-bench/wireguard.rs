@@ -116,6 +116,17 @@ pub(crate) fn start_hawser(machines: &Machines, flags: &[&str]) -> anyhow::Resul
     start_hawser_among(machines, 0, flags)
 }
 
+/// The same with the guard's table a second time under another name: what one costs.
+pub(crate) fn start_guarded_twice(machines: &Machines) -> anyhow::Result<Running> {
+    let running = start_hawser(machines, &["--engine", "native"])?;
+    for machine in [&machines.a, &machines.b] {
+        let table = machine.command("nft").args(["list", "table", "inet", "hawser"]).stdout()?;
+        let copy = table.replacen("table inet hawser", "table inet hawser_copy", 1);
+        machine.command("nft").args(["--file", "-"]).input(copy).stdout()?;
+    }
+    Ok(running)
+}
+
 /// The same with so many other nodes in the mesh.
 pub(crate) fn start_hawser_among(
     machines: &Machines,
