@@ -21,6 +21,7 @@ mod live;
 pub mod metrics;
 pub mod options;
 pub mod plan;
+mod probe;
 pub mod rotation;
 mod round;
 pub mod run;

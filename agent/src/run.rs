@@ -34,6 +34,7 @@ use crate::{
     live::Agent,
     options::{Run, SourceOption},
     plan::Refusal,
+    probe::Prober,
     round::{self, Round},
     seat::advice,
     snapshot::Snapshot,
@@ -210,9 +211,11 @@ async fn follow_api(
     let (own, changed) = watch::channel(None);
     let (datapath, snapshot) = (Arc::clone(&agent.datapath), Arc::clone(&agent.snapshot));
     let keyring = Arc::clone(&agent.keyring);
+    let (counting, counted) = watch::channel(None);
     let reporter = status::Reporter {
         client: client.clone(),
         identity,
+        counted,
         datapath,
         snapshot,
         keyring,
@@ -223,6 +226,12 @@ async fn follow_api(
     let follower = source::kube::Follower { node, state, own, contact };
     let (rotation, rotations) = watch::channel(None);
     let own_node = changed.clone();
+    let prober = Prober {
+        snapshot: Arc::clone(&agent.snapshot),
+        own: changed.clone(),
+        rotation: rotations.clone(),
+        counted: counting,
+    };
     let report = async {
         if let Some(holder) = reporter.follow(changed, rotations).await {
             clone.send(holder).ok();
@@ -234,6 +243,7 @@ async fn follow_api(
         source::kube::follow(client.clone(), follower, publisher),
         source::kube::follow_rotations(client, rotation),
         report,
+        prober.follow(),
         OptionFuture::from(renewal.map(source::kube::Renewal::follow))
     );
 }

@@ -16,6 +16,7 @@ mod join_token;
 mod mesh;
 mod node;
 mod peer;
+mod probes;
 pub mod published;
 mod rotation;
 mod text;
@@ -33,6 +34,7 @@ pub use mesh::{
 };
 pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
+pub use probes::Probes;
 pub use rotation::{
     KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationOutcome, RotationPhase, Wave,
 };

@@ -140,8 +140,13 @@ pub struct KeyRotationStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub deadline: Option<String>,
-    /// Probes lost between live peers since it began.
+    /// Probes sent between live peers since it began, over all nodes; see MeshNode's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
+    pub probes: Option<u64>,
+    /// Those that were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000_000_000_000u64))]
     pub lost: Option<u64>,
     /// Progressing, Completed, Stalled.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

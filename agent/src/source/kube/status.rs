@@ -5,6 +5,7 @@
 //! from, and a conflict is answered by reading again.
 
 mod desired;
+mod pace;
 mod seating;
 mod settling;
 
@@ -23,13 +24,14 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-pub use self::desired::{Identity, Live};
+pub use self::desired::{Counts, Identity, Live};
 use self::{
+    pace::Pace,
     seating::{Place, Seating},
     settling::{Sessions, Settling},
 };
 use crate::{
-    datapath::Datapath, keyring::Keyring, rotation::Rotation, snapshot::Snapshot,
+    datapath::Datapath, keyring::Keyring, probe::Counted, rotation::Rotation, snapshot::Snapshot,
     source::contact::Contact,
 };
 
@@ -47,6 +49,8 @@ pub struct Reporter {
     /// Rung when keys, view or sessions may have changed.
     pub changed: Arc<Notify>,
     pub contact: Contact,
+    /// What became of the probes of a rotation.
+    pub(crate) counted: watch::Receiver<Option<Counted>>,
 }
 
 impl Reporter {
@@ -59,6 +63,7 @@ impl Reporter {
         let mut wait = LOOK;
         let mut settling = Settling::default();
         let mut seating = Seating::new(&self);
+        let mut pace = Pace::default();
         loop {
             let node = own.borrow_and_update().clone();
             let now = rotation.borrow_and_update().clone();
@@ -71,13 +76,17 @@ impl Reporter {
             wait = match (node, place) {
                 (_, Place::Others(holder)) => return Some(holder),
                 (_, Place::Open(wait)) => wait,
-                (Some(node), Place::Ours) => self.report(node, now, settled).await.map_or_else(
-                    |error| {
-                        tracing::warn!(%error, "own status not written");
-                        (wait * 2).min(LONGEST_WAIT)
-                    },
-                    |()| if waits { LOOK / 5 } else { LOOK },
-                ),
+                (Some(node), Place::Ours) => {
+                    let counts = pace.look(self.counted.borrow().as_ref(), &node, Instant::now());
+                    let now = (now, settled, counts);
+                    self.report(node, now).await.map_or_else(
+                        |error| {
+                            tracing::warn!(%error, "own status not written");
+                            (wait * 2).min(LONGEST_WAIT)
+                        },
+                        |()| if waits { LOOK / 5 } else { LOOK },
+                    )
+                }
                 (None, Place::Ours) => LOOK,
             };
             tokio::select! {
@@ -115,12 +124,11 @@ impl Reporter {
     async fn report(
         &self,
         node: MeshNode,
-        rotation: Option<Rotation>,
-        settled: bool,
+        (rotation, settled, counts): (Option<Rotation>, bool, Option<Counts>),
     ) -> Result<(), kube::Error> {
         let keys = self.keyring.face();
         let peers = self.datapath.status();
-        let live = Live { keys, rotation, settled, peers, now: Timestamp::now() };
+        let live = Live { keys, rotation, settled, peers, counts, now: Timestamp::now() };
         let snapshot = self.snapshot.load();
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use api::{
-    Condition, Confirmation, MeshNode, MeshNodeStatus, PublishedKey,
+    Condition, Confirmation, MeshNode, MeshNodeStatus, Probes, PublishedKey,
     conditions::{self, REMOVED},
 };
 use jiff::Timestamp;
@@ -41,7 +41,16 @@ pub struct Live {
     /// Every session has used the keys to send with for long enough.
     pub settled: bool,
     pub peers: Vec<PeerStatus>,
+    /// What became of the probes of a rotation, if there was one.
+    pub counts: Option<Counts>,
     pub now: Timestamp,
+}
+
+/// Figures that go with another write, unless they are worth one of their own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counts {
+    pub probes: Probes,
+    pub worth_a_write: bool,
 }
 
 /// None if the node's status says all this already.
@@ -65,6 +74,7 @@ pub(super) fn status(
         public_keys: live.keys.keys.iter().map(published).collect(),
         newest_epoch: Some(live.keys.newest.0),
         confirmed: confirmed(snapshot, live).or(before.confirmed.clone()),
+        probes: live.counts.as_ref().map(|c| c.probes.clone()).or(before.probes.clone()),
         unreachable: tunnels.down.iter().take(UNREACHABLE).cloned().collect(),
         endpoints: endpoints(identity, snapshot).iter().map(ToString::to_string).collect(),
         peers: Some(format!("{}/{}", tunnels.up, tunnels.all)),
@@ -75,7 +85,12 @@ pub(super) fn status(
         conditions,
         ..before.clone()
     };
-    (after != before).then_some(after)
+    let worth_it = live.counts.as_ref().is_none_or(|counts| counts.worth_a_write);
+    let same = |after: &MeshNodeStatus| match worth_it {
+        true => *after == before,
+        false => MeshNodeStatus { probes: before.probes.clone(), ..after.clone() } == before,
+    };
+    (!same(&after)).then_some(after)
 }
 
 /// As a merge patch, in which what is left out stays as it was: what is gone has to be said.

@@ -60,7 +60,8 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
         rotates: true,
     };
     let now = "2026-11-22T10:00:00Z".parse().unwrap();
-    Live { keys, rotation: None, settled: true, peers: up.iter().map(peer).collect(), now }
+    let peers = up.iter().map(peer).collect();
+    Live { keys, rotation: None, settled: true, peers, counts: None, now }
 }
 
 fn node(status: Option<MeshNodeStatus>) -> MeshNode {
@@ -95,6 +96,24 @@ fn bytes_and_time_that_pass_are_no_difference() {
     later.now = "2026-11-23T10:00:00Z".parse().unwrap();
 
     assert_eq!(status(&node(Some(written)), &identity(), &snapshot(&["a"]), &later), None);
+}
+
+#[test]
+fn figures_of_a_rotation_go_with_other_writes_unless_they_are_worth_one() {
+    let written = status(&node(None), &identity(), &snapshot(&["a"]), &live(&["a"], 0)).unwrap();
+    let probes = Probes { rotation: "r".into(), sent: 7, lost: 1 };
+    let counted = |up: &[&str], worth_a_write| Live {
+        counts: Some(Counts { probes: probes.clone(), worth_a_write }),
+        ..live(up, 0)
+    };
+    let next = |live: &Live| {
+        status(&node(Some(written.clone())), &identity(), &snapshot(&["a"]), live)
+    };
+
+    assert_eq!(next(&counted(&["a"], false)), None);
+    assert_eq!(next(&counted(&["a"], true)).unwrap().probes, Some(probes.clone()));
+    let other = next(&counted(&[], false)).unwrap();
+    assert_eq!(other.probes, Some(probes), "the tunnels are worth a write");
 }
 
 #[test]
