@@ -196,6 +196,45 @@ async fn a_rotation_goes_through_all_its_phases_and_the_next_takes_a_new_number(
         .await;
 }
 
+/// As an agent of that node would.
+async fn count(world: &World, name: &str, rotation: &str, (sent, lost): (u64, u64)) -> bool {
+    let nodes: Api<MeshNode> = Api::all(world.server.client.clone());
+    let probes = json!({"rotation": rotation, "sent": sent, "lost": lost});
+    let patch = Patch::Merge(json!({"status": {"probes": probes}}));
+    nodes.patch_status(name, &PatchParams::default(), &patch).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_probes_of_all_nodes_are_summed_also_after_the_end_and_never_taken_back() {
+    let world = World::start(3).await;
+    let counted = async |world: &World| {
+        let status = world.rotations().get("first").await.unwrap().status.unwrap_or_default();
+        (status.probes, status.lost)
+    };
+    world.begin("first", KeyRotationSpec { paused: true, ..KeyRotationSpec::default() }).await;
+    let uid = world.rotations().get("first").await.unwrap().uid().unwrap();
+    assert!(count(&world, "n0", &uid, (10, 2)).await);
+    assert!(count(&world, "n1", &uid, (20, 0)).await);
+    assert!(count(&world, "n2", "an older one", (99, 99)).await);
+    assert!(!count(&world, "n2", &uid, (1, 2)).await, "more lost than sent");
+    assert!(!count(&world, "n2", &uid, (u64::MAX, 0)).await, "out of bounds");
+    assert_eq!(counted(&world).await, (None, None), "it has not begun");
+
+    world.edit("first", json!({"paused": false})).await;
+    world.phase("first", RotationPhase::Completed).await;
+    assert_eq!(counted(&world).await, (Some(30), Some(2)));
+    assert!(count(&world, "n2", &uid, (5, 1)).await);
+    world
+        .until("the last ones are added", async |world| counted(world).await == (Some(35), Some(3)))
+        .await;
+
+    let nodes: Api<MeshNode> = Api::all(world.server.client.clone());
+    nodes.delete("n0", &DeleteParams::default()).await.unwrap();
+    world.begin("second", KeyRotationSpec::default()).await;
+    world.phase("second", RotationPhase::Completed).await;
+    assert_eq!(counted(&world).await, (Some(35), Some(3)));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_rotation_gets_a_conflict_and_the_first_can_be_rolled_back() {
     let world = World::start(3).await;

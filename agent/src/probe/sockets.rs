@@ -60,7 +60,8 @@ impl Sockets {
     pub(super) fn send(&self, to: IpAddr, message: Message) {
         let own = self.open.iter().find(|(own, _)| own.is_ipv4() == to.is_ipv4());
         let Some((_, socket)) = own else { return };
-        let sent = SockRef::from(socket).send_to(&message.write(), &SocketAddr::new(to, PORT).into());
+        let sent =
+            SockRef::from(socket).send_to(&message.write(), &SocketAddr::new(to, PORT).into());
         if let Err(error) = sent {
             tracing::trace!(%error, %to, "probe not sent");
         }

@@ -125,7 +125,7 @@ fn who_was_away_before_does_not_count_and_who_goes_away_counts_for_a_while() {
     mesh.run(40, only_one);
 
     let (sent, lost) = mesh.counts();
-    assert_eq!(lost, 14, "it was live for fifteen seconds after its answer");
+    assert_eq!(lost, 15, "it was live for fifteen seconds after its answer");
     assert_eq!(sent, 61 + 1 + lost);
 }
 
@@ -151,7 +151,7 @@ fn the_end_is_told_when_the_last_probe_has_its_fate() {
 
     mesh.survey.sees(None, mesh.now());
     assert!(!mesh.survey.counted(mesh.now()).ended);
-    mesh.run(1, |_| panic!("nothing is sent any more"));
+    mesh.run(2, |_| panic!("nothing is sent any more"));
 
     let counted = mesh.survey.counted(mesh.now());
     assert!(counted.ended);

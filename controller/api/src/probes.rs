@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Probes that a node sent through its tunnels during one rotation.
 ///
-/// While a rotation moves, each agent sends one a second to each of up to 32 other nodes. One that
+/// While a rotation moves, each agent sends one a second to each of up to ten other nodes. One that
 /// is not answered within two seconds is lost. It counts if the peer is live: it has answered since
 /// the rotation began, in the last fifteen seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

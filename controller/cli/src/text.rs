@@ -37,6 +37,11 @@ fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
+/// What was lost of what was sent, such as `2/3600`.
+pub fn lost(lost: Option<u64>, sent: Option<u64>) -> String {
+    sent.map_or_else(|| NONE.to_owned(), |sent| format!("{}/{sent}", lost.unwrap_or_default()))
+}
+
 /// A list as one cell: joined by commas, `<none>` if empty.
 pub fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
     cell(&items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(","))

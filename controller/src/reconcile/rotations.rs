@@ -33,6 +33,9 @@ use status::Report;
 const STEPS: usize = 24;
 /// So long without a change of phase, and it counts as stalled.
 const STALLED: Duration = Duration::from_secs(60);
+/// So long after the end of a rotation every agent has told what it counted: the last probes wait
+/// two seconds for their answers.
+const ALL_TOLD: Duration = Duration::from_secs(5);
 /// Keeps a deleted rotation until its nodes are in order.
 const FINALIZER: &str = "hawser.dev/rotation";
 
@@ -53,6 +56,13 @@ struct Look<'a> {
     fresh: bool,
     events: &'a Events,
     now: Timestamp,
+}
+
+impl<'a> Look<'a> {
+    fn report(&'a self, rotation: &'a Rotation, todo: &'a Next) -> Report<'a> {
+        let probes = self.seen.probes(&rotation.uid);
+        Report { rotation, world: &self.world, todo, probes, now: self.now }
+    }
 }
 
 /// What one look came to.
@@ -139,8 +149,15 @@ impl Rotations {
         if let Some(object) = look.seen.over_and_held().next() {
             return if look.fresh { self.let_go(object).await } else { Ok(Step::Again) };
         }
+        match self.count(look).await? {
+            Step::Again => return Ok(Step::Again),
+            Step::Until(at) => wake = [wake, at].into_iter().flatten().min(),
+        }
         if open.is_empty() {
-            return self.schedule(look).await;
+            return Ok(match self.schedule(look).await? {
+                Step::Until(at) => Step::Until([wake, at].into_iter().flatten().min()),
+                Step::Again => Step::Again,
+            });
         }
         Ok(Step::Until(wake))
     }
@@ -153,7 +170,7 @@ impl Rotations {
             rotation.progress = Some(progress);
             todo = next(&rotation, &look.world, look.now);
         }
-        let report = Report { rotation: &rotation, world: &look.world, todo: &todo, now: look.now };
+        let report = look.report(&rotation, &todo);
         let stalled = self.is_stalled(&rotation, &todo);
         let after = report.status(object, stalled);
         if object.status.as_ref() != Some(&after) && !matches!(todo, Next::Begin(_)) {
@@ -210,7 +227,7 @@ impl Rotations {
         let mut rotation = read::rotation(object);
         rotation.progress = Some(progress);
         let todo = Next::Rest;
-        let report = Report { rotation: &rotation, world: &look.world, todo: &todo, now: look.now };
+        let report = look.report(&rotation, &todo);
         self.keep(object, report.status(object, false), look).await
     }
 
@@ -278,6 +295,25 @@ impl Rotations {
             }
         }
         failed.map_or(Ok(Step::Again), |error| Err(error).context("telling nodes their epochs"))
+    }
+
+    /// The last probes have their fate only when a rotation is over; they are added in one write.
+    async fn count(&self, look: &Look<'_>) -> anyhow::Result<Step> {
+        let mut wake: Option<Timestamp> = None;
+        for object in look.seen.over() {
+            let probes = look.seen.probes(&object.uid().unwrap_or_default());
+            let Some(after) = status::counted(object, probes) else { continue };
+            let ended = after.ended_at.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
+            let at = ended.unwrap_or(look.now).saturating_add(ALL_TOLD).unwrap_or(Timestamp::MAX);
+            if look.now < at {
+                wake = wake.into_iter().chain([at]).min();
+            } else if look.fresh {
+                return self.keep(object, after, look).await;
+            } else {
+                return Ok(Step::Again);
+            }
+        }
+        Ok(Step::Until(wake))
     }
 
     /// A rotation that is over may be deleted.

@@ -19,6 +19,8 @@ mod hundred;
 mod memory;
 #[path = "rotation/plain_peer.rs"]
 mod plain_peer;
+#[path = "rotation/probes.rs"]
+mod probes;
 #[path = "rotation/traffic.rs"]
 mod traffic;
 #[path = "rotation/view_age.rs"]

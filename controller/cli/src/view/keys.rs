@@ -1,6 +1,6 @@
 //! `hawser keys status`: who is on which epoch. Fingerprints only, never a key.
 
-use api::{KeyRotation, MeshNode, MeshNodeStatus};
+use api::{KeyRotation, MeshNode, MeshNodeStatus, Probes};
 use serde::Serialize;
 
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
     view::nodes::{Key, keys_of, name_of},
 };
 
-const COLUMNS: &[&str] = &["NAME", "EPOCH", "FINGERPRINT", "OTHERS", "ROTATION", "ALL"];
-const NARROW: usize = 5;
+const COLUMNS: &[&str] = &["NAME", "EPOCH", "FINGERPRINT", "OTHERS", "ROTATION", "LOST", "ALL"];
+const NARROW: usize = 6;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -23,6 +23,22 @@ struct NodeKeys {
     published: Vec<Key>,
     /// Where the node stands in a rotation that is under way.
     rotation: Option<String>,
+    /// What it lost on the way to other nodes in that rotation.
+    probes: Option<Lost>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Lost {
+    sent: u64,
+    lost: u64,
+}
+
+impl Lost {
+    fn of(probes: &Probes, running: &KeyRotation) -> Option<Self> {
+        let of_it = running.metadata.uid.as_ref() == Some(&probes.rotation);
+        of_it.then_some(Self { sent: probes.sent, lost: probes.lost })
+    }
 }
 
 /// One row a node.
@@ -42,12 +58,14 @@ fn of(node: &MeshNode, running: Option<&KeyRotation>) -> NodeKeys {
     let empty = MeshNodeStatus::default();
     let published = keys_of(node.status.as_ref().unwrap_or(&empty));
     let epoch = node.spec.key_epoch;
+    let told = node.status.as_ref().and_then(|status| status.probes.as_ref());
     let current = published.iter().find(|key| key.epoch == epoch);
     NodeKeys {
         name: name_of(node).to_owned(),
         epoch,
         fingerprint: current.map(|key| key.fingerprint.clone()),
         rotation: running.map(|rotation| step(rotation, node)),
+        probes: told.zip(running).and_then(|(probes, running)| Lost::of(probes, running)),
         published,
     }
 }
@@ -61,6 +79,7 @@ fn row(keys: &NodeKeys) -> Vec<String> {
         keys.fingerprint.clone().unwrap_or_else(|| PENDING.to_owned()),
         text::list(others),
         keys.rotation.clone().unwrap_or_else(|| NONE.to_owned()),
+        text::lost(keys.probes.as_ref().map(|p| p.lost), keys.probes.as_ref().map(|p| p.sent)),
         text::list(all),
     ]
 }
@@ -93,7 +112,7 @@ mod tests {
     fn rotation(phase: &str) -> KeyRotation {
         serde_json::from_value(json!({
             "apiVersion": "hawser.dev/v1alpha1", "kind": "KeyRotation",
-            "metadata": {"name": "manual-1"}, "spec": {},
+            "metadata": {"name": "manual-1", "uid": "u"}, "spec": {},
             "status": {"phase": phase, "epoch": 2, "waitingFor": ["node-2"]},
         }))
         .unwrap()
@@ -104,10 +123,10 @@ mod tests {
         let text = status(&fixture::nodes(), &[]).render(Format::Table);
 
         insta::assert_snapshot!(text, @r"
-        NAME    EPOCH  FINGERPRINT          OTHERS  ROTATION
-        node-1  1      72cd:6e84:22c4:07fb  <none>  <none>
-        node-2  1      7587:7bb4:1d39:3b5f  <none>  <none>
-        node-3  1      <pending>            <none>  <none>
+        NAME    EPOCH  FINGERPRINT          OTHERS  ROTATION  LOST
+        node-1  1      72cd:6e84:22c4:07fb  <none>  <none>    <none>
+        node-2  1      7587:7bb4:1d39:3b5f  <none>  <none>    <none>
+        node-3  1      <pending>            <none>  <none>    <none>
         ");
     }
 
@@ -117,6 +136,20 @@ mod tests {
 
         assert!(text.contains("Accepting,waiting"));
         assert_eq!(text.matches("Accepting").count(), 3);
+    }
+
+    #[test]
+    fn a_running_rotation_says_what_each_node_lost_in_it() {
+        let mut nodes = fixture::nodes();
+        for (node, rotation) in nodes.iter_mut().zip(["u", "an older one"]) {
+            let probes = Probes { rotation: rotation.into(), sent: 120, lost: 2 };
+            node.status.get_or_insert_default().probes = Some(probes);
+        }
+
+        let output = status(&nodes, &[rotation("Accepting")]);
+
+        assert_eq!(output.render(Format::Table).matches("2/120").count(), 1);
+        assert!(output.render(Format::Jsonl).contains(r#""probes":{"lost":2,"sent":120}"#));
     }
 
     #[test]

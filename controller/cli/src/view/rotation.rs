@@ -234,17 +234,22 @@ pub fn stand(rotation: &KeyRotation) -> Stand {
     let (phase, done) = (phase(rotation), status.done.clone().unwrap_or_default());
     let epoch = status.epoch.map(|epoch| epoch.to_string()).unwrap_or_default();
     let (word, why) = reason(&status);
+    let probes = probes(&status).map(|text| format!("   {text}")).unwrap_or_default();
     match phase {
-        RotationPhase::Completed => Stand::Done(format!("completed   {done} on epoch {epoch}")),
+        RotationPhase::Completed => {
+            Stand::Done(format!("completed   {done} on epoch {epoch}{probes}"))
+        }
         RotationPhase::Draining if word == "AwaitingAway" => {
             let pending = named(&status.waiting_for);
             let until = status.deadline.unwrap_or_default();
+            let gap = if probes.is_empty() { " " } else { "   " };
             Stand::Done(format!(
-                "switched   {done} on epoch {epoch} ({pending} pending; the old epoch stays valid until {until})"
+                "switched   {done} on epoch {epoch}{probes}{gap}({pending} pending; the old epoch stays valid until {until})"
             ))
         }
         RotationPhase::Aborted | RotationPhase::RolledBack => {
-            Stand::Failed(format!("{}   {done} on epoch {epoch}", phase.to_string().to_lowercase()))
+            let phase = phase.to_string().to_lowercase();
+            Stand::Failed(format!("{phase}   {done} on epoch {epoch}{probes}"))
         }
         RotationPhase::Refused => Stand::Failed(format!("refused: {why}")),
         RotationPhase::Pending => Stand::Going(format!("pending   {why}")),
@@ -254,6 +259,12 @@ pub fn stand(rotation: &KeyRotation) -> Stand {
         | RotationPhase::Draining
         | RotationPhase::Forgetting => Stand::Going(going(phase, &status, &word)),
     }
+}
+
+/// What the nodes lost on the way to each other; nothing where none has counted.
+fn probes(status: &KeyRotationStatus) -> Option<String> {
+    let sent = status.probes?;
+    Some(format!("probes lost {} of {sent}", status.lost.unwrap_or_default()))
 }
 
 /// Whom it waits for till its deadline, once all that are there are done.
@@ -313,6 +324,10 @@ struct Row {
     started: Option<String>,
     ended: Option<String>,
     deadline: Option<String>,
+    /// Sent through the tunnels between live nodes while it moved.
+    probes: Option<u64>,
+    /// Those that were lost.
+    lost: Option<u64>,
     reason: String,
     message: String,
 }
@@ -331,6 +346,8 @@ fn of(rotation: &KeyRotation) -> Row {
         started: status.started_at,
         ended: status.ended_at,
         deadline: status.deadline,
+        probes: status.probes,
+        lost: status.lost,
         reason,
         message,
     }
@@ -341,8 +358,8 @@ pub fn one(rotation: &KeyRotation, text: &str) -> Output {
     Output::screen("KeyRotation", format!("{text}\n"), Item::new(id(rotation), &of(rotation)))
 }
 
-const COLUMNS: &[&str] = &["NAME", "PHASE", "EPOCH", "DONE", "STARTED", "TOOK", "REASON"];
-const NARROW: usize = 6;
+const COLUMNS: &[&str] = &["NAME", "PHASE", "EPOCH", "DONE", "STARTED", "TOOK", "LOST", "REASON"];
+const NARROW: usize = 7;
 
 /// All rotations, the newest first.
 pub fn history(rotations: &[KeyRotation], now: Timestamp) -> Output {
@@ -360,6 +377,7 @@ pub fn history(rotations: &[KeyRotation], now: Timestamp) -> Output {
             row.done.clone().unwrap_or_else(|| NONE.to_owned()),
             started.map_or_else(|| PENDING.to_owned(), |at| text::age(Some(at), now)),
             took.unwrap_or_else(|| NONE.to_owned()),
+            text::lost(row.lost, row.probes),
             row.reason.clone(),
         ]);
     }

@@ -41,9 +41,21 @@ impl SeenRotations {
         open
     }
 
+    /// What the nodes say they have sent and lost in that rotation, in all.
+    pub(super) fn probes(&self, uid: &str) -> (u64, u64) {
+        let told = self.nodes.iter().filter_map(|node| node.status.as_ref()?.probes.as_ref());
+        let of_it = told.filter(|probes| probes.rotation == uid);
+        of_it.fold((0, 0), |(sent, lost), probes| {
+            (sent.saturating_add(probes.sent), lost.saturating_add(probes.lost))
+        })
+    }
+
+    pub(super) fn over(&self) -> impl Iterator<Item = &Arc<KeyRotation>> {
+        self.rotations.iter().filter(|object| is_over(object))
+    }
+
     pub(super) fn over_and_held(&self) -> impl Iterator<Item = &Arc<KeyRotation>> {
-        let over = self.rotations.iter().filter(|object| is_over(object));
-        over.filter(|object| object.finalizers().iter().any(|held| held == FINALIZER))
+        self.over().filter(|object| object.finalizers().iter().any(|held| held == FINALIZER))
     }
 
     /// When the last rotation ended, else when the mesh was made.

@@ -9,11 +9,15 @@ use crate::rotate::{Next, Progress, Reason, Rotation, World, done};
 
 /// Names in the status; more are in the nodes themselves.
 const NAMED: usize = 1000;
+/// As many probes as the schema takes.
+const MOST: u64 = 1_000_000_000_000_000;
 
 pub(super) struct Report<'a> {
     pub(super) rotation: &'a Rotation,
     pub(super) world: &'a World,
     pub(super) todo: &'a Next,
+    /// Sent and lost, as the nodes say now.
+    pub(super) probes: (u64, u64),
     pub(super) now: Timestamp,
 }
 
@@ -59,6 +63,7 @@ impl Report<'_> {
         if phase.is_over() {
             after.ended_at.get_or_insert_with(|| conditions::rfc3339(self.now));
         }
+        count(after, self.probes);
         if !phase.is_over() || after.done.is_none() {
             after.done = Some(format!("{on_it}/{all}"));
         }
@@ -99,6 +104,24 @@ impl Report<'_> {
             }
         }
     }
+}
+
+/// Takes over what the nodes say. What was counted stays so when a node is taken away.
+fn count(after: &mut KeyRotationStatus, (sent, lost): (u64, u64)) {
+    let before = (after.probes.unwrap_or_default(), after.lost.unwrap_or_default());
+    let (sent, lost) = (before.0.max(sent.min(MOST)), before.1.max(lost.min(MOST)));
+    if sent > 0 {
+        (after.probes, after.lost) = (Some(sent), Some(lost));
+    }
+}
+
+/// The status of a rotation that is over, once the nodes have said what they counted to its end;
+/// none if it says so already.
+pub(super) fn counted(object: &KeyRotation, probes: (u64, u64)) -> Option<KeyRotationStatus> {
+    let before = object.status.clone().unwrap_or_default();
+    let mut after = before.clone();
+    count(&mut after, probes);
+    (after != before).then_some(after)
 }
 
 /// What is worth an event: an end, a refusal, a stall.

@@ -48,6 +48,10 @@ fn rotate_under_traffic(rounds: u32, pps: u32) {
         let rotate = mesh.controller.hawser().args(["keys", "rotate", "--yes"]);
         let said = rotate.stdout().unwrap();
         assert!(said.contains("completed   3/3"), "{said}");
+        assert!(said.contains("   probes lost 0 of "), "{said}");
+        println!("{}", said.trim_end());
+        let probes = super::probes::of_nodes(&mesh);
+        assert!(probes.iter().all(|(sent, lost)| *sent > 0 && *lost == 0), "{probes:?}");
     }
     let took = began.elapsed() / rounds;
     if rounds > 1 {

@@ -73,6 +73,9 @@ fn who_waits_is_told_of_each_change_and_of_the_end() {
         "waitingFor": ["node-3"], "deadline": "2026-11-29T10:00:00Z",
         "conditions": condition("AwaitingAway", "")}));
     let done = rotation(json!({"phase": "Completed", "done": "3/3", "epoch": 5}));
+    let mut counted = away.clone();
+    let status = counted.status.as_mut().unwrap();
+    (status.probes, status.lost) = (Some(3600), Some(0));
     let refused = rotation(json!({"phase": "Refused",
         "conditions": condition("Conflict", "another one is under way")}));
 
@@ -86,6 +89,14 @@ fn who_waits_is_told_of_each_change_and_of_the_end() {
                 .into()
         )
     );
+    assert_eq!(
+        stand(&counted),
+        Stand::Done(
+            "switched   2/3 on epoch 5   probes lost 0 of 3600   (node-3 pending; the old epoch \
+             stays valid until 2026-11-29T10:00:00Z)"
+                .into()
+        )
+    );
     assert_eq!(stand(&done), Stand::Done("completed   3/3 on epoch 5".into()));
     assert_eq!(stand(&refused), Stand::Failed("refused: another one is under way".into()));
 }
@@ -93,12 +104,20 @@ fn who_waits_is_told_of_each_change_and_of_the_end() {
 #[test]
 fn the_history_fits_eighty_columns() {
     let one = rotation(json!({"phase": "Completed", "done": "3/3", "epoch": 5,
-        "startedAt": "2026-11-22T09:00:00Z", "endedAt": "2026-11-22T09:00:07Z"}));
+        "startedAt": "2026-11-22T09:00:00Z", "endedAt": "2026-11-22T09:00:07Z",
+        "probes": 3600, "lost": 0}));
+    let mut long = rotation(json!({"phase": "RolledBack", "done": "100/100", "epoch": 12345,
+        "startedAt": "2026-11-22T09:00:00Z"}));
+    long.metadata.name = Some("scheduled-20261122-090000".into());
 
-    let text = history(&[one], fixture::now()).render(Format::Table);
+    let output = history(&[one, long], fixture::now());
+    let text = output.render(Format::Table);
 
     insta::assert_snapshot!(text, @r"
-    NAME      PHASE      EPOCH  DONE  STARTED  TOOK
-    manual-1  Completed  5      3/3   60m      7s
+    NAME                       PHASE       EPOCH  DONE     STARTED  TOOK  LOST
+    scheduled-20261122-090000  RolledBack  12345  100/100  60m      60m   <none>
+    manual-1                   Completed   5      3/3      60m      7s    0/3600
     ");
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    assert!(output.render(Format::Jsonl).contains(r#""probes":3600"#));
 }

@@ -106,9 +106,8 @@ fn figures_of_a_rotation_go_with_other_writes_unless_they_are_worth_one() {
         counts: Some(Counts { probes: probes.clone(), worth_a_write }),
         ..live(up, 0)
     };
-    let next = |live: &Live| {
-        status(&node(Some(written.clone())), &identity(), &snapshot(&["a"]), live)
-    };
+    let next =
+        |live: &Live| status(&node(Some(written.clone())), &identity(), &snapshot(&["a"]), live);
 
     assert_eq!(next(&counted(&["a"], false)), None);
     assert_eq!(next(&counted(&["a"], true)).unwrap().probes, Some(probes.clone()));
