@@ -1,8 +1,8 @@
 //! Where probes leave and come in: one UDP socket on each of this node's own mesh addresses.
 //!
 //! UDP and not ICMP, which takes `CAP_NET_RAW` or a host-wide switch (`net.ipv4.ping_group_range`),
-//! and the agent has neither. Nothing of it meets the wire in clear: to mesh addresses there is the
-//! tunnel, or the guard.
+//! and the agent has neither. It goes as pods' packets go: to mesh addresses there is the tunnel, or
+//! what the operator permits in its place, or the guard.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

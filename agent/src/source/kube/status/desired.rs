@@ -86,11 +86,9 @@ pub(super) fn status(
         ..before.clone()
     };
     let worth_it = live.counts.as_ref().is_none_or(|counts| counts.worth_a_write);
-    let same = |after: &MeshNodeStatus| match worth_it {
-        true => *after == before,
-        false => MeshNodeStatus { probes: before.probes.clone(), ..after.clone() } == before,
-    };
-    (!same(&after)).then_some(after)
+    let without = MeshNodeStatus { probes: before.probes.clone(), ..after.clone() };
+    let differs = without != before || (worth_it && after != before);
+    differs.then_some(after)
 }
 
 /// As a merge patch, in which what is left out stays as it was: what is gone has to be said.
