@@ -15,7 +15,7 @@ fn cut(node: &Node, from: &Node, is_cut: bool) {
         let (v4, v6) = (from.address().v4, from.address().v6);
         let chain = "type filter hook input priority 0";
         let drop = format!("ip saddr {v4} drop\nip6 saddr {v6} drop");
-        rules += &format!("table inet lab-cut {{\nchain in {{\n{chain}\n{drop}\n}}\n}}\n");
+        rules.extend(["table inet lab-cut {\nchain in {\n", chain, "\n", &drop, "\n}\n}\n"]);
     }
     node.command("nft").args(["-f", "-"]).input(rules).stdout().unwrap();
 }
