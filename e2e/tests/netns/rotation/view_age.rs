@@ -8,7 +8,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::LIMIT;
 
@@ -17,6 +17,15 @@ fn speaks_with(member: &Member, name: &str) -> bool {
     let state = member.state().unwrap_or_default();
     let peers = state["peers"].as_array().cloned().unwrap_or_default();
     peers.iter().any(|peer| peer["name"] == name && peer["up"] == true)
+}
+
+/// Has this node on disk how to speak with that one? It is written after it is acted on.
+fn remembers(member: &Member, name: &str) -> bool {
+    let file = std::fs::read(member.node.state().join("view.json")).unwrap_or_default();
+    let view: Value = serde_json::from_slice(&file).unwrap_or_default();
+    let known =
+        |field: &str| view["nodes"][name][field].as_array().is_some_and(|all| !all.is_empty());
+    known("keys") && known("endpoints")
 }
 
 /// Cuts a machine off from the API, and from nothing else.
@@ -37,6 +46,8 @@ fn a_node_that_was_away_asks_before_its_first_handshake() {
         speaks_with(&mesh.members[0], "node-3") && speaks_with(&mesh.members[0], "node-2")
     };
     eventually("sessions", LIMIT, || both(&mesh)).unwrap();
+    let kept = || ["node-2", "node-3"].iter().all(|name| remembers(&mesh.members[0], name));
+    eventually("the view on disk", LIMIT, kept).unwrap();
     // The third does not hear that it is out, as somebody who stole its key would not.
     cut_from_api(&mesh, &mesh.members[2]);
     mesh.members[0].kill_agent();
