@@ -11,7 +11,7 @@ use crate::{
     kernel::{Blocked, guard_in_force},
     plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay},
     rotation::{Installed, sending},
-    view::{Backend, View},
+    view::{Backend, PlainPeer, View},
 };
 
 /// One moment of the agent.
@@ -62,6 +62,8 @@ pub struct PeerFacts {
     pub site: Option<String>,
     /// False for a plain WireGuard peer.
     pub is_node: bool,
+    /// Of a plain peer that this node is an entry of: the highest turn of its other entries.
+    pub others_turn: Option<i64>,
 }
 
 /// A prefix and where it leads.
@@ -171,11 +173,14 @@ fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
     let others = view.nodes.iter().filter(|(name, node)| *name != me && !node.revoked);
     let nodes = others.map(|(name, node)| {
         let (subnets, site) = (node.subnets.clone(), node.site.clone());
-        (name.clone(), PeerFacts { subnets, site, is_node: true })
+        (name.clone(), PeerFacts { subnets, site, is_node: true, others_turn: None })
     });
-    let plain = view.peers.iter().map(|(name, peer)| {
+    let calls_us =
+        |peer: &PlainPeer| peer.entries.is_empty() || peer.entries.iter().any(|entry| entry == me);
+    let plain = view.peers.iter().filter(|(_, peer)| calls_us(peer)).map(|(name, peer)| {
+        let others_turn = view.others_turn(name, peer, me);
         let subnets = peer.addresses.clone();
-        (name.clone(), PeerFacts { subnets, site: None, is_node: false })
+        (name.clone(), PeerFacts { subnets, site: None, is_node: false, others_turn })
     });
     plain.chain(nodes).collect()
 }

@@ -9,6 +9,7 @@
 //!                                                          └─▶ view.json ─▶ the next start
 //! ```
 
+mod entry;
 mod judge;
 mod resources;
 pub mod store;
@@ -71,6 +72,9 @@ pub struct Node {
     pub endpoints: Vec<SocketAddr>,
     pub site: Option<String>,
     pub revoked: bool,
+    /// Plain peers that came to it, and its turn with each.
+    #[serde(default)]
+    pub serves: BTreeMap<String, i64>,
 }
 
 impl Node {
@@ -86,6 +90,9 @@ pub struct PlainPeer {
     pub key: PublicKey,
     pub addresses: Vec<IpNet>,
     pub endpoint: Option<SocketAddr>,
+    /// The nodes that it calls; empty: all.
+    #[serde(default)]
+    pub entries: Vec<String>,
     pub preshared_key_file: Option<PathBuf>,
     /// Seconds; zero and absent mean none.
     pub keepalive: Option<u16>,

@@ -35,5 +35,7 @@ mod laptop;
 mod leaks;
 #[path = "netns/mesh.rs"]
 mod mesh;
+#[path = "netns/peer.rs"]
+mod peer;
 #[path = "netns/rotation.rs"]
 mod rotation;

@@ -42,10 +42,21 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     let mut peers: Vec<_> = others.map(|(name, node)| mesh_node(name, node, facts)).collect();
     let mut refused = Vec::new();
     for (name, peer) in &view.peers {
-        if peer.preshared_key_file.is_some() && !facts.preshared.contains_key(name) {
+        let calls_us = peer.entries.is_empty() || peer.entries.contains(&facts.node);
+        let ours =
+            peer.entries.is_empty() || view.entry_of(name, peer) == Some(facts.node.as_str());
+        if calls_us && peer.preshared_key_file.is_some() && !facts.preshared.contains_key(name) {
             refused.push(Refusal::NoPresharedKey(name.clone()));
-        } else {
-            peers.push(plain_peer(name, peer, facts));
+            continue;
+        }
+        if calls_us {
+            // Another entry's is listened for: it may come back.
+            let allowed = if ours { peer.addresses.clone() } else { Vec::new() };
+            peers.push(PeerConfig { allowed, ..plain_peer(name, peer, facts) });
+        }
+        let entry = view.entry_of(name, peer).filter(|_| !ours);
+        if let Some(entry) = peers.iter_mut().find(|node| Some(&*node.name) == entry) {
+            entry.allowed.extend(&peer.addresses);
         }
     }
     let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();

@@ -26,6 +26,7 @@ fn node(number: u8) -> Node {
         ],
         site: None,
         revoked: false,
+        serves: BTreeMap::new(),
     }
 }
 
@@ -34,6 +35,7 @@ fn peer(addresses: &[&str]) -> PlainPeer {
         key: PrivateKey::from_bytes([99; 32]).public(),
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         endpoint: None,
+        entries: vec![],
         preshared_key_file: None,
         keepalive: None,
     }
@@ -178,6 +180,44 @@ fn a_revoked_node_and_one_without_a_key_are_no_peers() {
     view.nodes.get_mut("n3").unwrap().keys.clear();
 
     assert!(Plan::new(&view, &facts()).peers.others.is_empty());
+}
+
+/// The prefixes that n1 gives to `peer`; none if it does not know it.
+fn allowed(plan: &Plan, peer: &str) -> Option<Vec<IpNet>> {
+    let mut others = plan.peers.others.iter();
+    others.find(|other| other.name == peer).map(|other| other.allowed.clone())
+}
+
+#[test]
+fn a_peer_with_entries_is_spoken_to_by_them_and_reached_through_the_one_that_has_it() {
+    let mut view = view([1, 2, 3]);
+    let entries = vec!["n1".to_owned(), "n2".to_owned()];
+    let laptop = PlainPeer { entries, ..peer(&["10.42.9.9/32", "fd42:0:0:9::9/128"]) };
+    view.peers.insert("p".into(), laptop);
+    let theirs = [net("10.42.9.9/32"), net("fd42:0:0:9::9/128")];
+    let of = |view: &View, me: &str| Plan::new(view, &Facts { node: me.into(), ..facts() });
+    let has = |plan: &Plan, who: &str| {
+        allowed(plan, who).is_some_and(|all| theirs.iter().all(|net| all.contains(net)))
+    };
+
+    assert_eq!(allowed(&of(&view, "n1"), "p"), Some(theirs.to_vec()));
+    assert_eq!(allowed(&of(&view, "n2"), "p"), Some(vec![]), "it is listened for");
+    assert!(has(&of(&view, "n2"), "n1"));
+    assert_eq!(allowed(&of(&view, "n3"), "p"), None);
+    assert!(has(&of(&view, "n3"), "n1") && !has(&of(&view, "n3"), "n2"));
+
+    // It calls the other.
+    view.nodes.get_mut("n2").unwrap().serves.insert("p".into(), 1);
+    assert_eq!(allowed(&of(&view, "n1"), "p"), Some(vec![]));
+    assert!(has(&of(&view, "n1"), "n2") && has(&of(&view, "n3"), "n2"));
+    assert!(!has(&of(&view, "n3"), "n1"));
+    let to_laptop = |plan: &Plan| plan.routes.iter().any(|route| route.prefix == theirs[0]);
+    assert!(["n1", "n2", "n3"].iter().all(|me| to_laptop(&of(&view, me))));
+
+    // Nobody is left that it could call.
+    view.nodes.get_mut("n1").unwrap().revoked = true;
+    view.nodes.get_mut("n2").unwrap().revoked = true;
+    assert!(!to_laptop(&of(&view, "n3")));
 }
 
 #[test]

@@ -168,6 +168,7 @@ fn node(
         endpoints,
         site: spec.site.clone(),
         revoked: spec.revoked,
+        serves: status.serves.iter().map(|one| (one.peer.clone(), one.turn)).collect(),
     })
 }
 
@@ -193,6 +194,7 @@ fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
         key,
         addresses,
         endpoint,
+        entries: spec.entries.clone(),
         preshared_key_file: spec.preshared_key_file.as_ref().map(PathBuf::from),
         keepalive: spec.persistent_keepalive,
     })

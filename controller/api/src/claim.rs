@@ -41,6 +41,8 @@ use crate::Condition;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.node) == has(self.nodeUID)")
     .message("an owner has a name and a UID"))]
+#[x_kube(validation = Rule::new("!(has(self.node) && has(self.addresses))")
+    .message("a subnet is a node's, or single addresses come out of it"))]
 #[x_kube(validation = Rule::new("self.generation >= oldSelf.generation")
     .message("the generation of a claim never decreases"))]
 #[x_kube(validation = Rule::new("!has(oldSelf.nodeUID) || !has(self.nodeUID) || self.nodeUID == oldSelf.nodeUID")
@@ -69,6 +71,23 @@ pub struct SubnetClaimSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub released_at: Option<String>,
+    /// The single addresses that were given out of it, where no node owns it. Taken by an update
+    /// under the version that was read: so no address is given out twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 250), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["address"]))]
+    pub addresses: Vec<AddressOf>,
+}
+
+/// A single address and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AddressOf {
+    /// Such as 10.42.255.2.
+    #[schemars(length(min = 2, max = 45))]
+    pub address: String,
+    /// The MeshPeer's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub peer: String,
 }
 
 /// The claim as people see it.

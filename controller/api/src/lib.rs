@@ -22,8 +22,8 @@ mod rotation;
 mod text;
 
 pub use claim::{
-    ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec, SubnetClaimStatus, claim_name,
-    subnet_of_claim,
+    AddressOf, ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec, SubnetClaimStatus,
+    claim_name, subnet_of_claim,
 };
 pub use conditions::Condition;
 pub use confirmation::{Confirmation, ConfirmedStep, digest};
@@ -32,7 +32,7 @@ pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refuse
 pub use mesh::{
     Backend, Encryption, Gateway, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
 };
-pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey};
+pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
 pub use probes::Probes;
 pub use rotation::{

@@ -185,10 +185,27 @@ pub struct MeshNodeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 64)))]
     pub subnets: Vec<String>,
+    /// Plain peers that came to this node, one of their entries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["peer"]))]
+    pub serves: Vec<Served>,
     /// Ready, SubnetAllocated, TunnelsUp, KeyCurrent, EndpointReachable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A plain peer that came to a node. Of its entries the one with the highest turn has it; so it
+/// takes no clocks that agree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Served {
+    /// The MeshPeer's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub peer: String,
+    /// Counts from 1: one more than its other entries had when it came here.
+    #[schemars(range(min = 1))]
+    pub turn: i64,
 }
 
 /// A machine, as far as it can be told from its clones.

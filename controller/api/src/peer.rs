@@ -56,6 +56,11 @@ pub struct MeshPeerSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 3, max = 64))]
     pub endpoint: Option<String>,
+    /// The nodes that the peer calls, in order: packets of all others to it go through the one that
+    /// it spoke to last, the first of them until then. Empty: it speaks to every node itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
+    pub entries: Vec<String>,
     /// A file on each node (mode 0600) with the preshared key, as `wg genpsk` prints it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), regex(pattern = r"^/"))]

@@ -190,6 +190,11 @@ pub enum Command {
         #[command(subcommand)]
         command: Tokens,
     },
+    /// Laptops, phones and routers with any WireGuard on them
+    Peer {
+        #[command(subcommand)]
+        command: PlainPeers,
+    },
     /// Print the custom resource definitions, for kubectl apply -f -
     Crds,
     /// Print a completion script: source <(hawser completion bash)
@@ -422,6 +427,36 @@ pub struct CreateToken {
     /// Print the command to run on the machine
     #[arg(long)]
     pub print_join_command: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PlainPeers {
+    /// Make a peer and show its configuration, once; its private key is stored nowhere
+    ///
+    /// There is one configuration for each node that the peer may call, with the same key and
+    /// addresses: for wg-quick, or on a terminal also as a QR code for a phone. Use one of them at
+    /// a time. Should its node fail, change to another: the mesh follows.
+    Create(CreatePeer),
+    /// One row a peer, and the node that it called last
+    #[command(alias = "ls")]
+    List,
+    /// Every node refuses it from now on, and its addresses are free again
+    Delete { name: String },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct CreatePeer {
+    /// Its name, such as laptop
+    pub name: String,
+    /// The nodes that it may call, in order [default: up to 3 with a public endpoint]
+    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    pub via: Vec<String>,
+    /// Write to this file, 0600, instead of printing it; for more nodes also to NAME-2, NAME-3
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    /// Replace files that are there
+    #[arg(long, requires = "out")]
+    pub force: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -109,6 +109,23 @@ impl Cluster {
         }
     }
 
+    /// The same for a conditional write. False if it came too late: the name is taken, the version
+    /// is another, or it is gone.
+    pub async fn settle<T>(
+        &self,
+        verb: &str,
+        answer: impl Future<Output = kube::Result<T>>,
+    ) -> Result<bool, Failure> {
+        let settled = async {
+            match answer.await {
+                Ok(_) => Ok(true),
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+                Err(error) => Err(error),
+            }
+        };
+        self.ask(verb, settled).await
+    }
+
     /// It was asked, and time ran out.
     pub fn silent(&self) -> Failure {
         unreachable(&self.url, &format!("no answer within {:?}", self.timeout))

@@ -24,6 +24,7 @@ pub mod kubeconfig;
 pub mod member;
 pub mod node_file;
 pub mod output;
+pub mod peer;
 pub mod settings;
 pub mod state;
 pub mod terminal;

@@ -12,5 +12,7 @@ mod keys;
 mod nodes;
 #[path = "cli/output.rs"]
 mod output;
+#[path = "cli/peers.rs"]
+mod peers;
 #[path = "cli/world.rs"]
 mod world;

@@ -69,6 +69,7 @@ async fn create(client: &Client, subnet: &IpNet, owner: &Owner) -> anyhow::Resul
         node: Some(owner.node.to_string()),
         node_uid: Some(owner.uid.to_string()),
         released_at: None,
+        addresses: Vec::new(),
     };
     let claim = SubnetClaim::new(&claim_name(subnet), spec);
     let api: Api<SubnetClaim> = Api::all(client.clone());

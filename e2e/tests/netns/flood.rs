@@ -26,6 +26,7 @@ fn plain_peer(name: &str, member: &Member, endpoint: Option<&Node>) -> MeshPeer 
         public_key: member.public_key(),
         addresses: vec!["10.42.200.7/32".to_owned()],
         endpoint: endpoint.map(at),
+        entries: Vec::new(),
         preshared_key_file: None,
         preshared_key_secret_ref: None,
         persistent_keepalive: None,

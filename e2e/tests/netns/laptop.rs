@@ -103,6 +103,7 @@ impl Laptop {
             public_key: self.public_key.clone(),
             addresses: vec![format!("{v4}/32"), format!("{v6}/128")],
             endpoint: endpoint.then_some(address),
+            entries: Vec::new(),
             preshared_key_file: preshared.map(|file| file.display().to_string()),
             preshared_key_secret_ref: None,
             persistent_keepalive: None,

@@ -68,6 +68,7 @@ mod tests {
                     endpoints,
                     site,
                     revoked,
+                    serves: BTreeMap::new(),
                 },
             )
         };

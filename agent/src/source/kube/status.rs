@@ -7,11 +7,12 @@
 mod desired;
 mod pace;
 mod seating;
+mod serving;
 mod settling;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use api::{Machine, MeshNode};
+use api::{Machine, MeshNode, Served};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use kube::{
@@ -28,6 +29,7 @@ pub use self::desired::{Counts, Identity, Live};
 use self::{
     pace::Pace,
     seating::{Place, Seating},
+    serving::Serving,
     settling::{Sessions, Settling},
 };
 use crate::{
@@ -64,6 +66,7 @@ impl Reporter {
         let mut settling = Settling::default();
         let mut seating = Seating::new(&self);
         let mut pace = Pace::default();
+        let mut serving = Serving::default();
         loop {
             let node = own.borrow_and_update().clone();
             let now = rotation.borrow_and_update().clone();
@@ -77,9 +80,9 @@ impl Reporter {
                 (_, Place::Others(holder)) => return Some(holder),
                 (_, Place::Open(wait)) => wait,
                 (Some(node), Place::Ours) => {
+                    let serves = self.serves(&mut serving, &node);
                     let counts = pace.look(self.counted.borrow().as_ref(), &node, Instant::now());
-                    let now = (now, settled, counts);
-                    self.report(node, now).await.map_or_else(
+                    self.report(node, now, (settled, serves, counts)).await.map_or_else(
                         |error| {
                             tracing::warn!(%error, "own status not written");
                             (wait * 2).min(LONGEST_WAIT)
@@ -121,14 +124,34 @@ impl Reporter {
         Sessions { as_told: nodes.all(|told| told), epochs: epochs.collect() }
     }
 
+    /// The plain peers that came here. Before there is a view, what was written before.
+    fn serves(&self, serving: &mut Serving, node: &MeshNode) -> Vec<Served> {
+        let before = node.status.clone().unwrap_or_default().serves;
+        let snapshot = self.snapshot.load();
+        if snapshot.view_since.is_none() {
+            return before;
+        }
+        let known = snapshot.peers.iter();
+        let entry_for: BTreeMap<_, _> =
+            known.filter_map(|(name, facts)| Some((name.clone(), facts.others_turn?))).collect();
+        if entry_for.is_empty() {
+            return Vec::new();
+        }
+        let live = self.datapath.status().into_iter();
+        let handshakes = live.filter_map(|peer| Some((peer.name, peer.last_handshake?))).collect();
+        serving.look(&entry_for, &handshakes, &before)
+    }
+
     async fn report(
         &self,
         node: MeshNode,
-        (rotation, settled, counts): (Option<Rotation>, bool, Option<Counts>),
+        rotation: Option<Rotation>,
+        (settled, serves, counts): (bool, Vec<Served>, Option<Counts>),
     ) -> Result<(), kube::Error> {
         let keys = self.keyring.face();
         let peers = self.datapath.status();
-        let live = Live { keys, rotation, settled, peers, counts, now: Timestamp::now() };
+        let now = Timestamp::now();
+        let live = Live { keys, rotation, settled, serves, peers, counts, now };
         let snapshot = self.snapshot.load();
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());

@@ -7,6 +7,7 @@ mod keys;
 mod leave;
 mod nodes;
 mod path;
+mod peer;
 mod peers;
 mod program;
 mod revoke;
@@ -45,6 +46,7 @@ pub async fn run(
         Command::Join(args) => join::run(args, settings, terminal).await,
         Command::Leave(args) => leave::run(args, settings, terminal).await,
         Command::Token { command } => token::run(command, settings, terminal).await,
+        Command::Peer { command } => peer::run(command, settings, terminal).await,
         Command::Crds => crds::run(terminal),
         Command::Completion { shell } => program::completion(shell, terminal),
         Command::Man { directory } => program::man(&directory, terminal),

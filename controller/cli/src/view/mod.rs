@@ -5,6 +5,7 @@ pub mod keys;
 pub mod nodes;
 pub mod path;
 pub mod peers;
+pub mod plain_peers;
 pub mod preflight;
 pub mod revoke;
 pub mod rotation;

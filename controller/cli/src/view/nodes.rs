@@ -86,7 +86,7 @@ pub fn not_found(name: &str, nodes: &[MeshNode]) -> Failure {
     Failure::failed(format!("no node is named {name:?}")).check(format!("the nodes are {known}"))
 }
 
-pub(super) fn name_of(node: &MeshNode) -> &str {
+pub fn name_of(node: &MeshNode) -> &str {
     node.metadata.name.as_deref().unwrap_or_default()
 }
 

@@ -205,6 +205,7 @@ impl Scene {
             public_key: member.public_key(),
             addresses: vec!["10.42.200.7/32".to_owned()],
             endpoint: Some(endpoint.to_string()),
+            entries: Vec::new(),
             preshared_key_file: None,
             preshared_key_secret_ref: None,
             persistent_keepalive: None,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use api::{
-    Condition, Confirmation, MeshNode, MeshNodeStatus, Probes, PublishedKey,
+    Condition, Confirmation, MeshNode, MeshNodeStatus, Probes, PublishedKey, Served,
     conditions::{self, REMOVED},
 };
 use jiff::Timestamp;
@@ -40,6 +40,8 @@ pub struct Live {
     pub rotation: Option<Rotation>,
     /// Every session has used the keys to send with for long enough.
     pub settled: bool,
+    /// The plain peers that came to this node.
+    pub serves: Vec<Served>,
     pub peers: Vec<PeerStatus>,
     /// What became of the probes of a rotation, if there was one.
     pub counts: Option<Counts>,
@@ -82,6 +84,7 @@ pub(super) fn status(
         version: Some(identity.version.clone()),
         boot_id: identity.boot_id.clone(),
         subnets: snapshot.subnets.iter().map(ToString::to_string).collect(),
+        serves: live.serves.clone(),
         conditions,
         ..before.clone()
     };

@@ -20,7 +20,7 @@ fn identity() -> Identity {
 }
 
 fn snapshot(peers: &[&str]) -> Snapshot {
-    let facts = |is_node| PeerFacts { subnets: vec![], site: None, is_node };
+    let facts = |is_node| PeerFacts { subnets: vec![], site: None, is_node, others_turn: None };
     let mut known: BTreeMap<_, _> =
         peers.iter().map(|name| ((*name).to_owned(), facts(true))).collect();
     known.insert("laptop".into(), facts(false));
@@ -61,7 +61,7 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
     };
     let now = "2026-11-22T10:00:00Z".parse().unwrap();
     let peers = up.iter().map(peer).collect();
-    Live { keys, rotation: None, settled: true, peers, counts: None, now }
+    Live { keys, rotation: None, settled: true, serves: vec![], peers, counts: None, now }
 }
 
 fn node(status: Option<MeshNodeStatus>) -> MeshNode {
