@@ -449,7 +449,7 @@ pub struct CreatePeer {
     /// Its name, such as laptop
     pub name: String,
     /// The nodes that it may call, in order [default: up to 3 with a public endpoint]
-    #[arg(long, value_name = "NODE", value_delimiter = ',')]
+    #[arg(long, value_name = "NODE[,NODE]", value_delimiter = ',')]
     pub via: Vec<String>,
     /// Write to this file, 0600, instead of printing it; for more nodes also to NAME-2, NAME-3
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
