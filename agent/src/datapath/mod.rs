@@ -173,6 +173,13 @@ impl Datapath {
         status.into_iter().map(|peer| PeerStatus::new(peer, at)).collect()
     }
 
+    /// When each peer last completed a handshake: exactly the same value until it completes another,
+    /// which a wall clock's time is not.
+    pub fn handshakes(&self) -> BTreeMap<String, Instant> {
+        let status = self.shared.sessions.status().into_iter();
+        status.filter_map(|peer| Some((peer.name, peer.last_handshake?))).collect()
+    }
+
     /// Every reason, also those that never happened.
     pub fn discards(&self) -> BTreeMap<&'static str, u64> {
         let mut counts: BTreeMap<_, _> =

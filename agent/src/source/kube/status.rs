@@ -137,9 +137,7 @@ impl Reporter {
         if entry_for.is_empty() {
             return Vec::new();
         }
-        let live = self.datapath.status().into_iter();
-        let handshakes = live.filter_map(|peer| Some((peer.name, peer.last_handshake?))).collect();
-        serving.look(&entry_for, &handshakes, &before)
+        serving.look(&entry_for, &self.datapath.handshakes(), &before)
     }
 
     async fn report(

@@ -1,7 +1,7 @@
 //! Which plain peers came to this node last, for the status: a handshake is how a peer says which
 //! of its entries it speaks to.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, time::Instant};
 
 use api::Served;
 
@@ -10,7 +10,7 @@ use api::Served;
 struct Seen {
     others_turn: i64,
     /// One from before the peer went elsewhere, so it does not call it back.
-    handshake: Option<SystemTime>,
+    handshake: Option<Instant>,
 }
 
 /// As many as the schema takes.
@@ -25,7 +25,7 @@ impl Serving {
     pub(super) fn look(
         &mut self,
         entry_for: &BTreeMap<String, i64>,
-        handshakes: &BTreeMap<String, SystemTime>,
+        handshakes: &BTreeMap<String, Instant>,
         before: &[Served],
     ) -> Vec<Served> {
         self.0.retain(|peer, _| entry_for.contains_key(peer));
@@ -44,7 +44,7 @@ impl Serving {
     }
 
     /// True if the peer called here since another entry last had it.
-    fn is_new(&mut self, peer: &str, others_turn: i64, handshake: Option<SystemTime>) -> bool {
+    fn is_new(&mut self, peer: &str, others_turn: i64, handshake: Option<Instant>) -> bool {
         let fresh = Seen { others_turn, handshake: None };
         let seen = self.0.entry(peer.to_owned()).or_insert(fresh);
         if seen.others_turn != others_turn {
@@ -61,14 +61,19 @@ mod tests {
     use super::*;
 
     /// One entry: what it remembers, and its status.
-    #[derive(Default)]
-    struct Entry(Serving, Vec<Served>);
+    struct Entry(Serving, Vec<Served>, Instant);
+
+    impl Default for Entry {
+        fn default() -> Self {
+            Self(Serving::default(), Vec::new(), Instant::now())
+        }
+    }
 
     impl Entry {
         /// The turn it has after a look. `handshake`: in seconds; 0: none.
         fn look(&mut self, others: i64, handshake: u64) -> i64 {
             let entry_for = [("laptop".to_owned(), others)].into();
-            let at = SystemTime::UNIX_EPOCH + Duration::from_secs(handshake);
+            let at = self.2 + Duration::from_secs(handshake);
             let handshakes =
                 (handshake > 0).then(|| ("laptop".to_owned(), at)).into_iter().collect();
             self.1 = self.0.look(&entry_for, &handshakes, &self.1);
@@ -114,7 +119,7 @@ mod tests {
     fn an_agent_that_starts_again_keeps_its_turn() {
         let mut a = Entry::default();
         a.look(4, 1000);
-        let mut again = Entry(Serving::default(), a.1.clone());
+        let mut again = Entry(Serving::default(), a.1.clone(), Instant::now());
 
         assert_eq!(again.look(4, 0), 5);
         assert_eq!(again.look(4, 2000), 5);
