@@ -115,7 +115,7 @@ fn a_laptop_comes_in_by_the_file_that_was_made_moves_to_another_entry_and_is_thr
     let mut up = Tunnel::up(&laptop, &first);
     reaches(&mesh, &[0, 1, 2], &laptop, &ours, &marker);
     let via = |mesh: &Mesh| json(&mesh.controller, &["peer", "list"])["items"][0]["via"].clone();
-    assert_eq!(via(&mesh), "node-1");
+    eventually("node-1 says so", LIMIT, || via(&mesh) == "node-1").unwrap();
 
     // Its entry dies, and it takes the other file. Then back again, while node-2 still runs.
     let mut moved = Vec::new();
@@ -129,6 +129,7 @@ fn a_laptop_comes_in_by_the_file_that_was_made_moves_to_another_entry_and_is_thr
         let begun = Instant::now();
         far.namespace.ping_until(ours[0], &marker, LIMIT).unwrap();
         moved.push((up_after, begun.elapsed()));
+        eventually("its entry says so", LIMIT, || via(&mesh) == node).unwrap();
         reaches(&mesh, others, &laptop, &ours, &marker);
         assert_eq!(via(&mesh), node);
         if node == "node-2" {
