@@ -156,7 +156,7 @@ fn a_laptop_comes_in_by_the_file_that_was_made_moves_to_another_entry_and_is_thr
     println!("out after {last:?}");
     let claims = hawser(&mesh.controller, &["peer", "list"]).1;
     assert!(claims.contains("no peers"), "{claims}");
-    assert!(!laptop.namespace().ping_within(pods[0].addresses[0], &marker, OUT).is_ok());
+    assert!(laptop.namespace().ping_within(pods[0].addresses[0], &marker, OUT).is_err());
 
     let process = mesh.controller.process().unwrap();
     let logs = mesh.members.iter().map(|member| member.agent().unwrap().log());
