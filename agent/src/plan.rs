@@ -204,7 +204,7 @@ fn own(node: &Node, facts: &Facts) -> BTreeSet<IpNet> {
     usable.map(|subnet| IpNet::from(api::first_host(*subnet))).collect()
 }
 
-/// To plain peers, which are always reached through the tunnel, for pods to the machines that are
+/// To plain peers, which are always reached through the tunnel, their own or an entry's, for pods to the machines that are
 /// reached so, and to this node's pods.
 fn routes<'a>(
     view: &'a View,
@@ -226,10 +226,9 @@ fn routes<'a>(
         target: Target::Device { name: pod.device.clone(), source: None },
     };
     let usable = |route: &Route| facts.ipv6 || route.prefix.addr().is_ipv4();
-    let prefixes = peers.iter().flat_map(move |peer| {
-        let is_plain = view.peers.contains_key(&peer.name);
-        peer.allowed.iter().filter(move |prefix| is_plain || machines.contains(*prefix))
-    });
+    let plain: BTreeSet<&IpNet> = view.peers.values().flat_map(|peer| &peer.addresses).collect();
+    let prefixes = peers.iter().flat_map(|peer| &peer.allowed);
+    let prefixes = prefixes.filter(move |net| plain.contains(net) || machines.contains(*net));
     prefixes.map(tunnel).chain(facts.pods.iter().map(pod)).filter(usable)
 }
 

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// Until everybody's packets go to the node that the laptop has changed to.
-const MOVES: Duration = Duration::from_secs(3);
+const MOVES: Duration = Duration::from_secs(6);
 /// From the command to the last packet of a peer that is deleted.
 const OUT: Duration = Duration::from_secs(2);
 

@@ -107,9 +107,9 @@ mod tests {
         }
 
         insta::assert_snapshot!(row(&nodes), @r"
-        NAME    ADDRESS                          VIA     AGE
-        laptop  10.42.1.200                      all     3d4h
-        phone   10.42.255.2,fd42:0:0:ffff::2     node-2  3d4h
+        NAME    ADDRESS                       VIA     AGE
+        laptop  10.42.1.200                   all     3d4h
+        phone   10.42.255.2,fd42:0:0:ffff::2  node-2  3d4h
         ");
     }
 }
