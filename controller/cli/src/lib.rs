@@ -90,8 +90,9 @@ fn start(args: Args) -> Result<Exit, Failure> {
         .map_err(|error| Failure::failed(format!("starting: {error}")))?;
     let result = runtime.block_on(async {
         tokio::select! {
-            result = command::run(command, &settings, &terminal) => result,
+            biased; // the signal is watched for before anything is done
             _ = tokio::signal::ctrl_c() => Err(terminal.interrupted()),
+            result = command::run(command, &settings, &terminal) => result,
         }
     });
     // A question may still be waiting for an answer; it is not waited for.
