@@ -173,11 +173,11 @@ impl Datapath {
         status.into_iter().map(|peer| PeerStatus::new(peer, at)).collect()
     }
 
-    /// When each peer last completed a handshake: exactly the same value until it completes another,
-    /// which a wall clock's time is not.
-    pub fn handshakes(&self) -> BTreeMap<String, Instant> {
+    /// When anything authentic last came from each peer: exactly the same value until something
+    /// does again, which a wall clock's time is not.
+    pub fn heard(&self) -> BTreeMap<String, Instant> {
         let status = self.shared.sessions.status().into_iter();
-        status.filter_map(|peer| Some((peer.name, peer.last_handshake?))).collect()
+        status.filter_map(|peer| Some((peer.name, peer.last_received?))).collect()
     }
 
     /// Every reason, also those that never happened.

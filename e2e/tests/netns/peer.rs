@@ -121,6 +121,8 @@ fn a_laptop_comes_in_by_the_file_that_was_made_moves_to_another_entry_and_is_thr
     let mut moved = Vec::new();
     mesh.members[0].kill_agent();
     for (file, node, others) in [(&second, "node-2", &[1, 2][..]), (&first, "node-1", &[0, 1, 2])] {
+        // All have heard where it is.
+        std::thread::sleep(Duration::from_secs(1));
         drop(up);
         let begun = Instant::now();
         up = Tunnel::up(&laptop, file);

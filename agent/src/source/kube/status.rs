@@ -137,7 +137,7 @@ impl Reporter {
         if entry_for.is_empty() {
             return Vec::new();
         }
-        serving.look(&entry_for, &self.datapath.handshakes(), &before)
+        serving.look(&entry_for, &self.datapath.heard(), &before)
     }
 
     async fn report(

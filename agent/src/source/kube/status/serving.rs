@@ -1,5 +1,6 @@
-//! Which plain peers came to this node last, for the status: a handshake is how a peer says which
-//! of its entries it speaks to.
+//! Which plain peers came to this node last, for the status: a peer says which of its entries it
+//! speaks to by speaking. One that moves again before an entry has heard of its last move is found
+//! with its next packet, at the latest its keepalive.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -9,8 +10,8 @@ use api::Served;
 #[derive(Debug)]
 struct Seen {
     others_turn: i64,
-    /// One from before the peer went elsewhere, so it does not call it back.
-    handshake: Option<Instant>,
+    /// From before the peer went elsewhere, so it does not call it back.
+    heard: Option<Instant>,
 }
 
 /// As many as the schema takes.
@@ -21,19 +22,19 @@ pub(super) struct Serving(BTreeMap<String, Seen>);
 
 impl Serving {
     /// What the status should say. `entry_for`: the peers that this node is an entry of, with the
-    /// highest turn of their other entries; `handshakes`: when each last completed one with us.
+    /// highest turn of their other entries; `heard`: when something authentic last came from each.
     pub(super) fn look(
         &mut self,
         entry_for: &BTreeMap<String, i64>,
-        handshakes: &BTreeMap<String, Instant>,
+        heard: &BTreeMap<String, Instant>,
         before: &[Served],
     ) -> Vec<Served> {
         self.0.retain(|peer, _| entry_for.contains_key(peer));
         let mut served = Vec::new();
         for (peer, others) in entry_for {
-            let handshake = handshakes.get(peer).copied();
+            let last = heard.get(peer).copied();
             let own = before.iter().find(|one| one.peer == *peer).map_or(0, |one| one.turn);
-            let new = self.is_new(peer, *others, handshake);
+            let new = self.is_new(peer, *others, last);
             let turn = if new && own <= *others { others.max(&own).saturating_add(1) } else { own };
             if turn > 0 {
                 served.push(Served { peer: peer.clone(), turn });
@@ -43,14 +44,14 @@ impl Serving {
         served
     }
 
-    /// True if the peer called here since another entry last had it.
-    fn is_new(&mut self, peer: &str, others_turn: i64, handshake: Option<Instant>) -> bool {
-        let fresh = Seen { others_turn, handshake: None };
+    /// True if the peer spoke here since another entry last had it.
+    fn is_new(&mut self, peer: &str, others_turn: i64, heard: Option<Instant>) -> bool {
+        let fresh = Seen { others_turn, heard: None };
         let seen = self.0.entry(peer.to_owned()).or_insert(fresh);
         if seen.others_turn != others_turn {
-            *seen = Seen { others_turn, handshake };
+            *seen = Seen { others_turn, heard };
         }
-        handshake.is_some() && handshake != seen.handshake
+        heard.is_some() && heard != seen.heard
     }
 }
 
@@ -70,13 +71,12 @@ mod tests {
     }
 
     impl Entry {
-        /// The turn it has after a look. `handshake`: in seconds; 0: none.
-        fn look(&mut self, others: i64, handshake: u64) -> i64 {
+        /// The turn it has after a look. `heard`: in seconds; 0: never.
+        fn look(&mut self, others: i64, heard: u64) -> i64 {
             let entry_for = [("laptop".to_owned(), others)].into();
-            let at = self.2 + Duration::from_secs(handshake);
-            let handshakes =
-                (handshake > 0).then(|| ("laptop".to_owned(), at)).into_iter().collect();
-            self.1 = self.0.look(&entry_for, &handshakes, &self.1);
+            let at = self.2 + Duration::from_secs(heard);
+            let heard = (heard > 0).then(|| ("laptop".to_owned(), at)).into_iter().collect();
+            self.1 = self.0.look(&entry_for, &heard, &self.1);
             self.1.first().map_or(0, |served| served.turn)
         }
     }
@@ -87,7 +87,7 @@ mod tests {
 
         assert_eq!(a.look(0, 0), 0);
         assert_eq!(a.look(0, 10), 1);
-        assert_eq!(a.look(0, 130), 1, "a rekey changes nothing");
+        assert_eq!(a.look(0, 130), 1, "more changes nothing");
     }
 
     #[test]
@@ -107,12 +107,13 @@ mod tests {
     }
 
     #[test]
-    fn a_rekey_of_a_moment_before_it_left_does_not_call_it_back() {
+    fn a_packet_of_a_moment_before_it_left_does_not_call_it_back() {
         let mut a = Entry::default();
         a.look(0, 1000);
 
-        // The rekey and the other's turn are seen in one look.
+        // The packet and the other's turn are seen in one look.
         assert_eq!(a.look(2, 1120), 1);
+        assert_eq!(a.look(2, 1145), 3, "it is here after all");
     }
 
     #[test]
