@@ -49,8 +49,7 @@ pub fn save(state: &Path, view: &View) -> io::Result<()> {
     let temporary = state.join(TEMPORARY);
     let mut options = OpenOptions::new();
     let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-    serde_json::to_writer(&mut file, view)?;
-    file.flush()?;
+    file.write_all(&serde_json::to_vec(view)?)?; // in one call, not one a word
     file.sync_all()?;
     fs::rename(&temporary, path(state))?;
     File::open(state)?.sync_all()
