@@ -48,12 +48,12 @@ fn a_rotation_counts_the_probes_that_two_nodes_lose_on_the_way_to_each_other() {
     let has_begun = || !matches!(it()["phase"].as_str(), None | Some("Pending"));
     eventually("it begins", LIMIT, has_begun).unwrap();
     keys(&["pause"]);
-    // Each has answered each.
-    std::thread::sleep(Duration::from_millis(1300));
+    // Each has answered each: only then is what is lost counted.
+    std::thread::sleep(Duration::from_millis(3500));
     let (first, second) = (&mesh.members[0].node, &mesh.members[1].node);
     let began = Instant::now();
     cut(first, second, true);
-    std::thread::sleep(Duration::from_millis(2700));
+    std::thread::sleep(Duration::from_millis(3700));
     cut(first, second, false);
     let took = began.elapsed();
     keys(&["resume"]);
