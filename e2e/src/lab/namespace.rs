@@ -14,7 +14,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 use nix::sched::{CloneFlags, unshare};
 
-use super::{Command, link, mounts};
+use super::{Command, link, mounts, sweep};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -151,6 +151,6 @@ impl Drop for Inner {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        mounts::unpin(&self.name);
+        sweep::end(&self.name);
     }
 }

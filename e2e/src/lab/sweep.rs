@@ -17,10 +17,15 @@ pub(super) fn once() {
 /// Removes the namespaces, processes and directories of runs that are gone.
 pub fn sweep() {
     for name in mounts::names().iter().filter(|name| is_orphan(name)) {
-        kill_inhabitants(&mounts::path(name));
-        mounts::unpin(name);
+        end(name);
     }
     remove_dirs();
+}
+
+/// Ends a namespace with everything in it, also what a program there started and left behind.
+pub(super) fn end(name: &str) {
+    kill_inhabitants(&mounts::path(name));
+    mounts::unpin(name);
 }
 
 /// `hw-<pid>-…` with a pid that is not running.

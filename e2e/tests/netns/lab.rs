@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use e2e::lab::{Flow, Lab};
+use e2e::lab::{Flow, Lab, eventually};
 use e2e::oracle::Baseline;
 
 const MARKER: &[u8] = b"hawser-lab-marker-0123456789";
@@ -36,6 +36,27 @@ fn a_capture_sees_a_marker_that_crosses_in_clear_and_none_that_does_not() {
     assert!(seen.addresses.contains(&b.address().v4.into()));
     assert!(seen.addresses.contains(&b.address().v6.into()));
     assert_eq!(near.seen().hits, [4]);
+}
+
+/// Processes that were started as `sleep` with these seconds.
+fn sleepers(seconds: &str) -> usize {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let lines = processes.filter_map(|process| std::fs::read(process.path().join("cmdline")).ok());
+    let wanted = format!("sleep\0{seconds}\0");
+    lines.filter(|line| line == wanted.as_bytes()).count()
+}
+
+#[test]
+fn what_a_program_left_running_ends_with_the_lab() {
+    let seconds = format!("600.{}", std::process::id());
+    let lab = Lab::new("left").unwrap();
+    let node = lab.node("a").unwrap();
+
+    let parent = node.command("setsid").args(["--fork", "sleep", &seconds]).spawn().unwrap();
+    eventually("it runs", Duration::from_secs(5), || sleepers(&seconds) == 1).unwrap();
+    drop((parent, node, lab));
+
+    eventually("it ends", Duration::from_secs(5), || sleepers(&seconds) == 0).unwrap();
 }
 
 #[test]
