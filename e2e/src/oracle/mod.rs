@@ -14,6 +14,7 @@ mod baseline;
 mod logs;
 mod owners;
 mod programs;
+mod promise;
 mod secrets;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use programs::Holdings;
 pub use baseline::Baseline;
 pub use logs::complaints;
 pub use owners::double_owners;
+pub use promise::promised;
 pub use secrets::Secrets;
 
 use crate::lab::{Capture, Lab, Seen};
@@ -103,9 +105,10 @@ impl Oracles {
         Verdict { underlay, clear, control_saw_marker, complaints }
     }
 
-    /// The verdict as a result, for tests.
+    /// The verdict as a result, for tests; what was in clear is a broken promise.
     pub fn judge(&self, control: &Seen) -> anyhow::Result<Verdict> {
         let verdict = self.verdict(control);
+        promised(verdict.clear == 0, || verdict.complaints.join("; "));
         ensure!(verdict.complaints.is_empty(), "{}", verdict.complaints.join("\n"));
         Ok(verdict)
     }

@@ -56,10 +56,8 @@ fn three_nodes_get_their_network_from_the_chart() {
 
 /// Figures for people; what must hold of them is that all pods start, on either network.
 #[test]
+#[ignore = "long: HAWSER_LONG=1 ./e2e/test runs it"]
 fn sixty_pods_start_at_once_on_our_network_and_on_the_one_that_follows() {
-    if std::env::var_os("HAWSER_LONG").is_none_or(|value| value != "1") {
-        return;
-    }
     let Some(scripts) = scripts().unwrap() else { return };
     let cluster = Kubelets::start(scripts).unwrap();
     let before = NODES.map(|node| Traces::of(&cluster, node));

@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::lab::{Flow, Namespace, Process, eventually, transfer};
+use e2e::lab::{Flow, Namespace, Node, Process, eventually, transfer};
 use e2e::mesh::{Alone, Pod, add_pods, pods, wait_until_ready};
-use e2e::oracle::{Oracles, marker};
+use e2e::oracle::{Oracles, marker, promised};
 use jiff::Timestamp;
 use rustix::process::Signal;
 use serde_json::Value;
@@ -161,6 +161,16 @@ fn endpoint(mesh: &Alone) -> Option<SocketAddr> {
     laptop["endpoint"].as_str()?.parse().ok()
 }
 
+/// Gives WireGuard's datagrams another source port, as a NAT does that forgot its mapping.
+fn behind_nat(node: &Node, port: u16) {
+    let chain = "type nat hook postrouting priority 100";
+    let rules = format!(
+        "add table inet roams\nadd chain inet roams post {{ {chain}; }}\n\
+         add rule inet roams post udp sport {PORT} masquerade to :{port}\n"
+    );
+    node.command("nft").args(["-f", "-"]).input(rules).stdout().unwrap();
+}
+
 /// Another port, another address, the other family: the node follows what is authentic.
 fn roams(program: Program) {
     let (mesh, laptop) = pair("roams", program);
@@ -176,7 +186,7 @@ fn roams(program: Program) {
     };
     follows(SocketAddr::new(old.v4.into(), PORT));
 
-    laptop.wg(&["listen-port", "40404"]).stdout().unwrap();
+    behind_nat(&laptop.node, 40404);
     follows(SocketAddr::new(old.v4.into(), 40404));
 
     let moved = "10.99.1.77".parse().unwrap();
@@ -261,7 +271,7 @@ fn a_real_rekey_with_each_of_the_others_loses_no_packet() {
 
     for flow in flows {
         let report = flow.finish();
-        assert_eq!((report.lost, report.duplicated), (0, 0), "{report:?}");
+        promised((report.lost, report.duplicated) == (0, 0), || format!("{report:?}"));
     }
     assert_eq!(first.len(), laptops.len() + 1);
     for (peer, at) in first {

@@ -37,11 +37,6 @@ fn number(name: &str, default: u32) -> u32 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Long and heavy tests run where somebody asks for them.
-fn is_long() -> bool {
-    std::env::var("HAWSER_LONG").is_ok_and(|text| text == "1")
-}
-
 fn epochs(mesh: &Mesh) -> Vec<(u32, Vec<u32>)> {
     let nodes = mesh.controller.nodes().unwrap();
     let keys = |node: &api::MeshNode| {

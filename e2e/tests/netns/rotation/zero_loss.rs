@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use api::{KeyRotation, KeyRotationSpec, RotationPhase as Phase};
 use e2e::mesh::{Controller, Mesh};
-use e2e::oracle::{Oracles, marker};
+use e2e::oracle::{Oracles, marker, promised};
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
@@ -12,7 +12,7 @@ use kube::{
 use serde_json::json;
 
 use super::traffic::{Traffic, ring};
-use super::{LIMIT, epochs, is_long, number};
+use super::{LIMIT, epochs, number};
 
 /// The phases of a rotation, each of which may be cut.
 const PHASES: [Phase; 5] =
@@ -27,10 +27,9 @@ fn a_rotation_of_all_nodes_loses_no_packet() {
 
 /// A million packets; minutes.
 #[test]
+#[ignore = "long: HAWSER_LONG=1 ./e2e/test runs it"]
 fn twenty_rotations_lose_none_of_a_million_packets() {
-    if is_long() {
-        rotate_under_traffic(number("HAWSER_ROTATIONS", 20), number("HAWSER_PPS", 10_000));
-    }
+    rotate_under_traffic(number("HAWSER_ROTATIONS", 20), number("HAWSER_PPS", 10_000));
 }
 
 fn rotate_under_traffic(rounds: u32, pps: u32) {
@@ -68,7 +67,7 @@ fn rotate_under_traffic(rounds: u32, pps: u32) {
     let (sent, lost) = outcome.without(None);
     println!("{rounds} rotations of {took:?} each: {lost} of {sent} packets lost");
     println!("{}", outcome.text());
-    assert_eq!(lost, 0, "{}", outcome.text());
+    promised(lost == 0, || outcome.text());
     oracles.judge(&tunnel.seen()).unwrap();
 }
 
@@ -132,12 +131,11 @@ fn a_killed_agent_or_controller_only_delays_a_rotation() {
 
 /// A million packets; many minutes, as agents wait longer from cut to cut of the API.
 #[test]
+#[ignore = "long: HAWSER_LONG=1 ./e2e/test runs it"]
 fn kills_in_every_phase_of_twenty_rotations_lose_no_packet_of_other_nodes() {
-    if is_long() {
-        let rounds = number("HAWSER_ROTATIONS", 20) as usize;
-        let phases: Vec<Phase> = PHASES.into_iter().cycle().take(rounds).collect();
-        kill_in(&phases, number("HAWSER_PPS", 10_000));
-    }
+    let rounds = number("HAWSER_ROTATIONS", 20) as usize;
+    let phases: Vec<Phase> = PHASES.into_iter().cycle().take(rounds).collect();
+    kill_in(&phases, number("HAWSER_PPS", 10_000));
 }
 
 /// In each of these phases both the first node's agent and the controller are killed.
@@ -171,6 +169,6 @@ fn kill_in(phases: &[Phase], pps: u32) {
     println!("killed in {caught:?}: {lost} of {sent} packets lost between the others,");
     println!("{lost_apart} of {apart} to or from the killed agent's node\n{}", outcome.text());
     assert_eq!(caught, phases, "killed in other phases than were meant");
-    assert_eq!(lost, 0, "{}", outcome.text());
+    promised(lost == 0, || outcome.text());
     oracles.judge(&tunnel.seen()).unwrap();
 }
