@@ -138,8 +138,11 @@ mod tests {
         let many = trains(&[(1, 0, 96); MOST_SEGMENTS + 1]);
         assert_eq!((many[0].len(), many[1].len()), (MOST_SEGMENTS, 1));
 
-        let long = trains(&[(1, 0, 1452); 46]);
-        assert!(long[0].iter().sum::<usize>() <= MOST_BYTES);
-        assert_eq!((long[0].len(), long[1].len()), (45, 1));
+        for (stride, fit) in [(1452, 45), (1424, 45), (1440, 45)] {
+            let long = trains(&[(1, 0, stride); 46]);
+            assert_eq!((long[0].len(), long[1].len()), (fit, 46 - fit), "{stride}");
+            let on_the_device = long[0].iter().sum::<usize>() + 8 + 40 + 18;
+            assert!(on_the_device < 65_536, "{stride}: the kernel takes it apart");
+        }
     }
 }
