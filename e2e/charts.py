@@ -57,6 +57,7 @@ def variants():
         "image": {"registry": "localhost", "tag": "dev", "pullPolicy": "Never", "repository": "hawser"},
         "apiServer": {"host": "10.231.0.1", "port": 6443},
         "serviceCIDRs": ["10.96.0.0/16"],
+        "ipam": "Kubernetes",
         "agent": {"stateDir": "/var/lib/cni/hawser"},
         "admissionPolicy": {"enabled": False},
         "controller": {"podDisruptionBudget": False},

@@ -61,6 +61,8 @@ pub struct Node {
     /// The node's own addresses on the underlay.
     pub underlay: Vec<IpAddr>,
     pub revoked: bool,
+    /// What the cluster says are its subnets (a Node's podCIDRs); none: the pools decide.
+    pub assigned: Option<Vec<IpNet>>,
 }
 
 /// The claim of one subnet.

@@ -95,16 +95,7 @@ pub async fn ensure_mesh(client: &Client, pools: Vec<Pool>) -> anyhow::Result<()
     if api.get_opt(api::MESH).await.context("looking for the Mesh")?.is_some() {
         return Ok(());
     }
-    let spec = MeshSpec {
-        pools,
-        backend: Default::default(),
-        encryption: Default::default(),
-        mtu: None,
-        service_cidrs: Vec::new(),
-        key_rotation: None,
-        removing: false,
-        max_view_age: None,
-    };
+    let spec = MeshSpec { pools, ..MeshSpec::default() };
     match api.create(&PostParams::default(), &Mesh::new(api::MESH, spec)).await {
         Ok(_) => {
             info!("mesh created");

@@ -133,11 +133,12 @@ impl Caches {
                 .find(|mesh| mesh.metadata.name.as_deref() == Some(api::MESH)),
             nodes: self.nodes.state(),
             claims: self.claims.state(),
+            machines: self.machines().unwrap_or_default(),
         }
     }
 
     fn rotations(&self) -> SeenRotations {
-        let Seen { mesh, nodes, claims: _ } = self.seen();
+        let Seen { mesh, nodes, .. } = self.seen();
         SeenRotations { mesh, nodes, peers: self.peers.state(), rotations: self.rotations.state() }
     }
 

@@ -30,7 +30,8 @@ pub use confirmation::{Confirmation, ConfirmedStep, digest};
 pub use crds::{crds, crds_yaml, manifests};
 pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused};
 pub use mesh::{
-    Backend, Encryption, Gateway, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
+    Backend, Encryption, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage,
+    RotationSchedule,
 };
 pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};

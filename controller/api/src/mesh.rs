@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Condition;
 
 /// What the operator wants of the mesh.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
     group = "hawser.dev",
     version = "v1alpha1",
@@ -39,6 +39,9 @@ pub struct MeshSpec {
     /// Where the nodes' subnets come from. Pools may be added at run time; they never overlap.
     #[schemars(length(min = 1, max = 16))]
     pub pools: Vec<Pool>,
+    /// Who cuts the pools into the nodes' subnets.
+    #[serde(default)]
+    pub ipam: Ipam,
     /// How pod traffic is carried between nodes.
     #[serde(default)]
     pub backend: Backend,
@@ -106,6 +109,17 @@ pub struct Pool {
     /// The length of each node's subnet. It never changes: a claim's name stands for one block.
     #[schemars(range(min = 8, max = 128))]
     pub node_prefix_length: u8,
+}
+
+/// Who decides which block of a pool is whose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Ipam {
+    /// Hawser's controller.
+    #[default]
+    Mesh,
+    /// The cluster: a Node's podCIDRs are its subnets, and a pool that holds any is the cluster's
+    /// alone; machines outside of it need a pool of their own.
+    Kubernetes,
 }
 
 /// A carrier of pod traffic.

@@ -41,6 +41,16 @@ pub enum NodeVerdict {
     Paused,
     /// A revoked node gets nothing new.
     Revoked,
+    /// The cluster has assigned nothing to it yet.
+    NotAssigned,
+    /// The block that the cluster assigned to it is no block of a usable pool.
+    AssignedOutside(IpNet),
+    /// That block is held by another node, or rests after one (`resting`).
+    AssignedTaken { subnet: IpNet, resting: bool },
+    /// It has `subnet`, and the cluster assigned another one to it.
+    AssignedOther { subnet: IpNet, assigned: IpNet },
+    /// Every pool of this family holds blocks that the cluster assigns.
+    PoolsAssigned(Family),
 }
 
 /// The outcome of one look at the API.
@@ -77,6 +87,8 @@ struct Planner<'a> {
     resting: Vec<IpNet>,
     taken: Occupied,
     cursors: Vec<Option<u128>>,
+    /// By pool: the cluster assigns its blocks.
+    assigned: Vec<bool>,
 }
 
 impl<'a> Planner<'a> {
@@ -89,6 +101,7 @@ impl<'a> Planner<'a> {
             resting: Vec::new(),
             taken: Occupied::default(),
             cursors: vec![None; view.pools.len()],
+            assigned: assigned_pools(view),
         };
         for claim in &view.claims {
             planner.note(claim);
@@ -171,7 +184,7 @@ impl<'a> Planner<'a> {
         if self.families.is_empty() && kept.is_empty() {
             return NodeVerdict::NoPools;
         }
-        verdict
+        if verdict == NodeVerdict::Allocated { assigned_other(node, &kept) } else { verdict }
     }
 
     /// One of the node's claims per family: the one in its spec, else the lowest that overlaps no
@@ -197,10 +210,12 @@ impl<'a> Planner<'a> {
         if node.revoked {
             return Err(NodeVerdict::Revoked);
         }
-        let subnet = match self.familiar(index, family) {
-            Some(subnet) => subnet,
-            None if view.paused => return Err(NodeVerdict::Paused),
-            None => self.next_free(node, family)?,
+        let familiar = self.familiar(index, family);
+        let subnet = match (assigned(node, family)?, familiar) {
+            (Some(subnet), familiar) => self.take_assigned(index, subnet, familiar)?,
+            (None, Some(subnet)) => subnet,
+            (None, None) if view.paused => return Err(NodeVerdict::Paused),
+            (None, None) => self.next_free(node, family)?,
         };
         self.taken.claim(&subnet);
         let owner = owner_of(node);
@@ -208,6 +223,27 @@ impl<'a> Planner<'a> {
             Some(generation) => Write::Bind { subnet, generation: *generation, owner },
             None => Write::Create { subnet, owner },
         })
+    }
+
+    /// The block that the cluster assigned to the node, if it can be had.
+    fn take_assigned(
+        &self,
+        index: usize,
+        subnet: IpNet,
+        familiar: Option<IpNet>,
+    ) -> Result<IpNet, NodeVerdict> {
+        let (node, family) = (&self.view.nodes[index], Family::of(&subnet));
+        if !self.pools_for(node, family).any(|(_, pool)| pool.has_block(&subnet)) {
+            return Err(NodeVerdict::AssignedOutside(subnet));
+        }
+        if !self.taken.is_free_for(&subnet, index) {
+            let resting = self.resting.contains(&subnet);
+            return Err(NodeVerdict::AssignedTaken { subnet, resting });
+        }
+        if self.view.paused && familiar != Some(subnet) {
+            return Err(NodeVerdict::Paused);
+        }
+        Ok(subnet)
     }
 
     /// A free block that the node's spec names already (its claim was lost), or after a restore one
@@ -223,7 +259,11 @@ impl<'a> Planner<'a> {
     }
 
     fn next_free(&mut self, node: &Node, family: Family) -> Result<IpNet, NodeVerdict> {
-        let candidates: Vec<(usize, &Pool)> = self.pools_for(node, family).collect();
+        let (assigned, candidates): (Vec<_>, Vec<(usize, &Pool)>) =
+            self.pools_for(node, family).partition(|(index, _)| self.assigned[*index]);
+        if candidates.is_empty() && !assigned.is_empty() {
+            return Err(NodeVerdict::PoolsAssigned(family));
+        }
         for (index, pool) in &candidates {
             if let Some(subnet) = self.taken.next_free(pool, &mut self.cursors[*index]) {
                 return Ok(subnet);
@@ -277,6 +317,34 @@ impl Write {
 
 fn owner_of(node: &Node) -> Owner {
     Owner { node: node.name.clone(), uid: node.uid.clone() }
+}
+
+/// The block of this family that the cluster assigned. A cluster of one family leaves the other one's
+/// pools to us.
+fn assigned(node: &Node, family: Family) -> Result<Option<IpNet>, NodeVerdict> {
+    match node.assigned.as_deref() {
+        None => Ok(None),
+        Some([]) => Err(NodeVerdict::NotAssigned),
+        Some(all) => Ok(all.iter().find(|subnet| Family::of(subnet) == family).copied()),
+    }
+}
+
+/// The pools from which the cluster assigns, which machines outside of it must leave alone.
+fn assigned_pools(view: &View) -> Vec<bool> {
+    let assigned: Vec<&IpNet> = view.nodes.iter().flat_map(|n| &n.assigned).flatten().collect();
+    let holds = |pool: &Pool| assigned.iter().any(|subnet| pool.cidr.contains(*subnet));
+    view.pools.iter().map(holds).collect()
+}
+
+/// What is published stays in force; that the cluster says otherwise is somebody's to mend.
+fn assigned_other(node: &Node, kept: &[IpNet]) -> NodeVerdict {
+    let assigned = node.assigned.iter().flatten().copied();
+    let other = assigned.into_iter().find_map(|assigned| {
+        let family = Family::of(&assigned);
+        let subnet = *kept.iter().find(|subnet| Family::of(subnet) == family)?;
+        (subnet != assigned).then_some(NodeVerdict::AssignedOther { subnet, assigned })
+    });
+    other.unwrap_or(NodeVerdict::Allocated)
 }
 
 fn release(claim: &Claim) -> Option<Write> {

@@ -89,7 +89,7 @@ fn internal(machine: &KubeNode, mesh: &[IpNet]) -> Vec<String> {
     usable.map(|address| address.to_string()).take(ADDRESSES).collect()
 }
 
-fn owner(node: &MeshNode) -> Option<&OwnerReference> {
+pub(super) fn owner(node: &MeshNode) -> Option<&OwnerReference> {
     (node.owner_references().iter()).find(|owner| owner.kind == "Node" && owner.api_version == "v1")
 }
 

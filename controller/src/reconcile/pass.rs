@@ -74,7 +74,7 @@ impl Pass {
                 rounds += 1;
                 ensure!(rounds <= ROUNDS, "other writers were faster {ROUNDS} times");
                 // A cache may be old: decide on what is true now.
-                seen = self.fresh().await?;
+                seen = Seen { machines: seen.machines, ..self.fresh().await? };
                 plan = self.plan(&seen);
                 self.write(&plan.writes, &seen).await?;
             }
@@ -108,7 +108,8 @@ impl Pass {
         let mesh = meshes.get_opt(api::MESH).await.context("reading the Mesh")?;
         let nodes = nodes.list(&all).await.context("listing nodes")?;
         let claims = claims.list(&all).await.context("listing claims")?;
-        Ok(Seen { mesh: mesh.map(Arc::new), nodes: arcs(nodes), claims: arcs(claims) })
+        let (nodes, claims) = (arcs(nodes), arcs(claims));
+        Ok(Seen { mesh: mesh.map(Arc::new), nodes, claims, machines: Vec::new() })
     }
 
     /// Tries all writes; those that fail do not keep the others from being made.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Mesh, MeshNode, SubnetClaim, claim_name, conditions};
+use api::{Ipam, Mesh, MeshNode, SubnetClaim, claim_name, conditions};
 use embedded::RESTORED_AT;
 use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::ResourceExt;
 
+use super::mirror;
 use super::report::ADMITTED;
 use crate::admit::Publication;
 use crate::allocate::{Claim, Node, Owner, Pools, Rests, State, View};
@@ -18,6 +20,8 @@ pub struct Seen {
     pub mesh: Option<Arc<Mesh>>,
     pub nodes: Vec<Arc<MeshNode>>,
     pub claims: Vec<Arc<SubnetClaim>>,
+    /// The cluster's own Nodes; empty where there is no cluster.
+    pub machines: Vec<Arc<KubeNode>>,
 }
 
 impl Seen {
@@ -39,14 +43,24 @@ impl Seen {
     }
 
     pub fn view(&self, pools: &Pools, rests: &Rests, now: Duration) -> View {
+        let nodes = self.nodes.iter().map(|n| Node { assigned: self.assigned(n), ..node(n) });
         View {
             pools: pools.usable.clone(),
-            nodes: self.nodes.iter().map(|n| node(n)).collect(),
+            nodes: nodes.collect(),
             claims: (self.claims.iter())
                 .filter_map(|claim| read_claim(claim, rests, now))
                 .collect(),
             paused: self.restored(),
         }
+    }
+
+    /// The podCIDRs of a node's Node, where they are to be its subnets.
+    fn assigned(&self, node: &MeshNode) -> Option<Vec<IpNet>> {
+        let asked = self.mesh.as_ref().is_some_and(|mesh| mesh.spec.ipam == Ipam::Kubernetes);
+        let owner = mirror::owner(node).filter(|_| asked)?;
+        let machine = self.machines.iter().find(|it| it.uid().as_ref() == Some(&owner.uid));
+        let texts = machine.and_then(|it| it.spec.as_ref()?.pod_cidrs.clone());
+        Some(prefixes(&texts.unwrap_or_default()))
     }
 
     /// Released claims: (subnet, generation).
@@ -121,6 +135,7 @@ fn node(node: &MeshNode) -> Node {
             .map(|endpoint| endpoint.ip().to_canonical())
             .collect(),
         revoked: node.spec.revoked,
+        assigned: None,
     }
 }
 

@@ -126,15 +126,7 @@ pub async fn create_mesh(client: Client) -> anyhow::Result<()> {
 /// What every test and the demo use: two pools, WireGuard, nothing in clear.
 pub(super) fn mesh() -> api::Mesh {
     let pool = |cidr: &str, length| api::Pool { cidr: cidr.to_owned(), node_prefix_length: length };
-    let spec = api::MeshSpec {
-        pools: vec![pool(POOLS[0], 24), pool(POOLS[1], 64)],
-        backend: api::Backend::Wireguard,
-        encryption: api::Encryption::Required,
-        mtu: None,
-        service_cidrs: Vec::new(),
-        key_rotation: None,
-        removing: false,
-        max_view_age: None,
-    };
+    let pools = vec![pool(POOLS[0], 24), pool(POOLS[1], 64)];
+    let spec = api::MeshSpec { pools, ..api::MeshSpec::default() };
     api::Mesh::new(api::MESH, spec)
 }

@@ -30,6 +30,18 @@ fn events_are_written(cluster: &Kubelets) {
     }
 }
 
+/// The lab's values say `ipam: Kubernetes`.
+fn nodes_have_the_podcidrs_of_their_cluster(cluster: &Kubelets) {
+    for name in NODES {
+        let node = cluster.json(&format!("get node {name}")).unwrap();
+        let ours = cluster.json(&format!("get meshnode {name}")).unwrap();
+        let podcidr = node["spec"]["podCIDR"].as_str().unwrap();
+        let subnets = ours["spec"]["subnets"].as_array().unwrap();
+        assert!(subnets.iter().any(|subnet| subnet == podcidr), "{name}: {podcidr}, {subnets:?}");
+        assert_eq!(subnets.len(), 2, "its cluster assigns IPv4 alone, we the other: {subnets:?}");
+    }
+}
+
 #[test]
 fn three_nodes_get_their_network_from_the_chart() {
     let Some(scripts) = scripts().unwrap() else { return };
@@ -43,6 +55,7 @@ fn three_nodes_get_their_network_from_the_chart() {
     println!("three nodes Ready {:.1} s after the chart", began.elapsed().as_secs_f64());
     cluster.wait_ready("meshnodes", NODES.len()).unwrap();
     println!("all tunnels up after {:.1} s", began.elapsed().as_secs_f64());
+    nodes_have_the_podcidrs_of_their_cluster(&cluster);
     let web = Web::start(&cluster);
     web.all_pods_reach_all();
     println!("every pod reached every pod {:.1} s after", began.elapsed().as_secs_f64());

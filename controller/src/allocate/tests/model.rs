@@ -234,6 +234,7 @@ impl Read {
                     in_force: Vec::new(),
                     underlay: Vec::new(),
                     revoked: false,
+                    assigned: None,
                 })
                 .collect(),
             claims: (self.claims.iter())

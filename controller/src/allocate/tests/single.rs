@@ -4,15 +4,15 @@ use ipnet::IpNet;
 
 use crate::allocate::*;
 
-fn net(text: &str) -> IpNet {
+pub(super) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-fn owner(name: &str) -> Owner {
+pub(super) fn owner(name: &str) -> Owner {
     Owner { node: name.into(), uid: format!("uid-{name}").into() }
 }
 
-fn node(name: &str, subnets: &[&str]) -> Node {
+pub(super) fn node(name: &str, subnets: &[&str]) -> Node {
     Node {
         name: name.into(),
         uid: format!("uid-{name}").into(),
@@ -21,26 +21,27 @@ fn node(name: &str, subnets: &[&str]) -> Node {
         in_force: Vec::new(),
         underlay: Vec::new(),
         revoked: false,
+        assigned: None,
     }
 }
 
-fn claim(subnet: &str, state: State) -> Claim {
+pub(super) fn claim(subnet: &str, state: State) -> Claim {
     Claim { subnet: net(subnet), generation: 7, state }
 }
 
-fn bound(subnet: &str, name: &str) -> Claim {
+pub(super) fn bound(subnet: &str, name: &str) -> Claim {
     claim(subnet, State::Bound(owner(name)))
 }
 
-fn create(subnet: &str, name: &str) -> Write {
+pub(super) fn create(subnet: &str, name: &str) -> Write {
     Write::Create { subnet: net(subnet), owner: owner(name) }
 }
 
-fn publish(name: &str, subnets: &[&str]) -> Write {
+pub(super) fn publish(name: &str, subnets: &[&str]) -> Write {
     Write::Publish { owner: owner(name), subnets: subnets.iter().map(|s| net(s)).collect() }
 }
 
-fn pools(list: &[(&str, u8)]) -> Vec<Pool> {
+pub(super) fn pools(list: &[(&str, u8)]) -> Vec<Pool> {
     Pools::judge(list.iter().copied(), []).usable
 }
 

@@ -135,6 +135,11 @@ impl Sight<'_> {
             let why = match verdict {
                 NodeVerdict::Exhausted { .. } => "PoolExhausted",
                 NodeVerdict::PoolCoversNode { .. } => "PoolCoversNode",
+                NodeVerdict::AssignedOutside(_) => "PodCIDROutsidePools",
+                NodeVerdict::AssignedTaken { .. } => "PodCIDRTaken",
+                NodeVerdict::AssignedOther { .. } => "PodCIDRDiffers",
+                NodeVerdict::PoolsAssigned(_) => "PoolsAssigned",
+                NodeVerdict::NotAssigned => "NoPodCIDR",
                 NodeVerdict::Allocated
                 | NodeVerdict::Pending
                 | NodeVerdict::NoPools

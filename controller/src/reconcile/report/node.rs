@@ -80,6 +80,7 @@ impl Sight<'_> {
                 "nothing new is given out after the restore; Mesh default says how to go on",
             ),
             NodeVerdict::Revoked => Judged::bad("Revoked", "a revoked node gets no new subnet"),
+            of_the_cluster => assigned(of_the_cluster),
         }
     }
 
@@ -92,6 +93,51 @@ impl Sight<'_> {
             "no {family} subnet is free in {}{hope}; add a pool to Mesh default",
             pools.join(", ")
         )
+    }
+}
+
+/// What stands between a node and the podCIDRs of its Node (`ipam: Kubernetes`).
+fn assigned(verdict: &NodeVerdict) -> Judged {
+    match verdict {
+        NodeVerdict::NotAssigned => Judged::bad(
+            "NoPodCIDR",
+            "its Node has no podCIDR: does kube-controller-manager run with --allocate-node-cidrs \
+             and --cluster-cidr? Else write ipam: Mesh",
+        ),
+        NodeVerdict::AssignedOutside(subnet) => Judged::bad(
+            "PodCIDROutsidePools",
+            format!(
+                "podCIDR {subnet} of its Node is no block of a pool of Mesh default: name the \
+                 cluster's --cluster-cidr as pool, with its --node-cidr-mask-size as \
+                 nodePrefixLength"
+            ),
+        ),
+        NodeVerdict::AssignedTaken { subnet, resting: true } => Judged::bad(
+            "PodCIDRTaken",
+            format!("{subnet} was another node's a short while ago; it comes free by itself"),
+        ),
+        NodeVerdict::AssignedTaken { subnet, resting: false } => Judged::bad(
+            "PodCIDRTaken",
+            format!(
+                "podCIDR {subnet} of its Node is claimed by somebody else: look at \
+                 kubectl get hwsc, and release what is not in use"
+            ),
+        ),
+        NodeVerdict::AssignedOther { subnet, assigned } => Judged::bad(
+            "PodCIDRDiffers",
+            format!(
+                "it has {subnet}, and podCIDR {assigned} of its Node says otherwise: drain the \
+                 Node, delete it and let it come back"
+            ),
+        ),
+        NodeVerdict::PoolsAssigned(family) => Judged::bad(
+            "PoolsAssigned",
+            format!(
+                "every {family} pool holds podCIDRs of the cluster's Nodes: add one to Mesh \
+                 default for machines outside of the cluster"
+            ),
+        ),
+        _ => Judged::unknown("Pending", "not looked at yet"),
     }
 }
 
