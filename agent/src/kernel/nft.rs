@@ -1,4 +1,5 @@
-//! The nftables half of the guard: the table `inet hawser`, put in place by one transaction.
+//! The nftables half of the guard: the table `inet hawser`, in place at every moment, also while
+//! it changes.
 //!
 //! ```text
 //! prerouting  raw      from a pod, with an address that is not the pod's  ─▶ counted, dropped
@@ -62,19 +63,43 @@ impl Table {
         self.installed.as_ref().map(|(guard, _)| guard.clone())
     }
 
+    /// In steps, each of which guards: sets, rules, and then the old sets go. A table that somebody
+    /// made something else of is made anew.
     pub(super) async fn replace(&mut self, guard: &Guard) -> Result<(), KernelError> {
         self.installed = None;
-        // Counters go on counting across the replacement.
         if let Some(mut listing) = list().await? {
             self.blocked = take_counters(&mut listing).unwrap_or(self.blocked);
+            match self.renew(guard, names(&listing)).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::debug!(%error, "the table is made anew"),
+            }
         }
         apply(ruleset::install(guard, self.blocked)).await?;
+        self.check(guard, ruleset::Turn::A).await
+    }
+
+    async fn renew(&mut self, guard: &Guard, mut old: Vec<String>) -> Result<(), KernelError> {
+        let turn = ruleset::Turn::after(&old);
+        let new = ruleset::set_names(guard, turn);
+        old.retain(|name| !new.contains(name));
+        apply(ruleset::prepare(guard, turn)).await?;
+        apply(ruleset::switch(guard, turn)).await?;
+        if !old.is_empty() {
+            apply(ruleset::forget(old)).await?;
+        }
+        self.check(guard, turn).await
+    }
+
+    async fn check(&mut self, guard: &Guard, turn: ruleset::Turn) -> Result<(), KernelError> {
         let mut listing = list().await?.unwrap_or_default();
         take_counters(&mut listing);
-        let (found, wanted) = (rules(&listing), ruleset::rules(guard));
+        let found = ["rule", "chain", "set"].map(|kind| objects(&listing, kind).count());
+        let sets = ruleset::set_names(guard, turn).len();
+        let wanted = [ruleset::rules(guard), ruleset::CHAINS, sets];
         if found != wanted {
             return Err(KernelError::Nft(format!(
-                "{found} of {wanted} rules are in force after installing the guard"
+                "{found:?} rules, chains and sets are in force after installing the guard, and not \
+                 {wanted:?}"
             )));
         }
         self.installed = Some((guard.clone(), listing));
@@ -143,8 +168,10 @@ fn objects<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Va
     all.filter_map(move |object| object.get(kind))
 }
 
-fn rules(listing: &Value) -> usize {
-    objects(listing, "rule").count()
+/// Of the sets in the table.
+fn names(listing: &Value) -> Vec<String> {
+    let names = objects(listing, "set").filter_map(|set| set["name"].as_str());
+    names.map(str::to_owned).collect()
 }
 
 /// Reads the named counters and takes their values out of the listing, which change all the time.

@@ -1,14 +1,22 @@
 //! What the guard says of what it stops, and pods that say they are somebody else.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use e2e::lab::{Namespace, eventually};
+use ::agent::kernel::Kernel;
+use ::agent::plan::{Guard, Open};
+use e2e::lab::{Lab, Namespace, eventually};
 use e2e::mesh::{Mesh, Pod, local_api};
+use e2e::oracle::promised;
 use k8s_openapi::api::events::v1::Event;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 7100;
+/// Of the guard, under a flood.
+const CHANGES: u32 = 100;
 
 fn send(from: &Namespace, source: IpAddr, to: SocketAddr) {
     let sent = from.run(move || UdpSocket::bind((source, 0))?.send_to(b"it is me", to));
@@ -107,4 +115,63 @@ fn blocked_packets_are_a_metric_an_event_and_a_line_of_status() {
     let status = status.env("KUBECONFIG", mesh.controller.kubeconfig()).output().unwrap();
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert!(status.contains("5 packets blocked"), "{status}");
+}
+
+/// As for each node that joins or leaves, and each backend that comes or goes.
+fn change_the_guard(node: &Namespace, times: u32) {
+    let changed = node.block_on(async move || {
+        let mut kernel = Kernel::open("hawser0")?;
+        for time in 0..times {
+            let open = Open { from: ["10.42.2.0/24".parse()?].into(), ..Open::default() };
+            let guard = Guard {
+                ranges: ["10.42.0.0/16".parse()?, "fd42::/48".parse()?].into(),
+                tun: "hawser0".into(),
+                masquerade: ["10.42.1.0/24".parse()?].into(),
+                machines: [].into(),
+                open: if time % 2 == 0 { BTreeMap::new() } else { [("eth0".into(), open)].into() },
+            };
+            kernel.replace_table(&guard).await?;
+        }
+        Ok(())
+    });
+    changed.unwrap();
+}
+
+/// A stranger writes in the mesh's name as fast as he can.
+#[test]
+fn no_packet_slips_in_between_an_old_guard_and_a_new_one() {
+    let lab = Lab::new("between").unwrap();
+    let (node, stranger) = (lab.node("a").unwrap(), lab.node("stranger").unwrap());
+    let via = node.address().v4.to_string();
+    node.command("ip").args(["address", "add", "10.42.1.1/32", "dev", "lo"]).stdout().unwrap();
+    for args in [
+        &["address", "add", "10.42.77.7/32", "dev", "lo"][..],
+        &["route", "add", "10.42.0.0/16", "via", &via],
+    ] {
+        stranger.command("ip").args(args).stdout().unwrap();
+    }
+    let inbox = node.namespace().run(|| UdpSocket::bind("10.42.1.1:7100").unwrap());
+    inbox.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let forged = stranger.namespace().run(|| UdpSocket::bind("10.42.77.7:0").unwrap());
+    forged.connect("10.42.1.1:7100").unwrap();
+    forged.send(b"control").unwrap();
+    inbox.recv(&mut [0; 16]).expect("without a guard it arrives");
+
+    change_the_guard(node.namespace(), 1);
+    let (sent, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
+    let (count, until) = (Arc::clone(&sent), Arc::clone(&stop));
+    let flood = std::thread::spawn(move || {
+        while !until.load(Ordering::Relaxed) {
+            let _ = forged.send(b"forged");
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    change_the_guard(node.namespace(), CHANGES);
+    stop.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+
+    let arrived = std::iter::from_fn(|| inbox.recv(&mut [0; 16]).ok()).count();
+    let sent = sent.load(Ordering::Relaxed);
+    println!("{arrived} of {sent} forged packets came in while the guard changed {CHANGES} times");
+    promised(arrived == 0, || format!("{arrived} of {sent} forged packets came in"));
 }

@@ -12,11 +12,11 @@ use nftables::{
     batch::Batch,
     expr::{
         BinaryOperation, CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression,
-        Payload, PayloadField, Prefix, SetItem,
+        Payload, PayloadField, Prefix,
     },
     schema::{
-        Chain, Counter as NamedCounter, NfListObject, Nftables, Rule, Set, SetFlag, SetType,
-        SetTypeValue, Table,
+        Chain, Counter as NamedCounter, FlushObject, NfCmd, NfListObject, Nftables, Rule, Set,
+        SetFlag, SetType, SetTypeValue, Table,
     },
     stmt::{Counter, Mangle, Match, Operator, Statement},
     types::{NfChainPolicy, NfChainType, NfFamily, NfHook},
@@ -28,7 +28,7 @@ use crate::plan::Guard;
 pub(super) const OUT: &str = "blocked_out";
 pub(super) const INTO: &str = "blocked_in";
 pub(super) const FORGED: &str = "forged_source";
-/// Three devices and four matches in each filter, two families of the mark in one of them and two
+/// Three devices and four matches in each filter, two families of the mark in one of them and three
 /// more for what pods send in the other, two devices and two families to masquerade, two families to
 /// mark and what is left unmarked; and one in each filter for what may cross a device in clear.
 pub(super) fn rules(guard: &Guard) -> usize {
@@ -36,7 +36,7 @@ pub(super) fn rules(guard: &Guard) -> usize {
         [true, false].iter().filter(|v4| nets.iter().any(|net| is_v4(net) == **v4)).count()
     };
     let open = guard.open.values().map(|open| families(&open.to) + families(&open.from));
-    2 * (3 + 4) + 2 + 2 + 2 + 2 + 3 + open.sum::<usize>()
+    2 * (3 + 4) + 2 + 3 + 2 + 2 + 3 + open.sum::<usize>()
 }
 
 const INGRESS: &str = "ingress";
@@ -53,7 +53,43 @@ const LAST: i32 = 300;
 
 type Words = Statement<'static>;
 
-/// Replaces the table as a whole; the counters start from `blocked`.
+/// Base chains of every guard.
+pub(super) const CHAINS: usize = 4;
+
+/// The guard's sets have two names each, used by turns: the next ones are filled before any rule
+/// asks them. The kernel puts a transaction's rules in force first and the elements of its interval
+/// sets after that (`nf_tables_commit`, net/netfilter/nf_tables_api.c): rules that come with their
+/// sets find them empty for some microseconds, and nothing is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    A,
+    B,
+}
+
+impl Turn {
+    /// The one that none of these sets is of.
+    pub(super) fn after(sets: &[String]) -> Self {
+        if sets.iter().any(|set| set.ends_with("_a")) { Self::B } else { Self::A }
+    }
+
+    fn name(self, set: &str) -> String {
+        let turn = match self {
+            Self::A => "a",
+            Self::B => "b",
+        };
+        format!("{set}_{turn}")
+    }
+}
+
+/// A guard, with the turn of its sets.
+#[derive(Clone, Copy)]
+struct Turned<'a> {
+    guard: &'a Guard,
+    turn: Turn,
+}
+
+/// Replaces the table as a whole, for where there is none, or not ours; the counters start from
+/// `blocked`.
 pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     let mut batch = Batch::new();
     batch.add(table());
@@ -62,24 +98,76 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
     for (name, packets) in [(OUT, blocked.out), (INTO, blocked.into), (FORGED, blocked.forged)] {
         batch.add(counter(name, packets));
     }
-    batch.add(set("mesh4", SetType::Ipv4Addr, guard.ranges.iter().filter(|net| is_v4(net))));
-    batch.add(set("mesh6", SetType::Ipv6Addr, guard.ranges.iter().filter(|net| !is_v4(net))));
-    batch.add(set("pods4", SetType::Ipv4Addr, guard.masquerade.iter().filter(|net| is_v4(net))));
-    batch.add(set("pods6", SetType::Ipv6Addr, guard.masquerade.iter().filter(|net| !is_v4(net))));
-    for (name, kind, v4) in
-        [("machines4", SetType::Ipv4Addr, true), ("machines6", SetType::Ipv6Addr, false)]
-    {
-        batch.add(set(name, kind, guard.machines.iter().filter(|net| is_v4(net) == v4)));
+    let turned = Turned { guard, turn: Turn::A };
+    for (name, nets) in sets(turned) {
+        batch.add(set(name, &nets));
     }
-    mark(&mut batch);
-    batch.add(chain(INGRESS, NfChainType::Filter, NfHook::Prerouting, RAW));
-    pods_are_who_they_say(&mut batch);
-    filter(&mut batch, INGRESS, MetaKey::Iifname, (guard, INTO));
-    masquerade(&mut batch, guard);
-    batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
-    filter(&mut batch, EGRESS, MetaKey::Oifname, (guard, OUT));
-    marked_is_lost(&mut batch);
+    fill(&mut batch, turned);
     batch.to_nftables()
+}
+
+/// The first step to another guard: its sets.
+pub(super) fn prepare(guard: &Guard, turn: Turn) -> Nftables<'static> {
+    let mut batch = Batch::new();
+    for (name, nets) in sets(Turned { guard, turn }) {
+        // What is left of a step that was not finished goes.
+        batch.add(set(name.clone(), &nets));
+        batch.delete(set(name.clone(), &nets));
+        batch.add(set(name, &nets));
+    }
+    batch.to_nftables()
+}
+
+/// The second: its rules, in the place of all that there are. Chains and counters stay, so that no
+/// packet meets two of a kind.
+pub(super) fn switch(guard: &Guard, turn: Turn) -> Nftables<'static> {
+    let mut batch = Batch::new();
+    batch.add_cmd(NfCmd::Flush(FlushObject::Table(bare())));
+    fill(&mut batch, Turned { guard, turn });
+    batch.to_nftables()
+}
+
+/// The last: the sets that nothing asks any more.
+pub(super) fn forget(names: Vec<String>) -> Nftables<'static> {
+    let mut batch = Batch::new();
+    for name in names {
+        batch.delete(set(name, &BTreeSet::new()));
+    }
+    batch.to_nftables()
+}
+
+/// Names of the sets of a guard.
+pub(super) fn set_names(guard: &Guard, turn: Turn) -> Vec<String> {
+    sets(Turned { guard, turn }).into_iter().map(|(name, _)| name).collect()
+}
+
+fn fill(batch: &mut Batch<'static>, turned: Turned<'_>) {
+    mark(batch, turned.turn);
+    batch.add(chain(INGRESS, NfChainType::Filter, NfHook::Prerouting, RAW));
+    pods_are_who_they_say(batch);
+    filter(batch, INGRESS, MetaKey::Iifname, turned);
+    masquerade(batch, turned);
+    batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
+    filter(batch, EGRESS, MetaKey::Oifname, turned);
+    marked_is_lost(batch, turned.turn);
+}
+
+/// Each with its elements, which are of one family.
+fn sets(Turned { guard, turn }: Turned<'_>) -> Vec<(String, BTreeSet<IpNet>)> {
+    let named =
+        [("mesh", &guard.ranges), ("pods", &guard.masquerade), ("machines", &guard.machines)];
+    let named = named.map(|(name, nets)| (name.to_owned(), nets));
+    let open = guard.open.values().enumerate().flat_map(|(at, open)| {
+        [(format!("from_{at}_"), &open.from), (format!("to_{at}_"), &open.to)]
+    });
+    let open = open.filter(|(_, nets)| !nets.is_empty());
+    let families = |(name, nets): (String, &BTreeSet<IpNet>)| {
+        [("4", true), ("6", false)].map(|(family, v4)| {
+            let nets = nets.iter().filter(|net| is_v4(net) == v4).copied().collect();
+            (turn.name(&format!("{name}{family}")), nets)
+        })
+    };
+    named.into_iter().chain(open).flat_map(families).collect()
 }
 
 /// Removes the table, also if it isn't there.
@@ -96,9 +184,10 @@ pub(super) fn remove() -> Nftables<'static> {
 /// while no agent runs.
 fn pods_are_who_they_say(batch: &mut Batch<'static>) {
     let from_pod = || on(MetaKey::Iifname, &pod_devices());
-    let nobody = Expression::String("::".into());
-    let own_link = among(field("ip6", "saddr"), [nobody, element(&LINK_LOCAL.into())]);
-    batch.add(rule(INGRESS, vec![from_pod(), own_link, Statement::Accept(None)]));
+    for own_link in [Expression::String("::".into()), element(&LINK_LOCAL.into())] {
+        let from = equals(field("ip6", "saddr"), own_link);
+        batch.add(rule(INGRESS, vec![from_pod(), from, Statement::Accept(None)]));
+    }
     let back = Fib { result: FibResult::Oif, flags: [FibFlag::Saddr, FibFlag::Iif].into() };
     let elsewhere = Statement::Match(Match {
         left: Expression::Named(NamedExpression::Fib(back)),
@@ -113,34 +202,36 @@ fn filter(
     batch: &mut Batch<'static>,
     name: &'static str,
     device: MetaKey,
-    (guard, counter): (&Guard, &'static str),
+    Turned { guard, turn }: Turned<'_>,
 ) {
+    let comes_in = device == MetaKey::Iifname;
     for ours in [&guard.tun, &pod_devices(), "lo"] {
         batch.add(rule(name, vec![on(device, ours), Statement::Accept(None)]));
     }
-    for (plain, open) in &guard.open {
-        let (far_end, prefixes) =
-            if device == MetaKey::Iifname { ("saddr", &open.from) } else { ("daddr", &open.to) };
-        for (protocol, v4) in [("ip", true), ("ip6", false)] {
-            let permitted: Vec<_> = prefixes.iter().filter(|net| is_v4(net) == v4).collect();
-            if !permitted.is_empty() {
-                let far_end = among(field(protocol, far_end), permitted.into_iter().map(element));
+    for (at, (plain, open)) in guard.open.iter().enumerate() {
+        let (far_end, set, prefixes) =
+            if comes_in { ("saddr", "from", &open.from) } else { ("daddr", "to", &open.to) };
+        for (protocol, family, v4) in [("ip", 4, true), ("ip6", 6, false)] {
+            if prefixes.iter().any(|net| is_v4(net) == v4) {
+                let permitted = turn.name(&format!("@{set}_{at}_{family}"));
+                let far_end = address(protocol, far_end, Operator::EQ, permitted);
                 batch.add(rule(name, vec![on(device, plain), far_end, Statement::Accept(None)]));
             }
         }
     }
+    let counter = if comes_in { INTO } else { OUT };
     for (protocol, mesh) in [("ip", "@mesh4"), ("ip6", "@mesh6")] {
         for field in ["daddr", "saddr"] {
             let count = Statement::Counter(Counter::Named(counter.into()));
-            let drop = Statement::Drop(None);
-            batch.add(rule(name, vec![address(protocol, field, Operator::EQ, mesh), count, drop]));
+            let there = address(protocol, field, Operator::EQ, turn.name(mesh));
+            batch.add(rule(name, vec![there, count, Statement::Drop(None)]));
         }
     }
 }
 
 /// Pods' packets to other machines. Not the answers of a pod that was reached by a machine's port:
 /// they go back the way the question came.
-fn mark(batch: &mut Batch<'static>) {
+fn mark(batch: &mut Batch<'static>, turn: Turn) {
     const NAME: &str = "machines";
     batch.add(chain(NAME, NfChainType::Filter, NfHook::Prerouting, REWRITTEN));
     let from_pod = || on(MetaKey::Iifname, &pod_devices());
@@ -148,7 +239,7 @@ fn mark(batch: &mut Batch<'static>) {
     let of_a_port = tracked("status", Operator::IN, "dnat");
     batch.add(rule(NAME, vec![from_pod(), answer, of_a_port, Statement::Accept(None)]));
     for (protocol, machines) in [("ip", "@machines4"), ("ip6", "@machines6")] {
-        let there = address(protocol, "daddr", Operator::EQ, machines);
+        let there = address(protocol, "daddr", Operator::EQ, turn.name(machines));
         let marked = Statement::Mangle(Mangle {
             key: fwmark(),
             value: Expression::BinaryOperation(Box::new(BinaryOperation::OR(vec![
@@ -162,9 +253,9 @@ fn mark(batch: &mut Batch<'static>) {
 
 /// What was meant for the tunnel and comes out elsewhere. The kernel's own multicast reports have a
 /// random mark (`sk_buff` keeps `reserved_tailroom` in its place), so the mark alone says nothing.
-fn marked_is_lost(batch: &mut Batch<'static>) {
+fn marked_is_lost(batch: &mut Batch<'static>, turn: Turn) {
     for (protocol, machines) in [("ip", "@machines4"), ("ip6", "@machines6")] {
-        let there = address(protocol, "daddr", Operator::EQ, machines);
+        let there = address(protocol, "daddr", Operator::EQ, turn.name(machines));
         let count = Statement::Counter(Counter::Named(OUT.into()));
         batch.add(rule(EGRESS, vec![there, is_marked(), count, Statement::Drop(None)]));
     }
@@ -197,15 +288,15 @@ fn is_marked() -> Words {
     })
 }
 
-fn masquerade(batch: &mut Batch<'static>, guard: &Guard) {
+fn masquerade(batch: &mut Batch<'static>, Turned { guard, turn }: Turned<'_>) {
     const NAME: &str = "source_nat"; // a keyword of nft could not be read back from a saved ruleset
     batch.add(chain(NAME, NfChainType::NAT, NfHook::Postrouting, SRCNAT));
     for ours in [&guard.tun, &pod_devices()] {
         batch.add(rule(NAME, vec![on(MetaKey::Oifname, ours), Statement::Accept(None)]));
     }
     for (protocol, pods, mesh) in [("ip", "@pods4", "@mesh4"), ("ip6", "@pods6", "@mesh6")] {
-        let from = address(protocol, "saddr", Operator::EQ, pods);
-        let outside = address(protocol, "daddr", Operator::NEQ, mesh);
+        let from = address(protocol, "saddr", Operator::EQ, turn.name(pods));
+        let outside = address(protocol, "daddr", Operator::NEQ, turn.name(mesh));
         batch.add(rule(NAME, vec![from, outside, Statement::Masquerade(None)]));
     }
 }
@@ -222,7 +313,7 @@ fn on(key: MetaKey, device: &str) -> Words {
     })
 }
 
-fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'static str) -> Words {
+fn address(protocol: &'static str, field: &'static str, op: Operator, set: String) -> Words {
     Statement::Match(Match {
         left: self::field(protocol, field),
         right: Expression::String(set.into()),
@@ -230,12 +321,7 @@ fn address(protocol: &'static str, field: &'static str, op: Operator, set: &'sta
     })
 }
 
-fn among(
-    left: Expression<'static>,
-    elements: impl IntoIterator<Item = Expression<'static>>,
-) -> Words {
-    let set = elements.into_iter().map(SetItem::Element).collect();
-    let right = Expression::Named(NamedExpression::Set(set));
+fn equals(left: Expression<'static>, right: Expression<'static>) -> Words {
     Statement::Match(Match { left, right, op: Operator::EQ })
 }
 
@@ -245,7 +331,11 @@ fn field(protocol: &'static str, field: &'static str) -> Expression<'static> {
 }
 
 fn table() -> NfListObject<'static> {
-    NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None })
+    NfListObject::Table(bare())
+}
+
+fn bare() -> Table<'static> {
+    Table { family: NfFamily::INet, name: TABLE.into(), handle: None }
 }
 
 fn chain(
@@ -287,12 +377,11 @@ fn counter(name: &'static str, packets: u64) -> NfListObject<'static> {
     })
 }
 
-fn set<'a>(
-    name: &'static str,
-    kind: SetType,
-    nets: impl Iterator<Item = &'a IpNet>,
-) -> NfListObject<'static> {
-    let elements: Vec<_> = nets.map(element).collect();
+/// Its family is in its name.
+fn set(name: String, nets: &BTreeSet<IpNet>) -> NfListObject<'static> {
+    let elements: Vec<_> = nets.iter().map(element).collect();
+    let v6 = name.trim_end_matches(['a', 'b', '_']).ends_with('6');
+    let kind = if v6 { SetType::Ipv6Addr } else { SetType::Ipv4Addr };
     NfListObject::Set(Box::new(Set {
         family: NfFamily::INet,
         table: TABLE.into(),

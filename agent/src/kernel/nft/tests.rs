@@ -29,6 +29,49 @@ fn the_table_is_replaced_as_a_whole_in_one_transaction() {
     assert_eq!(rules, ruleset::rules(&guard(&["10.42.0.0/16", "fd42::/48"])));
 }
 
+fn commands(batch: Nftables<'static>) -> Vec<Value> {
+    let commands = serde_json::to_value(batch).unwrap();
+    commands["nftables"].as_array().unwrap().clone()
+}
+
+#[test]
+fn another_guards_sets_are_filled_before_its_rules_ask_them_and_chains_stay() {
+    let guard = guard(&["10.42.0.0/16", "fd42::/48"]);
+    let turn = ruleset::Turn::after(&["mesh4_a".into(), "mesh6_a".into()]);
+    assert_eq!(turn, ruleset::Turn::B);
+
+    let first = commands(ruleset::prepare(&guard, turn));
+    let second = commands(ruleset::switch(&guard, turn));
+
+    let kinds =
+        |all: &[Value], kind: &str| all.iter().filter(|c| c["add"][kind].is_object()).count();
+    assert_eq!((kinds(&first, "rule"), kinds(&first, "chain")), (0, 0));
+    assert!(first.iter().any(|c| c["add"]["set"]["name"] == "mesh4_b"), "{first:?}");
+    assert!(second[0]["flush"]["table"].is_object());
+    assert!(second.iter().all(|command| command.get("delete").is_none()));
+    assert_eq!(kinds(&second, "set"), 0);
+    let counts = (kinds(&second, "rule"), kinds(&second, "chain"));
+    assert_eq!(counts, (ruleset::rules(&guard), ruleset::CHAINS));
+    let text = Value::from(second).to_string();
+    assert!(text.contains("@mesh4_b") && !text.contains("_a\""), "{text}");
+}
+
+#[test]
+fn no_rule_has_a_set_of_its_own_that_would_be_empty_when_it_begins() {
+    let mut guard = guard(&["10.42.0.0/16", "fd42::/48"]);
+    let peers = BTreeSet::from(["10.42.2.0/24", "fd42:0:0:2::/64"].map(|net| net.parse().unwrap()));
+    guard.open.insert("eth0".into(), Open { to: peers.clone(), from: peers });
+
+    let rules = commands(ruleset::switch(&guard, ruleset::Turn::A));
+
+    assert!(rules.iter().all(|rule| !rule.to_string().contains("\"set\":")), "{rules:?}");
+    let names = ruleset::set_names(&guard, ruleset::Turn::A);
+    for set in ["from_0_4_a", "from_0_6_a", "to_0_4_a", "to_0_6_a"] {
+        assert!(names.contains(&set.to_owned()), "{names:?}");
+        assert!(rules.iter().any(|rule| rule.to_string().contains(&format!("@{set}"))), "{set}");
+    }
+}
+
 #[test]
 fn a_backend_in_clear_may_carry_to_and_from_its_peers_on_its_device_and_nothing_else() {
     let mut guard = guard(&["10.42.0.0/16", "fd42::/48"]);
@@ -51,7 +94,7 @@ fn both_families_are_dropped_by_destination_and_by_source_in_both_directions() {
     let text = installed(&guard(&["10.42.0.0/16", "fd42::/48"])).to_string();
 
     for chain in ["ingress", "egress"] {
-        for (protocol, set) in [("ip", "@mesh4"), ("ip6", "@mesh6")] {
+        for (protocol, set) in [("ip", "@mesh4_a"), ("ip6", "@mesh6_a")] {
             for field in ["daddr", "saddr"] {
                 let matches = format!(
                     r#""left":{{"payload":{{"field":"{field}","protocol":"{protocol}"}}}},"op":"==","right":"{set}""#
@@ -88,7 +131,7 @@ fn a_mark_is_dropped_only_on_its_way_to_a_machine() {
     let egress = rules.filter(|rule| rule["chain"] == "egress").map(Value::to_string);
     let marked: Vec<String> = egress.filter(|rule| rule.contains("mark")).collect();
     assert_eq!(marked.len(), 2, "{marked:?}");
-    for (rule, machines) in marked.iter().zip(["@machines4", "@machines6"]) {
+    for (rule, machines) in marked.iter().zip(["@machines4_a", "@machines6_a"]) {
         assert!(rule.contains("daddr") && rule.contains(machines), "{rule}");
     }
 }
