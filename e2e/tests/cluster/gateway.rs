@@ -4,8 +4,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Duration;
 
 use e2e::cluster::{ApiServer, scripts};
-use e2e::lab::{Lab, Node, Process, eventually};
+use e2e::lab::{Command, Lab, Node, Process, eventually};
 use e2e::mesh::create_mesh;
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -22,6 +23,29 @@ fn join(node: &Node, gateway: &str, token: &str) -> Process {
     joining
 }
 
+/// This server's Services begin with 10.96.0.1; the ConfigMap is as kubeadm writes it.
+fn check_tells_where_the_cluster_disagrees(server: &ApiServer, hawser: &dyn Fn() -> Command) {
+    let check = |range: &str| {
+        let config = format!("mode: iptables\nclusterCIDR: {range}\n");
+        let map = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "data": {"config.conf": config},
+            "metadata": {"name": "kube-proxy", "namespace": "kube-system"},
+        });
+        let kubectl = server.kubectl(&server.kubeconfig());
+        let apply = kubectl.args(["apply", "--validate=false", "-f", "-"]);
+        apply.input(map.to_string()).stdout().unwrap();
+        String::from_utf8(hawser().arg("check").output().unwrap().stdout).unwrap()
+    };
+
+    let (apart, same) = (check("10.244.0.0/16"), check("10.42.0.0/16"));
+
+    println!("{apart}");
+    assert!(apart.contains("warn  HW3009  pool 10.42.0.0/16 lies outside"), "{apart}");
+    assert!(same.contains("ok    HW3009  pool 10.42.0.0/16 lies in"), "{same}");
+    assert!(same.contains("warn  HW3010  the Services' 10.96.0.1/32 is not among"), "{same}");
+    assert!(same.contains("ok    HW3011"), "{same}");
+}
+
 #[test]
 fn two_machines_join_a_real_cluster_through_the_gateway_and_reach_each_other() {
     let Some(scripts) = scripts().unwrap() else { return };
@@ -36,6 +60,7 @@ fn two_machines_join_a_real_cluster_through_the_gateway_and_reach_each_other() {
     let _controller = controller.args(["--gateway", &address]).spawn().unwrap();
     let hawser = || control.command("hawser").env("KUBECONFIG", server.kubeconfig());
     let create = ["token", "create", "--uses", "2"];
+    check_tells_where_the_cluster_disagrees(&server, &hawser);
     let announced = || hawser().args(create).args(["--dry-run=server"]).stdout().is_ok();
     eventually("the gateway is announced", LIMIT, announced).unwrap();
     let token = hawser().args(create).stdout().unwrap();

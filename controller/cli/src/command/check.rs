@@ -8,14 +8,17 @@ use std::{
 
 use nix::ifaddrs::getifaddrs;
 
-use super::status;
+use super::{status, surroundings};
 use crate::{
     args,
     cluster::Cluster,
     exit::{Exit, Failure},
     settings::Settings,
     terminal::Terminal,
-    view::preflight::{self, Finding, Machine, Verdict},
+    view::{
+        self,
+        preflight::{self, Finding, Machine, Verdict},
+    },
 };
 
 /// What an agent makes: an address there is the mesh's own.
@@ -33,14 +36,16 @@ pub(super) async fn run(
         preflight::judge(&machine(listen_port, &conf_dir), &pool)
     } else {
         let cluster = Cluster::connect(settings).await?;
-        running(status::read(&cluster, settings).await?)
+        let status = status::read(&cluster, settings).await?;
+        let around = surroundings::read(&cluster).await?;
+        running(status).into_iter().chain(view::surroundings::judge(&around)).collect()
     };
     terminal.print(&preflight::output(&findings))?;
     let failed = findings.iter().any(|finding| finding.verdict == Verdict::Failed);
     Ok(if failed { Exit::Failed } else { Exit::Ok })
 }
 
-fn running(status: crate::view::status::Status) -> Vec<Finding> {
+fn running(status: view::status::Status) -> Vec<Finding> {
     status.into_problems().into_iter().map(Finding::from).collect()
 }
 

@@ -12,6 +12,7 @@ mod peers;
 mod program;
 mod revoke;
 mod status;
+mod surroundings;
 mod token;
 mod uninstall;
 

@@ -10,6 +10,7 @@ pub mod preflight;
 pub mod revoke;
 pub mod rotation;
 pub mod status;
+pub mod surroundings;
 pub mod tokens;
 pub mod uninstall;
 
