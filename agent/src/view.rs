@@ -37,6 +37,12 @@ pub struct View {
     pub pools: Vec<IpNet>,
     pub backend: Backend,
     pub encryption: Encryption,
+    /// A node whose key is gone may be sent to in clear, where encryption is Preferred.
+    #[serde(default)]
+    pub allow_downgrade: bool,
+    /// Nodes that this node ever knew a key of, as long as they are in the mesh.
+    #[serde(default)]
+    pub sealed: BTreeSet<String>,
     /// Set by the operator; else it follows from the underlay.
     pub mtu: Option<u16>,
     pub nodes: BTreeMap<String, Node>,
@@ -81,6 +87,11 @@ impl Node {
     /// Whether others have a tunnel to it.
     pub fn is_peer(&self) -> bool {
         !self.revoked && !self.keys.is_empty()
+    }
+
+    /// Whether it ever had a key, as the API tells now.
+    pub fn had_key(&self) -> bool {
+        !self.keys.is_empty() || self.newest.is_some() || !self.epochs.is_empty()
     }
 }
 

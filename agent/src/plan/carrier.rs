@@ -97,7 +97,7 @@ pub(super) fn of(view: &View, facts: &Facts, own: &BTreeSet<IpNet>) -> Carriers 
 
 /// The permitted backend, with its routes; none where a session is wanted and there is no key.
 fn choose(view: &View, pair: &Pair<'_>) -> Result<(Backend, BTreeSet<Route>), Refusal> {
-    let backend = permitted(view, pair.facts, pair.node);
+    let backend = permitted(view, pair.facts, (pair.peer, pair.node));
     if backend.encrypts() && pair.node.keys.is_empty() {
         return Ok((backend, BTreeSet::new()));
     }
@@ -106,17 +106,15 @@ fn choose(view: &View, pair: &Pair<'_>) -> Result<(Backend, BTreeSet<Route>), Re
 
 /// What may carry to a node, whether or not it can. Only `encryption: None` sends in clear to a node
 /// that ever had a key: else whoever takes its key away, or drops its packets, would choose clear
-/// text.
-pub(super) fn permitted(view: &View, facts: &Facts, node: &Node) -> Backend {
+/// text. With `allowDowngrade` he does, and the operator said so.
+pub(super) fn permitted(view: &View, facts: &Facts, (name, node): (&str, &Node)) -> Backend {
+    let had_key = view.sealed.contains(name) || node.had_key();
+    let sealed = !node.keys.is_empty() || (had_key && !view.allow_downgrade);
     match view.encryption {
         Encryption::Required => Backend::Wireguard,
-        Encryption::Preferred if !node.keys.is_empty() || had_key(node) => Backend::Wireguard,
+        Encryption::Preferred if sealed => Backend::Wireguard,
         Encryption::Preferred | Encryption::None => wanted(view, facts),
     }
-}
-
-fn had_key(node: &Node) -> bool {
-    node.newest.is_some() || !node.epochs.is_empty()
 }
 
 fn wanted(view: &View, facts: &Facts) -> Backend {

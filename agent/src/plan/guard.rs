@@ -72,8 +72,11 @@ pub(super) fn of(view: &View, facts: &Facts, open: BTreeMap<String, Open>) -> Gu
 /// What has been asked of nobody yet goes on as it did: a node without a key has no tunnel. Where a
 /// pair may be in clear, so may what its pods say to the machines.
 fn machines(view: &View, facts: &Facts) -> BTreeSet<IpNet> {
-    let sealed = |node: &Node| node.is_peer() && carrier::permitted(view, facts, node).encrypts();
-    let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && sealed(node));
+    let sealed = |name: &str, node: &Node| {
+        node.is_peer() && carrier::permitted(view, facts, (name, node)).encrypts()
+    };
+    let others =
+        view.nodes.iter().filter(|(name, node)| **name != facts.node && sealed(name, node));
     let underlay = [facts.underlay.v4.map(IpAddr::V4), facts.underlay.v6.map(IpAddr::V6)];
     let others = others.flat_map(|(_, node)| &node.addresses);
     let foreign = others.filter(|address| !underlay.contains(&Some(**address)));

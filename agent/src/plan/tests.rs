@@ -46,6 +46,8 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         pools: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
         backend: Backend::Wireguard,
         encryption: Encryption::Required,
+        allow_downgrade: false,
+        sealed: BTreeSet::new(),
         mtu: None,
         nodes: nodes.into_iter().map(|n| (format!("n{n}"), node(n))).collect(),
         peers: BTreeMap::new(),

@@ -74,6 +74,7 @@ impl View {
         settle_addresses(&mut view, previous);
         refuse_revoked_keys(&mut view, &told, &mut complaints);
         settle_keys(&mut view, previous, &mut complaints);
+        remember_sealed(&mut view, previous);
         Judgement { view: Some(view), complaints, overlaps }
     }
 }
@@ -101,6 +102,8 @@ fn frame(
             pools,
             backend: spec.backend,
             encryption: spec.encryption,
+            allow_downgrade: spec.allow_downgrade,
+            sealed: BTreeSet::new(),
             mtu: spec.mtu,
             nodes: BTreeMap::new(),
             peers: BTreeMap::new(),
@@ -298,6 +301,19 @@ fn refuse_revoked_keys(view: &mut View, told: &[String], complaints: &mut Vec<Co
         }
         good
     });
+}
+
+/// Who had a key keeps the mark, though nothing in the API tells of the key any more; the view is kept
+/// on disk, so a restart forgets nobody. One that has just vanished may be held on to.
+fn remember_sealed(view: &mut View, previous: Option<&View>) {
+    let had = view.nodes.iter().filter(|(_, node)| node.had_key()).map(|(name, _)| name.clone());
+    let had: BTreeSet<String> = had.collect();
+    let before = previous.into_iter().flat_map(|old| {
+        let known =
+            |name: &&String| view.nodes.contains_key(*name) || old.nodes.contains_key(*name);
+        old.sealed.iter().filter(known).cloned()
+    });
+    view.sealed = before.chain(had).collect();
 }
 
 /// Takes a key that two objects publish from everybody but the one who had it.

@@ -184,6 +184,25 @@ fn a_view_survives_the_disk_and_garbage_counts_as_none() {
 }
 
 #[test]
+fn who_ever_had_a_key_is_remembered_across_a_restart_until_it_leaves_the_mesh() {
+    let directory = tempfile::tempdir().unwrap();
+    let before = judge(vec![mesh(), node("a", 1), node("b", 2)], None).view.unwrap();
+    store::save(directory.path(), &before).unwrap();
+    let mut bare = node("a", 1);
+    bare["status"] = json!({});
+
+    let last = store::load(directory.path()).unwrap();
+    let after = judge(vec![mesh(), bare.clone()], Some(&last)).view.unwrap();
+
+    assert!(after.nodes["a"].keys.is_empty() && !after.nodes["a"].had_key());
+    assert!(after.sealed.contains("a"), "{:?}", after.sealed);
+    let later = judge(vec![mesh(), bare.clone()], Some(&after)).view.unwrap();
+    assert_eq!(later.sealed, ["a".to_owned()].into());
+    let never = judge(vec![mesh(), bare], None).view.unwrap();
+    assert!(never.sealed.is_empty());
+}
+
+#[test]
 fn a_key_that_nobody_asked_for_is_not_listened_to() {
     let mut node = node("a", 1);
     node["spec"]["keyEpoch"] = json!(1);

@@ -48,6 +48,11 @@ pub struct MeshSpec {
     /// Whether a plain backend is permitted. Required refuses it.
     #[serde(default)]
     pub encryption: Encryption,
+    /// With encryption Preferred: a node whose key is gone is sent to in clear, though it was sealed to
+    /// before. Whoever can take a key away then chooses clear text; unset, such a node is not sent to
+    /// until it has a key again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_downgrade: bool,
     /// The largest packet inside the tunnel, in bytes; unset: the underlay's less the overhead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1280, max = 65535))]

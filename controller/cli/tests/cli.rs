@@ -8,6 +8,8 @@
 mod exit_codes;
 #[path = "cli/keys.rs"]
 mod keys;
+#[path = "cli/mesh.rs"]
+mod mesh;
 #[path = "cli/nodes.rs"]
 mod nodes;
 #[path = "cli/output.rs"]

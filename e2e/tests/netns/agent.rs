@@ -217,6 +217,35 @@ fn leaks(two: &Two, marker: &[u8]) -> bool {
     capture.seen().marked() > 0
 }
 
+/// The second machine's key goes from the file while the first one's agent is away.
+#[test]
+fn who_was_once_sealed_to_is_in_clear_after_a_restart_only_where_a_downgrade_is_allowed() {
+    let marker = marker();
+    let mut two = Two::prepare("downgrade", "  encryption: Preferred\n  backend: vxlan\n");
+    for at in [0, 1] {
+        two.start_agent(at);
+    }
+    eventually("sealed", LIMIT, || two.reaches(&marker)).unwrap();
+    eventually("a view on disk", LIMIT, || two.is_ready(0)).unwrap();
+    let way = |two: &Two| two.run("ip", &["route", "show", "10.42.2.0/24"]);
+    assert!(way(&two).contains(TUNNEL), "{}", way(&two));
+
+    two.kill_agent(0);
+    let text = std::fs::read_to_string(&two.view).unwrap();
+    let (before, after) = text.rsplit_once("  publicKeys:").unwrap();
+    let keyless = format!("{before}{}", after.split_once('\n').unwrap().1);
+    std::fs::write(&two.view, &keyless).unwrap();
+    two.start_agent(0);
+    eventually("a ready agent", LIMIT, || two.is_ready(0)).unwrap();
+    eventually("no way", LIMIT, || way(&two).is_empty()).unwrap();
+    assert!(!leaks(&two, &marker), "it was sealed to once");
+
+    let allowed = keyless.replacen("spec:\n", "spec:\n  allowDowngrade: true\n", 1);
+    std::fs::write(&two.view, allowed).unwrap();
+    eventually("a way in clear", LIMIT, || way(&two).contains("hawser-vx")).unwrap();
+    assert!(leaks(&two, &marker), "the same capture sees what is in clear");
+}
+
 #[test]
 fn each_layer_of_the_guard_holds_alone_after_the_agent_was_killed() {
     let marker = marker();

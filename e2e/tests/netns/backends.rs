@@ -112,6 +112,50 @@ fn a_backend_in_clear_is_refused_at_admission_while_encryption_is_required() {
     ask_for(&mesh, "None", "vxlan").unwrap();
 }
 
+/// What the first node's status says of its tunnels: the reason, and the message.
+fn tunnels_up(mesh: &Mesh) -> (String, String) {
+    let node = mesh
+        .controller
+        .api(async |client| Ok(kube::Api::<api::MeshNode>::all(client).get("node-1").await?));
+    let conditions = node.unwrap().status.unwrap_or_default().conditions;
+    let found = api::conditions::get(&conditions, "TunnelsUp").cloned();
+    found.map(|is| (is.reason, is.message)).unwrap_or_default()
+}
+
+#[test]
+fn direct_between_nodes_without_a_common_link_is_a_condition_that_names_the_way_out() {
+    let marker = marker();
+    let mut mesh = Mesh::start("nolink", 2).unwrap();
+    mesh.add_pods(1).unwrap();
+    let gateway = mesh.lab.switch().unwrap().gateway();
+    let far = mesh.members[1].node.address();
+    let router = |verb: &str| {
+        for (at, length) in [(0, 32), (1, 128)] {
+            let (to, via) =
+                (format!("{}/{length}", far.both()[at]), gateway.both()[at].to_string());
+            let route = ["route", verb, &to, "via", &via];
+            mesh.members[0].node.command("ip").args(route).stdout().unwrap();
+        }
+    };
+    router("add");
+
+    ask_for(&mesh, "None", "direct").unwrap();
+
+    eventually("the condition", LIMIT, || tunnels_up(&mesh).0 == "NotOnLink").unwrap();
+    let (_, message) = tunnels_up(&mesh);
+    println!("{message}");
+    for word in ["backend direct cannot reach", "node-2", "use vxlan"] {
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    assert!(carriers(&mesh.members[0]).iter().all(String::is_empty), "nothing carries");
+    router("del");
+    ask_for(&mesh, "None", "vxlan").unwrap();
+    carried_by(&mesh, "vxlan");
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    eventually("good again", LIMIT, || tunnels_up(&mesh).0 == "AllUp").unwrap();
+}
+
 #[test]
 fn vxlan_floods_nothing_and_is_repaired_within_a_second() {
     let marker = marker();

@@ -102,6 +102,34 @@ fn preferred_is_never_in_clear_with_a_node_that_once_had_a_key() {
 }
 
 #[test]
+fn who_was_once_sealed_to_is_in_clear_again_only_where_a_downgrade_is_allowed() {
+    use Backend::{Vxlan, Wireguard};
+    let without_key = |encryption, allow_downgrade| {
+        let plan = plan(encryption, Vxlan, |view, _| {
+            view.sealed.insert("n3".into());
+            view.allow_downgrade = allow_downgrade;
+            view.nodes.get_mut("n3").unwrap().keys.clear();
+        });
+        let open = plan.guard.open.get(VXLAN_DEVICE).map(|open| open.to.len());
+        (carriers(&plan), open.unwrap_or_default())
+    };
+
+    assert_eq!(without_key(Encryption::Preferred, false), (vec![Wireguard], 0));
+    assert_eq!(without_key(Encryption::Preferred, true), (vec![Wireguard, Vxlan], 2));
+    assert_eq!(without_key(Encryption::None, false), (vec![Vxlan, Vxlan], 4));
+    let refused = plan(Encryption::Required, Vxlan, |view, _| view.allow_downgrade = true);
+    assert!(!refused.takes_part() && refused.guard.open.is_empty());
+}
+
+#[test]
+fn a_downgrade_that_is_allowed_takes_nothing_from_a_node_that_has_a_key() {
+    let plan = plan(Encryption::Preferred, Backend::Vxlan, |view, _| view.allow_downgrade = true);
+
+    assert_eq!(carriers(&plan), [Backend::Wireguard, Backend::Wireguard]);
+    assert!(plan.guard.open.values().all(|open| open.to.is_empty()));
+}
+
+#[test]
 fn vxlan_hands_packets_to_the_peers_own_address_and_knows_where_that_is() {
     let plan = plan(Encryption::None, Backend::Vxlan, |_, _| {});
 

@@ -76,6 +76,8 @@ mod tests {
             pools: vec!["10.42.0.0/16".parse().unwrap()],
             backend: Backend::Wireguard,
             encryption: Encryption::Required,
+            allow_downgrade: false,
+            sealed: BTreeSet::new(),
             mtu: None,
             nodes: nodes.into_iter().map(node).collect(),
             peers: BTreeMap::new(),

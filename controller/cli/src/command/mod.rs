@@ -5,6 +5,7 @@ mod crds;
 mod join;
 mod keys;
 mod leave;
+mod mesh;
 mod nodes;
 mod path;
 mod peer;
@@ -43,6 +44,7 @@ pub async fn run(
         Command::Verify { command } => verify::run(command, settings, terminal).await,
         Command::Keys { command } => keys::run(command, settings, terminal).await,
         Command::Revoke { node } => revoke::run(&node, settings, terminal).await,
+        Command::Mesh { command } => mesh::run(command, settings, terminal).await,
         Command::Uninstall { wait } => uninstall::run(wait, settings, terminal).await,
         Command::Join(args) => join::run(args, settings, terminal).await,
         Command::Leave(args) => leave::run(args, settings, terminal).await,

@@ -2,6 +2,7 @@
 //! clock, no terminal; so what people see is tested as plain text.
 
 pub mod keys;
+pub mod mesh;
 pub mod nodes;
 pub mod path;
 pub mod peers;

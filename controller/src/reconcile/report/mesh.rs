@@ -182,6 +182,10 @@ fn encrypted(mesh: &Mesh) -> Judged {
     let (backend, encryption) = (mesh.spec.backend, mesh.spec.encryption);
     match encryption {
         Encryption::Required => Judged::good("Required", "nothing leaves in clear"),
+        Encryption::Preferred if mesh.spec.allow_downgrade && !backend.encrypts() => Judged::bad(
+            "DowngradeAllowed",
+            "in clear with nodes that have no key, also with those that had one (allowDowngrade)",
+        ),
         Encryption::Preferred => {
             Judged::good("Preferred", "in clear only with nodes that never had a key")
         }

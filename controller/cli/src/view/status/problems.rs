@@ -101,7 +101,13 @@ fn of_mesh(mesh: Option<&Mesh>) -> Vec<Problem> {
         found.push(problem(MESH_NOT_READY, "mesh", said(c), fix));
     }
     if !requires_encryption(mesh) {
-        let message = format!("encryption is {}: packets may leave in clear", mesh.spec.encryption);
+        let downgrade = if mesh.spec.allow_downgrade {
+            ", also to nodes that were sealed to before (allowDowngrade)"
+        } else {
+            ""
+        };
+        let encryption = mesh.spec.encryption;
+        let message = format!("encryption is {encryption}: packets may leave in clear{downgrade}");
         found.push(problem(CLEAR_PERMITTED, "mesh", message, "set spec.encryption: Required"));
     }
     found
