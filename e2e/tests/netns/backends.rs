@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::lab::{Flow, eventually};
 use e2e::mesh::{Member, Mesh};
 use e2e::oracle::{marker, promised};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
@@ -154,6 +155,36 @@ fn direct_between_nodes_without_a_common_link_is_a_condition_that_names_the_way_
     let reach = mesh.reach(&marker, LIMIT);
     assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
     eventually("good again", LIMIT, || tunnels_up(&mesh).0 == "AllUp").unwrap();
+}
+
+/// Notes of the first node's events of this reason.
+fn notes(mesh: &Mesh, reason: &str) -> Vec<String> {
+    let events = mesh.controller.api(async |client| {
+        let events = kube::Api::<Event>::namespaced(client, "default");
+        Ok(events.list(&kube::api::ListParams::default()).await?.items)
+    });
+    let about = |event: &Event| event.regarding.clone().unwrap_or_default().name;
+    let ours = |event: &Event| {
+        about(event).as_deref() == Some("node-1") && event.reason.as_deref() == Some(reason)
+    };
+    events.unwrap().into_iter().filter(ours).filter_map(|event| event.note).collect()
+}
+
+#[test]
+fn a_node_says_in_an_event_that_it_sends_in_clear_and_when_that_is_over() {
+    let mesh = Mesh::start("tellclear", 2).unwrap();
+    assert!(notes(&mesh, "SentInClear").is_empty());
+
+    ask_for(&mesh, "None", "vxlan").unwrap();
+    eventually("the event", LIMIT, || {
+        let notes = notes(&mesh, "SentInClear");
+        notes.iter().any(|note| note.contains("CLEAR by vxlan") && note.contains("node-2"))
+    })
+    .unwrap();
+    assert!(notes(&mesh, "SealedAgain").is_empty());
+
+    ask_for(&mesh, "Required", "wireguard").unwrap();
+    eventually("its end", LIMIT, || !notes(&mesh, "SealedAgain").is_empty()).unwrap();
 }
 
 #[test]

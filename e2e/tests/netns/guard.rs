@@ -16,7 +16,7 @@ use k8s_openapi::api::events::v1::Event;
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 7100;
 /// Of the guard, under a flood.
-const CHANGES: u32 = 100;
+const CHANGES: u32 = 60;
 
 fn send(from: &Namespace, source: IpAddr, to: SocketAddr) {
     let sent = from.run(move || UdpSocket::bind((source, 0))?.send_to(b"it is me", to));

@@ -1,9 +1,15 @@
-//! What people should hear of in this node's own words: packets of the mesh that the guard dropped.
+//! What people should hear of in this node's own words: packets of the mesh that the guard dropped,
+//! and peers that are sent to in clear, since the Mesh permits it.
 //!
 //! An event for each packet would be a flood by itself, so there is one when it begins, and one a
-//! minute while it goes on; the figure is in the metrics and in `hawser status`.
+//! minute while it goes on; the figure is in the metrics and in `hawser status`. Likewise with peers
+//! in clear: one at the first, one a minute while they change, and one when none is left.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::MeshNode;
 use arc_swap::ArcSwap;
@@ -16,12 +22,15 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::snapshot::Snapshot;
+use crate::{snapshot::Snapshot, view::Backend};
 
 const LOOK: Duration = Duration::from_secs(2);
 const AT_MOST_EVERY: Duration = Duration::from_secs(60);
 
-/// Tells of blocked packets, for ever.
+/// So many names are in a note.
+const NAMES: usize = 5;
+
+/// Tells of blocked packets and of clear ones, for ever.
 pub async fn follow(
     client: Client,
     snapshot: Arc<ArcSwap<Snapshot>>,
@@ -30,21 +39,60 @@ pub async fn follow(
     let instance = snapshot.load().node.clone();
     let reporter = Reporter { controller: "hawser.dev/agent".to_owned(), instance: Some(instance) };
     let recorder = Recorder::new(client, reporter);
-    let mut told = Told::default();
+    let (mut told, mut clear) = (Told::default(), Clear::default());
     loop {
         let node = own.borrow().clone();
-        let count = blocked(&snapshot.load());
-        if let Some(node) = node
-            && told.is_news(count, Instant::now())
-        {
-            // An event that cannot be written is no reason to stop.
-            match recorder.publish(&event(), &node.object_ref(&())).await {
-                Ok(()) => told.tell(count, Instant::now()),
-                Err(error) => tracing::debug!(%error, "event not written"),
+        let now = snapshot.load_full();
+        if let Some(node) = node {
+            let count = blocked(&now);
+            if told.is_news(count, Instant::now()) && say(&recorder, &node, &event()).await {
+                told.tell(count, Instant::now());
+            }
+            let peers = in_clear(&now.carriers);
+            if clear.is_news(&peers, Instant::now())
+                && say(&recorder, &node, &clear_event(&now.carriers)).await
+            {
+                clear.tell(peers, Instant::now());
             }
         }
         sleep(LOOK).await;
     }
+}
+
+/// An event that cannot be written is no reason to stop.
+async fn say(recorder: &Recorder, node: &MeshNode, event: &Event) -> bool {
+    let said = recorder.publish(event, &node.object_ref(&())).await;
+    if let Err(error) = &said {
+        tracing::debug!(%error, "event not written");
+    }
+    said.is_ok()
+}
+
+fn in_clear(carriers: &BTreeMap<String, Backend>) -> BTreeSet<String> {
+    let plain = carriers.iter().filter(|(_, backend)| !backend.encrypts());
+    plain.map(|(name, _)| name.clone()).collect()
+}
+
+fn clear_event(carriers: &BTreeMap<String, Backend>) -> Event {
+    let peers = in_clear(carriers);
+    let backend = peers.first().and_then(|name| carriers.get(name));
+    let (type_, reason, note) = match backend {
+        None => {
+            (EventType::Normal, "SealedAgain", "no packets go out in clear any more".to_owned())
+        }
+        Some(backend) => {
+            let names = peers.iter().take(NAMES).cloned().collect::<Vec<_>>().join(", ");
+            let more = if peers.len() > NAMES { ", ..." } else { "" };
+            let all = peers.len();
+            let note = format!(
+                "packets to {all} nodes go out in CLEAR by {backend}, as the Mesh permits: \
+                 {names}{more}"
+            );
+            (EventType::Warning, "SentInClear", note)
+        }
+    };
+    let (reason, action) = (reason.to_owned(), "Carry".to_owned());
+    Event { type_, reason, note: Some(note), action, secondary: None }
 }
 
 fn blocked(snapshot: &Snapshot) -> u64 {
@@ -83,9 +131,60 @@ impl Told {
     }
 }
 
+/// Whom packets were said to go out to in clear.
+#[derive(Debug, Default)]
+struct Clear {
+    peers: BTreeSet<String>,
+    at: Option<Instant>,
+}
+
+impl Clear {
+    /// The first and the last at once.
+    fn is_news(&self, peers: &BTreeSet<String>, now: Instant) -> bool {
+        let rested = self.at.is_none_or(|at| now.duration_since(at) >= AT_MOST_EVERY);
+        let turns = self.peers.is_empty() != peers.is_empty();
+        self.peers != *peers && (turns || rested)
+    }
+
+    fn tell(&mut self, peers: BTreeSet<String>, now: Instant) {
+        *self = Self { peers, at: Some(now) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn peers(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_first_peer_in_clear_and_the_last_are_news_and_others_once_a_minute() {
+        let (mut clear, start) = (Clear::default(), Instant::now());
+
+        assert!(!clear.is_news(&peers(&[]), start), "sealed from the beginning");
+        assert!(clear.is_news(&peers(&["a"]), start));
+        clear.tell(peers(&["a"]), start);
+        assert!(!clear.is_news(&peers(&["a"]), start + AT_MOST_EVERY), "said already");
+        assert!(!clear.is_news(&peers(&["a", "b"]), start + AT_MOST_EVERY / 2));
+        assert!(clear.is_news(&peers(&["a", "b"]), start + AT_MOST_EVERY));
+        assert!(clear.is_news(&peers(&[]), start + AT_MOST_EVERY / 2));
+    }
+
+    #[test]
+    fn an_event_names_whom_packets_go_out_to_in_clear_and_by_what() {
+        let (plain, sealed) = (Backend::Vxlan, Backend::Wireguard);
+        let carriers = |backends: &[Backend]| {
+            let named = backends.iter().enumerate().map(|(n, is)| (format!("n{n}"), *is));
+            clear_event(&named.collect()).note.unwrap()
+        };
+
+        let note = carriers(&[plain, sealed, plain]);
+        assert!(note.contains("2 nodes") && note.contains("by vxlan") && note.ends_with("n0, n2"));
+        assert!(carriers(&[plain; 9]).ends_with("n4, ..."));
+        assert!(carriers(&[sealed]).contains("no packets"));
+    }
 
     #[test]
     fn the_first_blocked_packet_is_news_and_more_are_once_a_minute() {
