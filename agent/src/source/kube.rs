@@ -11,6 +11,7 @@
 mod brake;
 mod credential;
 mod events;
+mod item;
 mod listen;
 mod mirror;
 mod preshared;
@@ -24,7 +25,6 @@ use api::{Mesh, MeshNode, MeshPeer};
 use futures::{StreamExt, stream::SelectAll};
 use kube::{
     Api, Client, Config,
-    api::DynamicObject,
     config::{KubeConfigOptions, Kubeconfig},
     core::ApiResource,
     runtime::{
@@ -38,7 +38,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use self::{brake::hold, mirror::Mirror};
+use self::{brake::hold, item::Item, mirror::Mirror};
 pub use self::{
     credential::Renewal, events::follow as tell, listen::listen,
     rotations::follow as follow_rotations,
@@ -130,7 +130,7 @@ async fn follow_mesh(
 ) {
     let mut events: SelectAll<_> =
         Kind::ALL.into_iter().map(|kind| watch_kind(&client, kind)).collect();
-    let mut mirror = Mirror::new(state);
+    let mut mirror = Mirror::new(&node, state);
     let mut cut = BTreeSet::new();
     while let Some(event) = events.next().await {
         take(&mut mirror, &mut cut, event);
@@ -139,7 +139,7 @@ async fn follow_mesh(
             take(&mut mirror, &mut cut, event);
         }
         own.send_if_modified(|last| {
-            let now = mirror.node(&node);
+            let now = mirror.own();
             let differs = last.as_ref() != now;
             last.clone_from(&now.cloned());
             differs
@@ -152,7 +152,9 @@ async fn follow_mesh(
         });
         if mirror.is_complete() {
             let judging = Instant::now();
-            publish(&mut mirror, &mut publisher);
+            if mirror.take_changed() {
+                publish(&mut mirror, &mut publisher);
+            }
             if cut.is_empty() {
                 contact.heard();
             }
@@ -188,10 +190,10 @@ impl Backoff for Patience {
     fn reset(&mut self) {}
 }
 
-type Seen = (Kind, Result<Event<DynamicObject>, watcher::Error>);
+type Seen = (Kind, Result<Event<Item>, watcher::Error>);
 
 fn watch_kind(client: &Client, kind: Kind) -> futures::stream::BoxStream<'static, Seen> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+    let api: Api<Item> = Api::all_with(client.clone(), &kind.resource());
     let stream = watcher(api, watcher::Config::default()).backoff(Patience::default());
     stream.map(move |event| (kind, event)).boxed()
 }
