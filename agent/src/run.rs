@@ -101,6 +101,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         }
         SourceOption::Kube(path) => {
             let (node, state) = (options.node.clone(), directory.clone());
+            tokio::spawn(source::resume::watch(contact.clone()));
             tokio::spawn(source::kube::listen(contact.clone(), views.clone(), path.clone()));
             let (identity, changed) = (public_face(&options), Arc::clone(&changed));
             let reporting = Reporting { identity, agent, changed, clone };

@@ -61,6 +61,12 @@ impl Mirror {
         }
     }
 
+    /// What is known stays, and counts again once every kind has been listed anew.
+    pub(super) fn list_again(&mut self) {
+        self.listed.clear();
+        self.listing.clear();
+    }
+
     /// True once every kind has been listed.
     pub(super) fn is_complete(&self) -> bool {
         self.listed.len() == Kind::ALL.len()
