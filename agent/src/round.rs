@@ -189,8 +189,7 @@ impl Round {
             errors.extend(outcome.errors.iter().map(ApplyError::to_string));
             self.told = plan.peers.clone();
             // The data path's peers are not the kernel's business.
-            actual =
-                if keys_alone { self.complete(actual) } else { self.read(&plan).await? };
+            actual = if keys_alone { self.complete(actual) } else { self.read(&plan).await? };
         }
         let before = Snapshot::clone(&self.snapshot.load());
         let snapshot = before.of_round(view, &facts, &plan, &actual);

@@ -66,7 +66,14 @@ impl Contact {
 
     fn of(state: &Path, last: Last) -> Self {
         let (state, last) = (state.to_owned(), Mutex::new(last));
-        Self { inside: Arc::new(Inside { state, last, asked: Notify::new(), resumes: watch::Sender::new(0) }) }
+        Self {
+            inside: Arc::new(Inside {
+                state,
+                last,
+                asked: Notify::new(),
+                resumes: watch::Sender::new(0),
+            }),
+        }
     }
 
     /// How often this machine was resumed so far.

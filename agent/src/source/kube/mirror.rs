@@ -215,4 +215,37 @@ mod tests {
             assert!(mirror.references().is_empty());
         }
     }
+    #[test]
+    fn what_a_node_writes_for_people_makes_no_new_view() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let mut put = |name: &str, status: Value| {
+            let object = json!({"metadata": {"name": name}, "spec": {}, "status": status});
+            mirror.apply(Kind::Node, Event::Apply(serde_json::from_value(object).unwrap()));
+            (mirror.take_changed(), mirror.own().is_some())
+        };
+
+        assert_eq!(put("b", json!({"endpoints": ["192.0.2.1:1"]})), (true, false));
+        assert_eq!(put("b", json!({"endpoints": ["192.0.2.1:1"], "peers": "1/1"})), (false, false));
+        assert_eq!(put("b", json!({"endpoints": ["192.0.2.2:1"]})), (true, false));
+        assert_eq!(put("b", json!({"endpoints": 7})), (true, false), "a complaint");
+        assert_eq!(put("a", json!({})), (true, true));
+    }
+
+    #[test]
+    fn after_a_resume_nothing_counts_before_all_is_listed_anew() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let list = |mirror: &mut Mirror, kind| {
+            mirror.apply(kind, Event::Init);
+            mirror.apply(kind, Event::InitDone);
+        };
+        Kind::ALL.into_iter().for_each(|kind| list(&mut mirror, kind));
+        assert!(mirror.is_complete());
+
+        mirror.list_again();
+        list(&mut mirror, Kind::Mesh);
+        list(&mut mirror, Kind::Node);
+        assert!(!mirror.is_complete());
+        list(&mut mirror, Kind::Peer);
+        assert!(mirror.is_complete());
+    }
 }

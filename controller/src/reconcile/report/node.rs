@@ -43,10 +43,12 @@ impl Sight<'_> {
 
         NodeReport {
             ready: ready.status == Truth::True,
-            change: (conditions.changed && self.is_news(&before, &conditions.list)).then(|| Change {
-                object: Arc::clone(node),
-                status: json!({"conditions": conditions.list}),
-                notices: conditions.notices,
+            change: (conditions.changed && self.is_news(&before, &conditions.list)).then(|| {
+                Change {
+                    object: Arc::clone(node),
+                    status: json!({"conditions": conditions.list}),
+                    notices: conditions.notices,
+                }
             }),
         }
     }
