@@ -234,7 +234,7 @@ fn only_news_for_this_node_and_departures_are_urgent() {
     let node_of = |view: &mut View, name: &str, change: &dyn Fn(&mut Node)| {
         change(view.nodes.get_mut(name).unwrap());
     };
-    let two = |node: &mut Node| drop(node.epochs.insert(keys::KeyEpoch(2)));
+    let two = |node: &mut Node| node.epochs.extend([KeyEpoch(2)]);
 
     assert!(!with(&|_| {}));
     assert!(!with(&|view| node_of(view, "b", &two)), "one of many");

@@ -238,7 +238,9 @@ mod tests {
             mirror.apply(kind, Event::Init);
             mirror.apply(kind, Event::InitDone);
         };
-        Kind::ALL.into_iter().for_each(|kind| list(&mut mirror, kind));
+        for kind in Kind::ALL {
+            list(&mut mirror, kind);
+        }
         assert!(mirror.is_complete());
 
         mirror.list_again();
