@@ -49,6 +49,13 @@ pub async fn gather(
     })
 }
 
+impl Facts {
+    /// The same machine, told of another view. Not where links are asked for.
+    pub(crate) fn told_of(self, view: &View, heard: Heard) -> Self {
+        Self { preshared: preshared_keys(view), heard, ..self }
+    }
+}
+
 /// Pods that have an address on file and a device in the kernel: while a pod is being made or
 /// taken away it has only one of them.
 async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
@@ -65,14 +72,19 @@ async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
     Ok(routes.collect())
 }
 
+/// Whether the plan depends on which routes lead to others' endpoints.
+pub(crate) fn asks_for_links(options: &Run, view: &View) -> bool {
+    let wanted = options.backend.unwrap_or(view.backend) == Backend::Direct;
+    wanted && view.encryption != Encryption::Required
+}
+
 /// Asks the routing table once for each endpoint, where the answers are needed.
 async fn on_link(
     kernel: &Kernel,
     options: &Run,
     view: &View,
 ) -> anyhow::Result<BTreeMap<IpAddr, String>> {
-    let wanted = options.backend.unwrap_or(view.backend) == Backend::Direct;
-    if !wanted || view.encryption == Encryption::Required {
+    if !asks_for_links(options, view) {
         return Ok(BTreeMap::new());
     }
     let others = view.nodes.iter().filter(|(name, _)| **name != options.node);

@@ -1,6 +1,11 @@
 //! One turn of the agent: facts, plan, changes, and what came of them.
 
-use std::{collections::BTreeSet, path::Path, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -14,8 +19,9 @@ use crate::{
     kernel::Kernel,
     keyring::Keyring,
     options::{Run, SourceOption},
-    plan::{Actual, Facts, Peers, Plan},
+    plan::{Actual, Change, Facts, Peers, Plan},
     rotation::Told,
+    run::LOOK,
     snapshot::Snapshot,
     source::contact::Contact,
     view::{View, store},
@@ -38,8 +44,18 @@ pub(crate) struct Round {
     seen: Option<Arc<View>>,
     view_since: Option<SystemTime>,
     written: Option<NodeFile>,
+    /// What the last turn found on this machine; none if it has to be looked at again.
+    found: Option<Found>,
     /// The mesh was removed, and nothing of it is left here.
     left: bool,
+}
+
+/// The machine as it was, and until when it counts as being so: whoever touches what is ours wakes
+/// the agent, and then it is looked at anew.
+struct Found {
+    facts: Facts,
+    actual: Actual,
+    until: Instant,
 }
 
 /// What a turn reads, and acts on.
@@ -71,6 +87,7 @@ impl Round {
             seen: None,
             view_since: None,
             written: None,
+            found: None,
             left: false,
         }
     }
@@ -79,14 +96,27 @@ impl Round {
         &self.options.state.directory
     }
 
+    /// The kernel has changed, or may have: the next turn reads it again.
+    pub(crate) fn look_again(&mut self) {
+        self.found = None;
+    }
+
+    /// True if `view` holds more than what can be gathered for a while.
+    pub(crate) fn is_urgent(&self, view: &View) -> bool {
+        self.seen.as_ref().is_none_or(|seen| view.is_urgent_after(seen, &self.options.node))
+    }
+
     /// True if all is as it should be, or as good as this node can make it. Ready is reported when
     /// the view is on disk too: from then on a restart needs nobody.
     pub(crate) async fn turn(&mut self, view: &Arc<View>) -> bool {
         if view.removing {
+            self.look_again();
             return self.leave().await;
         }
         self.left = false;
-        let outcome = self.plan_and_apply(view).await;
+        // It stays only if this turn ends well.
+        let found = self.found.take();
+        let outcome = self.plan_and_apply(view, found).await;
         self.keep(view).await;
         let snapshot = outcome.unwrap_or_else(|error| Snapshot {
             errors: vec![format!("{error:#}")],
@@ -128,28 +158,46 @@ impl Round {
         Ok(())
     }
 
-    async fn plan_and_apply(&mut self, view: &Arc<View>) -> anyhow::Result<Snapshot> {
+    async fn plan_and_apply(
+        &mut self,
+        view: &Arc<View>,
+        found: Option<Found>,
+    ) -> anyhow::Result<Snapshot> {
         if !self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, view)) {
             self.view_since = Some(SystemTime::now());
             self.seen = Some(Arc::clone(view));
         }
         let mut errors = self.turn_keys(view);
         let heard = self.contact.told();
-        let facts = facts::gather(&self.kernel, &self.options, view, heard).await?;
+        let found = found.filter(|found| Instant::now() < found.until);
+        let found = found.filter(|_| !facts::asks_for_links(&self.options, view));
+        let until = found.as_ref().map_or_else(|| Instant::now() + LOOK, |found| found.until);
+        let (facts, found) = match found {
+            Some(Found { facts, actual, .. }) => (facts.told_of(view, heard), Some(actual)),
+            None => (facts::gather(&self.kernel, &self.options, view, heard).await?, None),
+        };
         let plan = Plan::new(view, &facts);
-        let mut actual = self.read(&plan).await?;
+        let mut actual = match found {
+            Some(actual) => self.complete(actual),
+            None => self.read(&plan).await?,
+        };
         let changes = plan.changes_from(&actual);
         if !changes.is_empty() {
+            let keys_alone = changes.iter().all(|change| matches!(change, Change::Peers(_)));
             let outcome = apply(changes, &mut self.kernel, &self.datapath).await;
             tracing::info!(done = outcome.done, errors = outcome.errors.len(), "applied");
             errors.extend(outcome.errors.iter().map(ApplyError::to_string));
             self.told = plan.peers.clone();
-            actual = self.read(&plan).await?;
+            // The data path's peers are not the kernel's business.
+            actual = if keys_alone { self.complete(actual) } else { self.read(&plan).await? };
         }
         let before = Snapshot::clone(&self.snapshot.load());
         let snapshot = before.of_round(view, &facts, &plan, &actual);
         if let Err(error) = self.tell_the_plugin(&plan, &facts, &snapshot) {
             errors.push(format!("writing node.json: {error}"));
+        }
+        if errors.is_empty() {
+            self.found = Some(Found { facts, actual, until });
         }
         let (blocked, view_since) = (self.kernel.blocked(), self.view_since);
         Ok(Snapshot { view_since, blocked, errors, ..snapshot })
@@ -172,11 +220,16 @@ impl Round {
     }
 
     async fn read(&mut self, plan: &Plan) -> anyhow::Result<Actual> {
-        let mut actual = self.kernel.read(&plan.sysctls).await?;
+        let actual = self.kernel.read(&plan.sysctls).await?;
+        Ok(self.complete(actual))
+    }
+
+    /// With what the data path knows.
+    fn complete(&self, mut actual: Actual) -> Actual {
         if let Some(device) = &mut actual.device {
             device.attached = self.datapath.tun_attached();
         }
-        Ok(Actual { peers: self.told.clone(), ..actual })
+        Actual { peers: self.told.clone(), ..actual }
     }
 
     /// Keeps a new view on disk, once it is in force: a slow disk delays no packet, and a full one

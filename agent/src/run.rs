@@ -22,7 +22,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{Notify, mpsc, oneshot, watch},
     task::spawn_blocking,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout_at},
 };
 
 use crate::{
@@ -43,11 +43,13 @@ use crate::{
 };
 
 /// Between two looks at everything, should an event ever be missed.
-const LOOK: Duration = Duration::from_secs(10);
+pub(crate) const LOOK: Duration = Duration::from_secs(10);
 /// Events come in bursts; one round serves all that come within this.
 const SETTLE: Duration = Duration::from_millis(20);
 /// The same for views: when a hundred nodes start at once, each is news to all the others.
 const VIEW_SETTLE: Duration = Duration::from_millis(150);
+/// While they keep coming, unless one can't wait.
+const LONGEST_SETTLE: Duration = Duration::from_millis(600);
 const RETRY: Duration = Duration::from_millis(250);
 const LONGEST_RETRY: Duration = Duration::from_secs(5);
 /// How often the highest handshake timestamp is kept on disk.
@@ -99,6 +101,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         }
         SourceOption::Kube(path) => {
             let (node, state) = (options.node.clone(), directory.clone());
+            tokio::spawn(source::resume::watch(contact.clone()));
             tokio::spawn(source::kube::listen(contact.clone(), views.clone(), path.clone()));
             let (identity, changed) = (public_face(&options), Arc::clone(&changed));
             let reporting = Reporting { identity, agent, changed, clone };
@@ -270,14 +273,36 @@ async fn follow(
             keep_clock = Instant::now() + KEEP_CLOCK;
         }
         let wake = (Instant::now() + pause).min(keep_clock);
-        let settle = tokio::select! {
-            changed = views.changed() => changed.map(|()| VIEW_SETTLE).context("following the source")?,
-            event = events.recv() => event.map(|()| SETTLE).context("watching the kernel")?,
-            () = contact.changed() => SETTLE,
-            () = sleep_until(wake) => SETTLE,
+        let (settle, look) = tokio::select! {
+            changed = views.changed() => {
+                changed.context("following the source")?;
+                settle_views(&mut views, &round).await;
+                (Duration::ZERO, false)
+            }
+            event = events.recv() => (event.map(|()| SETTLE).context("watching the kernel")?, true),
+            () = contact.changed() => (SETTLE, true),
+            () = sleep_until(wake) => (SETTLE, true),
         };
         sleep(settle).await;
-        events.try_recv().ok();
+        if events.try_recv().is_ok() || look {
+            round.look_again();
+        }
+    }
+}
+
+/// Waits until no more news has come for a while: a hundred nodes that publish their keys one by one
+/// are one change.
+async fn settle_views(views: &mut Views, round: &Round) {
+    let begun = Instant::now();
+    let mut end = begun + LONGEST_SETTLE;
+    loop {
+        if views.borrow().as_ref().is_some_and(|view| round.is_urgent(view)) {
+            end = begun + VIEW_SETTLE;
+        }
+        let quiet = (Instant::now() + VIEW_SETTLE).min(end);
+        if !matches!(timeout_at(quiet, views.changed()).await, Ok(Ok(()))) {
+            return;
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 pub mod contact;
 pub mod file;
 pub mod kube;
+pub mod resume;
 
 use std::{collections::BTreeSet, sync::Arc};
 

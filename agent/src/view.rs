@@ -83,6 +83,24 @@ pub struct Node {
     pub serves: BTreeMap<String, i64>,
 }
 
+impl View {
+    /// True if the node `me` is told something new, or somebody is out who was in.
+    pub fn is_urgent_after(&self, before: &Self, me: &str) -> bool {
+        let told = |view: &Self| {
+            let node = view.nodes.get(me)?;
+            Some((node.epoch, node.epochs.clone(), node.subnets.clone(), node.revoked))
+        };
+        let out = |(name, node): (&String, &Node)| {
+            !node.revoked && self.nodes.get(name).is_none_or(|now| now.revoked)
+        };
+        let gone = |name: &String| !self.peers.contains_key(name);
+        self.removing != before.removing
+            || told(self) != told(before)
+            || before.nodes.iter().any(out)
+            || before.peers.keys().any(gone)
+    }
+}
+
 impl Node {
     /// Whether others have a tunnel to it.
     pub fn is_peer(&self) -> bool {

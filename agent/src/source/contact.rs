@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! started ─▶ Asking ── it is not there ───▶ Disk(view.json's time) ──┐
-//!               └── it answers, seat.rs ──▶ Here(now) ◀── heard ─────┘
+//!     ▲         └── it answers, seat.rs ──▶ Here(now) ◀── heard ─────┘
+//!     └────────────── resumed from suspend ───┘
 //! ```
 //! A node that was away may know of somebody who was revoked meanwhile. So the view of the last run
 //! speaks with nobody before the API was asked, and a mesh may bound how old a view may become.
@@ -14,7 +15,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::{plan::Heard, view::store};
 
@@ -32,6 +33,9 @@ struct Inside {
     state: PathBuf,
     last: Mutex<Last>,
     asked: Notify,
+    /// How often this machine was resumed: what was asked before says nothing after it. Changes only
+    /// while `last` is locked.
+    resumes: watch::Sender<u64>,
 }
 
 /// When it was.
@@ -62,17 +66,51 @@ impl Contact {
 
     fn of(state: &Path, last: Last) -> Self {
         let (state, last) = (state.to_owned(), Mutex::new(last));
-        Self { inside: Arc::new(Inside { state, last, asked: Notify::new() }) }
+        Self {
+            inside: Arc::new(Inside {
+                state,
+                last,
+                asked: Notify::new(),
+                resumes: watch::Sender::new(0),
+            }),
+        }
     }
 
-    /// It answered, and what it said is published.
-    pub fn heard(&self) {
-        self.change(|last| match last {
+    /// How often this machine was resumed so far.
+    pub fn resumes(&self) -> watch::Receiver<u64> {
+        self.inside.resumes.subscribe()
+    }
+
+    /// It was suspended, and may have missed who is out: as after a start, the API is asked before
+    /// anybody is spoken with.
+    pub fn resumed(&self) {
+        let mut last = self.last();
+        self.inside.resumes.send_modify(|resumes| *resumes += 1);
+        *last = match *last {
+            Last::Always => Last::Always,
+            Last::Asking { kept, seated, .. } => Last::Asking { kept, heard: false, seated },
+            Last::Disk(kept) => Last::Asking { kept, heard: false, seated: true },
+            Last::Here(wall, _) => Last::Asking { kept: Some(wall), heard: false, seated: true },
+        };
+        self.inside.asked.notify_one();
+    }
+
+    /// It answered, and what it said since resume number `resumes` is published.
+    pub fn heard(&self, resumes: u64) {
+        self.change_after(resumes, |last| match last {
             Last::Asking { kept, seated: false, .. } => {
                 Last::Asking { kept, heard: true, seated: false }
             }
             Last::Asking { .. } | Last::Disk(_) | Last::Here(..) => Last::here(),
             Last::Always => Last::Always,
+        });
+    }
+
+    /// It answered, without saying who is in the mesh: that what is known is all there is to know.
+    pub fn answered(&self) {
+        self.change(|last| match last {
+            Last::Disk(_) | Last::Here(..) => Last::here(),
+            Last::Always | Last::Asking { .. } => last,
         });
     }
 
@@ -85,16 +123,27 @@ impl Contact {
         });
     }
 
-    /// It was asked, and is not there.
-    pub fn not_there(&self) {
-        self.change(|last| match last {
+    /// It was asked since resume number `resumes`, and is not there.
+    pub fn not_there(&self, resumes: u64) {
+        self.change_after(resumes, |last| match last {
             Last::Asking { kept, heard: false, .. } => Last::Disk(kept),
             Last::Always | Last::Asking { .. } | Last::Disk(_) | Last::Here(..) => last,
         });
     }
 
     fn change(&self, change: impl FnOnce(Last) -> Last) {
-        let mut last = self.last();
+        self.change_locked(self.last(), change);
+    }
+
+    /// Not if this machine was resumed since.
+    fn change_after(&self, resumes: u64, change: impl FnOnce(Last) -> Last) {
+        let last = self.last();
+        if *self.inside.resumes.borrow() == resumes {
+            self.change_locked(last, change);
+        }
+    }
+
+    fn change_locked(&self, mut last: MutexGuard<'_, Last>, change: impl FnOnce(Last) -> Last) {
         let before = *last;
         *last = change(before);
         if std::mem::discriminant(&before) != std::mem::discriminant(&*last) {
@@ -185,20 +234,45 @@ mod tests {
 
         let contact = Contact::begin(state.path());
         assert_eq!(contact.told(), Heard::Asking);
-        contact.not_there();
+        contact.not_there(0);
         contact.changed().await;
         assert_eq!(age(&contact), 2);
-        contact.heard();
+        contact.heard(0);
         contact.keep();
         let unseated = Contact::begin(state.path());
-        unseated.heard();
-        unseated.not_there();
+        unseated.heard(0);
+        unseated.not_there(0);
         assert_eq!(unseated.told(), Heard::Asking, "another machine may speak for this node");
         unseated.seated();
         assert_eq!(age(&unseated), 0);
         let next = Contact::begin(state.path());
-        next.not_there();
+        next.not_there(0);
 
         assert_eq!((age(&contact), age(&next)), (0, 0));
+    }
+    #[test]
+    fn a_resumed_machine_asks_before_it_speaks_and_old_answers_do_not_count() {
+        let state = tempfile::tempdir().unwrap();
+        let contact = Contact::begin(state.path());
+        contact.heard(0);
+        contact.seated();
+        assert!(matches!(contact.told(), Heard::Ago(_)));
+
+        contact.resumed();
+        assert_eq!(contact.told(), Heard::Asking);
+        contact.heard(0);
+        contact.not_there(0);
+        assert_eq!(contact.told(), Heard::Asking, "said before the suspend");
+        contact.answered();
+        assert_eq!(contact.told(), Heard::Asking, "it is there, and has not said who is out");
+        contact.heard(1);
+        assert!(matches!(contact.told(), Heard::Ago(_)), "it holds its seat as before");
+
+        contact.resumed();
+        contact.not_there(2);
+        assert!(matches!(contact.told(), Heard::Ago(_)), "what it knew is as old as it is");
+        let file = Contact::needless();
+        file.resumed();
+        assert_eq!(file.told(), Heard::Now);
     }
 }

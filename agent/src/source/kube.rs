@@ -11,6 +11,7 @@
 mod brake;
 mod credential;
 mod events;
+mod item;
 mod listen;
 mod mirror;
 mod preshared;
@@ -24,7 +25,6 @@ use api::{Mesh, MeshNode, MeshPeer};
 use futures::{StreamExt, stream::SelectAll};
 use kube::{
     Api, Client, Config,
-    api::DynamicObject,
     config::{KubeConfigOptions, Kubeconfig},
     core::ApiResource,
     runtime::{
@@ -38,7 +38,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use self::{brake::hold, mirror::Mirror};
+use self::{brake::hold, item::Item, mirror::Mirror};
 pub use self::{
     credential::Renewal, events::follow as tell, listen::listen,
     rotations::follow as follow_rotations,
@@ -122,43 +122,75 @@ pub async fn follow(client: Client, follower: Follower, publisher: Publisher) {
     tokio::join!(follow_mesh(client, follower, publisher, references), secrets);
 }
 
+/// Where what is heard goes.
+struct Listener {
+    mirror: Mirror,
+    own: watch::Sender<Option<MeshNode>>,
+    publisher: Publisher,
+    references: watch::Sender<preshared::References>,
+    contact: Contact,
+}
+
+/// Begins anew after each resume: a connection that slept may be dead and not know it.
 async fn follow_mesh(
     client: Client,
     Follower { node, state, own, contact }: Follower,
-    mut publisher: Publisher,
+    publisher: Publisher,
     references: watch::Sender<preshared::References>,
 ) {
-    let mut events: SelectAll<_> =
-        Kind::ALL.into_iter().map(|kind| watch_kind(&client, kind)).collect();
-    let mut mirror = Mirror::new(state);
-    let mut cut = BTreeSet::new();
-    while let Some(event) = events.next().await {
-        take(&mut mirror, &mut cut, event);
-        let settled = Instant::now() + SETTLE;
-        while let Ok(Some(event)) = timeout_at(settled, events.next()).await {
-            take(&mut mirror, &mut cut, event);
+    let mut resumes = contact.resumes();
+    let mirror = Mirror::new(&node, state);
+    let mut listener = Listener { mirror, own, publisher, references, contact };
+    loop {
+        let number = *resumes.borrow_and_update();
+        tokio::select! {
+            () = listener.follow(&client, number) => return,
+            // The listener's contact tells, so there is always somebody who does.
+            _ = resumes.changed() => listener.mirror.list_again(),
         }
-        own.send_if_modified(|last| {
-            let now = mirror.node(&node);
+    }
+}
+
+impl Listener {
+    /// All kinds, as long as the watches last.
+    async fn follow(&mut self, client: &Client, resumes: u64) {
+        let mut events: SelectAll<_> =
+            Kind::ALL.into_iter().map(|kind| watch_kind(client, kind)).collect();
+        let mut cut = BTreeSet::new();
+        while let Some(event) = events.next().await {
+            take(&mut self.mirror, &mut cut, event);
+            let settled = Instant::now() + SETTLE;
+            while let Ok(Some(event)) = timeout_at(settled, events.next()).await {
+                take(&mut self.mirror, &mut cut, event);
+            }
+            self.tell_the_parts();
+            if self.mirror.is_complete() {
+                let judging = Instant::now();
+                if self.mirror.take_changed() {
+                    publish(&mut self.mirror, &mut self.publisher);
+                }
+                if cut.is_empty() {
+                    self.contact.heard(resumes);
+                }
+                // A large mesh takes longer to judge, and then gets more time to settle.
+                sleep(judging.elapsed()).await;
+            }
+        }
+    }
+
+    fn tell_the_parts(&self) {
+        self.own.send_if_modified(|last| {
+            let now = self.mirror.own();
             let differs = last.as_ref() != now;
             last.clone_from(&now.cloned());
             differs
         });
-        references.send_if_modified(|last| {
-            let now = mirror.references();
+        self.references.send_if_modified(|last| {
+            let now = self.mirror.references();
             let differs = *last != now;
             *last = now;
             differs
         });
-        if mirror.is_complete() {
-            let judging = Instant::now();
-            publish(&mut mirror, &mut publisher);
-            if cut.is_empty() {
-                contact.heard();
-            }
-            // A large mesh takes longer to judge, and then gets more time to settle.
-            sleep(judging.elapsed()).await;
-        }
     }
 }
 
@@ -188,10 +220,10 @@ impl Backoff for Patience {
     fn reset(&mut self) {}
 }
 
-type Seen = (Kind, Result<Event<DynamicObject>, watcher::Error>);
+type Seen = (Kind, Result<Event<Item>, watcher::Error>);
 
 fn watch_kind(client: &Client, kind: Kind) -> futures::stream::BoxStream<'static, Seen> {
-    let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.resource());
+    let api: Api<Item> = Api::all_with(client.clone(), &kind.resource());
     let stream = watcher(api, watcher::Config::default()).backoff(Patience::default());
     stream.map(move |event| (kind, event)).boxed()
 }

@@ -82,8 +82,20 @@ impl Resources {
         let object: Envelope =
             serde_json::from_value(object).map_err(|e| Complaint::new("object", "", e))?;
         let Envelope { kind, metadata: Metadata { name }, spec, status } = object;
-        let complain = |problem: String| Complaint::new(&kind, &name, problem);
-        match kind.as_str() {
+        self.take(&kind, name, spec, status).map(drop)
+    }
+
+    /// Likewise, of one that is taken apart already. False if a node says nothing new that concerns
+    /// others: most of what it writes is for people.
+    pub(crate) fn take(
+        &mut self,
+        kind: &str,
+        name: String,
+        spec: Value,
+        status: Value,
+    ) -> Result<bool, Complaint> {
+        let complain = |problem: String| Complaint::new(kind, &name, problem);
+        match kind {
             "Mesh" if name.is_empty() || name == MESH => {
                 self.mesh = Some(part(spec, "spec").map_err(complain)?);
                 let status: MeshStatus = part(or_empty(status), "status").map_err(complain)?;
@@ -93,7 +105,10 @@ impl Resources {
                 check_name(&name).map_err(complain)?;
                 let spec = part(or_empty(spec), "spec").map_err(complain)?;
                 let status = part(or_empty(status), "status").map_err(complain)?;
-                self.nodes.insert(name, (spec, status));
+                let node = (spec, of_others(status));
+                let differs = self.nodes.get(&name) != Some(&node);
+                self.nodes.insert(name, node);
+                return Ok(differs);
             }
             "MeshPeer" => {
                 check_name(&name).map_err(complain)?;
@@ -106,8 +121,14 @@ impl Resources {
                 return Err(complain("is of a kind that this agent does not know".into()));
             }
         }
-        Ok(())
+        Ok(true)
     }
+}
+
+/// What of a node's status concerns others.
+fn of_others(status: MeshNodeStatus) -> MeshNodeStatus {
+    let MeshNodeStatus { public_keys, newest_epoch, endpoints, serves, .. } = status;
+    MeshNodeStatus { public_keys, newest_epoch, endpoints, serves, ..MeshNodeStatus::default() }
 }
 
 fn or_empty(value: Value) -> Value {

@@ -240,3 +240,26 @@ fn a_revoked_key_is_refused_for_ever_whoever_publishes_it() {
     let told = judge(vec![mesh, again], None).view.unwrap();
     assert!(told.nodes["b"].keys.is_empty());
 }
+
+#[test]
+fn only_news_for_this_node_and_departures_are_urgent() {
+    let view = |objects: Vec<Value>| judge(objects, None).view.unwrap();
+    let before = view(vec![mesh(), node("a", 1), node("b", 2), peer("laptop", "10.42.200.7/32")]);
+    let with = |change: &dyn Fn(&mut View)| {
+        let mut after = before.clone();
+        change(&mut after);
+        after.is_urgent_after(&before, "a")
+    };
+    let node_of = |view: &mut View, name: &str, change: &dyn Fn(&mut Node)| {
+        change(view.nodes.get_mut(name).unwrap());
+    };
+    let two = |node: &mut Node| node.epochs.extend([KeyEpoch(2)]);
+
+    assert!(!with(&|_| {}));
+    assert!(!with(&|view| node_of(view, "b", &two)), "one of many");
+    assert!(with(&|view| node_of(view, "a", &two)), "a key to be made here");
+    assert!(with(&|view| node_of(view, "b", &|node| node.revoked = true)));
+    assert!(with(&|view| drop(view.nodes.remove("b"))));
+    assert!(with(&|view| drop(view.peers.remove("laptop"))));
+    assert!(with(&|view| view.removing = true));
+}

@@ -82,6 +82,12 @@ pub fn set(list: &mut Vec<Condition>, mut new: Condition) -> bool {
     changed
 }
 
+/// True if the lists differ at most in the generation that was looked at.
+pub fn same_but_observed(one: &[Condition], other: &[Condition]) -> bool {
+    let unseen = |condition: &Condition| condition.clone().observed(None);
+    one.iter().map(unseen).eq(other.iter().map(unseen))
+}
+
 /// The condition of a type, if it has been judged.
 pub fn get<'a>(list: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     list.iter().find(|c| c.type_ == type_)

@@ -1,5 +1,5 @@
-//! Asks whether the API is there: once before the view of the last run is acted on, and again and
-//! again where the mesh bounds how old a view may become.
+//! Asks whether the API is there: once before the view of the last run is acted on, once after each
+//! resume from suspend, and again and again where the mesh bounds how old a view may become.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -20,30 +20,41 @@ const LISTING: Duration = Duration::from_secs(10);
 
 /// For ever.
 pub async fn listen(contact: Contact, views: Views, kubeconfig: Option<PathBuf>) {
+    let mut resumes = contact.resumes();
     let client = match timeout(PATIENCE, connect(kubeconfig.clone())).await {
         Ok(Ok((client, _))) => client,
-        Ok(Err(_)) | Err(_) => {
-            contact.not_there();
-            patiently(kubeconfig).await
-        }
+        Ok(Err(_)) | Err(_) => patiently(&contact, kubeconfig).await,
     };
-    if answers(&client).await {
+    loop {
+        let number = *resumes.borrow_and_update();
+        tokio::select! {
+            () = ask(&contact, number, &views, &client) => return,
+            // The contact is ours too, so there is always somebody to tell.
+            _ = resumes.changed() => {}
+        }
+    }
+}
+
+/// For ever: first whether it says who is in the mesh, then whether it is still there.
+async fn ask(contact: &Contact, resumes: u64, views: &Views, client: &Client) {
+    if answers(client).await {
         sleep(LISTING).await;
     }
-    contact.not_there();
+    contact.not_there(resumes);
     loop {
         let most = views.borrow().as_ref().and_then(|view| view.max_age);
         sleep(jitter(pause(most) * 2 / 3)).await;
-        if most.is_some() && answers(&client).await {
-            contact.heard();
+        if most.is_some() && answers(client).await {
+            contact.answered();
             let contact = contact.clone();
             tokio::task::spawn_blocking(move || contact.keep());
         }
     }
 }
 
-async fn patiently(kubeconfig: Option<PathBuf>) -> Client {
+async fn patiently(contact: &Contact, kubeconfig: Option<PathBuf>) -> Client {
     loop {
+        contact.not_there(*contact.resumes().borrow());
         sleep(LISTING).await;
         if let Ok((client, _)) = connect(kubeconfig.clone()).await {
             return client;

@@ -6,18 +6,22 @@ use std::{
 };
 
 use api::{MeshNode, SecretKeyRef};
-use kube::{ResourceExt, api::DynamicObject, runtime::watcher::Event};
+use kube::{ResourceExt, runtime::watcher::Event};
 use serde_json::Value;
 
-use super::{Kind, preshared};
+use super::{Kind, item::Item, preshared};
 use crate::view::{Complaint, Resources};
 
 #[derive(Default)]
 pub(super) struct Mirror {
     /// The agent's state directory, where the keys from Secrets are.
     state: PathBuf,
+    /// This node.
+    name: String,
+    own: Option<MeshNode>,
     resources: Resources,
-    nodes: BTreeMap<String, MeshNode>,
+    /// Something that a view is made of is not what it was.
+    changed: bool,
     complaints: BTreeMap<(Kind, String), Complaint>,
     /// The names of the list that is under way.
     listing: BTreeMap<Kind, BTreeSet<String>>,
@@ -28,11 +32,12 @@ pub(super) struct Mirror {
 }
 
 impl Mirror {
-    pub(super) fn new(state: PathBuf) -> Self {
-        Self { state, ..Self::default() }
+    /// For the node `name`, with its agent's state directory.
+    pub(super) fn new(name: &str, state: PathBuf) -> Self {
+        Self { state, name: name.to_owned(), ..Self::default() }
     }
 
-    pub(super) fn apply(&mut self, kind: Kind, event: Event<DynamicObject>) {
+    pub(super) fn apply(&mut self, kind: Kind, event: Event<Item>) {
         match event {
             Event::Init => drop(self.listing.insert(kind, BTreeSet::new())),
             Event::InitApply(object) => {
@@ -45,6 +50,7 @@ impl Mirror {
                 let seen = self.listing.remove(&kind).unwrap_or_default();
                 self.retain(kind, &seen);
                 self.listed.insert(kind);
+                self.changed = true;
             }
             Event::Apply(object) => self.put(kind, object),
             Event::Delete(object) => {
@@ -53,6 +59,12 @@ impl Mirror {
                 self.deleted.insert((kind, name));
             }
         }
+    }
+
+    /// What is known stays, and counts again once every kind has been listed anew.
+    pub(super) fn list_again(&mut self) {
+        self.listed.clear();
+        self.listing.clear();
     }
 
     /// True once every kind has been listed.
@@ -68,8 +80,14 @@ impl Mirror {
         self.complaints.values().cloned()
     }
 
-    pub(super) fn node(&self, name: &str) -> Option<&MeshNode> {
-        self.nodes.get(name)
+    /// Our own MeshNode.
+    pub(super) fn own(&self) -> Option<&MeshNode> {
+        self.own.as_ref()
+    }
+
+    /// Whether a new view may differ from the one before the last call.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     /// What was seen to be deleted since the last call.
@@ -78,33 +96,34 @@ impl Mirror {
     }
 
     /// One that can't be decoded leaves the last good one in its place.
-    fn put(&mut self, kind: Kind, object: DynamicObject) {
-        let name = object.name_any();
-        self.deleted.remove(&(kind, name.clone()));
-        let Ok(mut value) = serde_json::to_value(&object) else {
-            return;
-        };
-        // Items of a list don't say their kind.
-        value["kind"] = kind.name().into();
+    fn put(&mut self, kind: Kind, mut item: Item) {
+        let name = item.name_any();
+        let key = (kind, name.clone());
+        self.deleted.remove(&key);
         if kind == Kind::Node
-            && let Ok(node) = object.try_parse()
+            && name == self.name
+            && let Some(node) = item.node()
         {
-            self.nodes.insert(name.clone(), node);
+            self.own = Some(node);
         }
         let put = match kind {
-            Kind::Peer => self.resolve(&name, &mut value),
+            Kind::Peer => self.resolve(&name, &mut item.spec),
             Kind::Mesh | Kind::Node => Ok(()),
         };
-        match put.and_then(|()| self.resources.put(value)) {
-            Ok(()) => drop(self.complaints.remove(&(kind, name))),
-            Err(complaint) => drop(self.complaints.insert((kind, name), complaint)),
+        let Item { spec, status, .. } = item;
+        match put.and_then(|()| self.resources.take(kind.name(), name, spec, status)) {
+            Ok(differs) => self.changed |= self.complaints.remove(&key).is_some() || differs,
+            Err(complaint) => {
+                self.changed = true;
+                self.complaints.insert(key, complaint);
+            }
         }
     }
 
     /// A Secret becomes the file that its key is kept in.
-    fn resolve(&mut self, peer: &str, value: &mut Value) -> Result<(), Complaint> {
+    fn resolve(&mut self, peer: &str, spec: &mut Value) -> Result<(), Complaint> {
         self.references.remove(peer);
-        let Some(spec) = value["spec"].as_object_mut() else {
+        let Some(spec) = spec.as_object_mut() else {
             return Ok(());
         };
         let Some(reference) = spec.remove("presharedKeySecretRef") else {
@@ -126,12 +145,13 @@ impl Mirror {
     }
 
     fn remove(&mut self, kind: Kind, name: &str) {
+        self.changed = true;
         match kind {
             Kind::Mesh if name == api::MESH => self.resources.mesh = None,
             Kind::Mesh => {}
             Kind::Node => {
                 self.resources.nodes.remove(name);
-                self.nodes.remove(name);
+                self.own.take_if(|_| name == self.name);
             }
             Kind::Peer => {
                 self.resources.peers.remove(name);
@@ -160,7 +180,7 @@ mod tests {
 
     use super::*;
 
-    fn peer(secret: Value) -> Event<DynamicObject> {
+    fn peer(secret: Value) -> Event<Item> {
         let mut spec = json!({"publicKey": "k", "addresses": ["10.42.9.9/32"]});
         if !secret.is_null() {
             spec["presharedKeySecretRef"] = secret;
@@ -171,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_secret_becomes_the_file_that_its_key_is_kept_in() {
-        let mut mirror = Mirror::new("/state".into());
+        let mut mirror = Mirror::new("n", "/state".into());
         let secret = json!({"namespace": "hawser", "name": "psk", "key": "laptop"});
 
         mirror.apply(Kind::Peer, peer(secret));
@@ -186,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_cannot_be_named_keeps_its_peer_out() {
-        let mut mirror = Mirror::new("/state".into());
+        let mut mirror = Mirror::new("n", "/state".into());
 
         for bad in [json!({"namespace": "a", "name": "../b", "key": "c"}), json!("psk")] {
             mirror.apply(Kind::Peer, peer(bad));
@@ -194,5 +214,40 @@ mod tests {
             assert_eq!(mirror.complaints().count(), 1);
             assert!(mirror.references().is_empty());
         }
+    }
+    #[test]
+    fn what_a_node_writes_for_people_makes_no_new_view() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let mut put = |name: &str, status: Value| {
+            let object = json!({"metadata": {"name": name}, "spec": {}, "status": status});
+            mirror.apply(Kind::Node, Event::Apply(serde_json::from_value(object).unwrap()));
+            (mirror.take_changed(), mirror.own().is_some())
+        };
+
+        assert_eq!(put("b", json!({"endpoints": ["192.0.2.1:1"]})), (true, false));
+        assert_eq!(put("b", json!({"endpoints": ["192.0.2.1:1"], "peers": "1/1"})), (false, false));
+        assert_eq!(put("b", json!({"endpoints": ["192.0.2.2:1"]})), (true, false));
+        assert_eq!(put("b", json!({"endpoints": 7})), (true, false), "a complaint");
+        assert_eq!(put("a", json!({})), (true, true));
+    }
+
+    #[test]
+    fn after_a_resume_nothing_counts_before_all_is_listed_anew() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let list = |mirror: &mut Mirror, kind| {
+            mirror.apply(kind, Event::Init);
+            mirror.apply(kind, Event::InitDone);
+        };
+        for kind in Kind::ALL {
+            list(&mut mirror, kind);
+        }
+        assert!(mirror.is_complete());
+
+        mirror.list_again();
+        list(&mut mirror, Kind::Mesh);
+        list(&mut mirror, Kind::Node);
+        assert!(!mirror.is_complete());
+        list(&mut mirror, Kind::Peer);
+        assert!(mirror.is_complete());
     }
 }

@@ -5,7 +5,9 @@
 //!                                       └ fell out of the ring: ERROR 410, end
 //! ```
 //!
-//! A watcher keeps a cursor and nothing else; the lines are the ring's own.
+//! A watcher keeps a cursor and nothing else; the lines are the ring's own. In a burst it reads
+//! once in a while and sends many lines at once: a write to each of a hundred watchers for each of
+//! a hundred changes would cost more than the changes.
 
 use super::encode::Encoding;
 use super::negotiate::Shape;
@@ -27,6 +29,8 @@ use tokio::time::{Instant, sleep_until};
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long a token's end may go unnoticed while events flow.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// At least between two reads: what follows an event sooner is sent together.
+const GATHER: Duration = Duration::from_millis(25);
 /// Events read at once.
 const CHUNK: usize = 256;
 
@@ -53,6 +57,8 @@ struct Watcher {
     out: BytesMut,
     ended: bool,
     defined: bool,
+    /// Before this the next events are gathered.
+    read_next: Instant,
     deadline: Instant,
     bookmark_at: Instant,
     renewed_at: Instant,
@@ -89,6 +95,7 @@ impl Watcher {
             out: BytesMut::new(),
             ended: false,
             defined: false,
+            read_next: now,
             deadline: now + ask.timeout,
             bookmark_at: now + BOOKMARK_EVERY,
             renewed_at: now,
@@ -112,7 +119,10 @@ impl Watcher {
                 return None;
             }
             match self.wait().await {
-                Wake::Event => self.arm_renewal(),
+                Wake::Event => {
+                    self.arm_renewal();
+                    sleep_until(self.read_next).await;
+                }
                 Wake::Bookmark => self.send_bookmark(),
                 Wake::Renew => self.renew(),
                 Wake::End => {
@@ -173,6 +183,7 @@ impl Watcher {
     /// True if there may be more.
     fn read_events(&mut self) -> bool {
         drop(self.head.borrow_and_update());
+        self.read_next = Instant::now() + GATHER;
         match self.app.store.events_after(self.cursor, CHUNK) {
             Err(TooOld) => {
                 self.send_error(&too_old(self.cursor));

@@ -31,6 +31,7 @@ impl Sight<'_> {
     fn node(&self, node: &Arc<MeshNode>) -> NodeReport {
         let status = node.status.clone().unwrap_or_default();
         let silent = status.public_keys.is_empty();
+        let before = status.conditions.clone();
         let mut conditions = Conditions::new(status.conditions, node.metadata.generation, self.now);
 
         let allocated = self.allocated(node);
@@ -42,12 +43,22 @@ impl Sight<'_> {
 
         NodeReport {
             ready: ready.status == Truth::True,
-            change: conditions.changed.then(|| Change {
-                object: Arc::clone(node),
-                status: json!({"conditions": conditions.list}),
-                notices: conditions.notices,
+            change: (conditions.changed && self.is_news(&before, &conditions.list)).then(|| {
+                Change {
+                    object: Arc::clone(node),
+                    status: json!({"conditions": conditions.list}),
+                    notices: conditions.notices,
+                }
             }),
         }
+    }
+
+    /// A rotation changes each spec several times. That this was looked at is written once, when the
+    /// rotation is over: each write is news to every agent.
+    fn is_news(&self, before: &[Condition], after: &[Condition]) -> bool {
+        let status = self.seen.mesh.as_ref().and_then(|mesh| mesh.status.as_ref());
+        let rotates = status.is_some_and(|status| status.rotation.is_some());
+        !rotates || !conditions::same_but_observed(before, after)
     }
 
     fn allocated(&self, node: &MeshNode) -> Judged {

@@ -89,9 +89,22 @@ pub(super) fn status(
         ..before.clone()
     };
     let worth_it = live.counts.as_ref().is_none_or(|counts| counts.worth_a_write);
-    let without = MeshNodeStatus { probes: before.probes.clone(), ..after.clone() };
-    let differs = without != before || (worth_it && after != before);
-    differs.then_some(after)
+    let probes = if worth_it { after.probes.clone() } else { before.probes.clone() };
+    let compared = MeshNodeStatus { probes, ..after.clone() };
+    let nothing = live.rotation.is_some() && same_but_observed(&before, &compared);
+    (compared != before && !nothing).then_some(after)
+}
+
+/// True if there is nothing to say but that the spec was looked at. While a rotation is under way,
+/// what it asks for follows soon, and each write is news to every agent.
+fn same_but_observed(before: &MeshNodeStatus, after: &MeshNodeStatus) -> bool {
+    let without = |status: &MeshNodeStatus| MeshNodeStatus {
+        observed_generation: None,
+        conditions: Vec::new(),
+        ..status.clone()
+    };
+    conditions::same_but_observed(&before.conditions, &after.conditions)
+        && without(before) == without(after)
 }
 
 /// As a merge patch, in which what is left out stays as it was: what is gone has to be said.

@@ -206,3 +206,20 @@ fn what_is_gone_is_said_and_what_others_wrote_stays() {
     assert_eq!(patch["nat"], "none");
     assert_eq!(change(None, &after).get("subnets"), None);
 }
+
+#[test]
+fn that_a_spec_was_looked_at_is_written_once_a_rotation_is_over() {
+    let written = status(&node(None), &identity(), &snapshot(&["a"]), &live(&["a"], 0)).unwrap();
+    let mut later = node(Some(written.clone()));
+    later.metadata.generation = Some(4);
+    let wave = api::Wave { number: 1, nodes: vec![], digest: None };
+    let phase = api::RotationPhase::Publishing;
+    let rotation = Rotation { uid: "r".into(), epoch: KeyEpoch(2), phase, wave };
+    let during = |up: &[&str]| Live { rotation: Some(rotation.clone()), ..live(up, 0) };
+    let next = |live: &Live| status(&later, &identity(), &snapshot(&["a"]), live);
+
+    assert_eq!(next(&during(&["a"])), None);
+    let other = next(&during(&[])).unwrap();
+    assert_eq!((other.observed_generation, other.peers.as_deref()), (Some(4), Some("0/1")));
+    assert_eq!(next(&live(&["a"], 0)).unwrap().observed_generation, Some(4));
+}
