@@ -10,8 +10,7 @@ pub(crate) fn normalised(value: Value) -> Value {
     match value {
         Value::Object(members) => object(members),
         Value::Array(items) => items.into_iter().map(normalised).collect(),
-        Value::String(text) if is_age(&text) => "*age".into(),
-        Value::String(text) => steady(&text).into(),
+        Value::String(text) => age(&text).map_or_else(|| steady(&text), str::to_owned).into(),
         other => other,
     }
 }
@@ -31,9 +30,13 @@ fn steady(text: &str) -> String {
     })
 }
 
-/// `12s`, as a column of dates shows it.
-fn is_age(text: &str) -> bool {
-    text.strip_suffix('s').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+/// `12s` or `6y327d`, as a column of dates shows it; other days have other numbers.
+fn age(text: &str) -> Option<&'static str> {
+    static AGES: LazyLock<[(Regex, &str); 2]> = LazyLock::new(|| {
+        [(r"^\d+s$", "*age"), (r"^\d+y\d+d$", "*years")]
+            .map(|(pattern, instead)| (Regex::new(pattern).unwrap(), instead))
+    });
+    AGES.iter().find(|(pattern, _)| pattern.is_match(text)).map(|(_, instead)| *instead)
 }
 
 fn object(members: Map<String, Value>) -> Value {
