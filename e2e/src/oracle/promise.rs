@@ -1,6 +1,6 @@
 //! What is promised is broken once or never: a second try of a test does not mend it.
 
-use std::io::Write as _;
+use std::{io::Write as _, path::Path};
 
 /// Where `e2e/test` collects broken promises.
 const FILE: &str = "HAWSER_BROKEN_PROMISES";
@@ -13,9 +13,35 @@ pub fn promised(holds: bool, what: impl FnOnce() -> String) {
     }
     let what = what();
     if let Some(path) = std::env::var_os(FILE) {
-        let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-        let test = std::thread::current().name().unwrap_or_default().to_owned();
-        file.and_then(|mut file| writeln!(file, "{test}: {what}")).expect("it is written down");
+        write_down(Path::new(&path), &what).expect("it is written down");
     }
     panic!("{what}");
+}
+
+/// A line behind those of other tests.
+fn write_down(path: &Path, what: &str) -> std::io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().append(true).create(true).open(path)?;
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    writeln!(file, "{test}: {what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_promise_ends_the_test_and_stays_on_record_beside_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("broken");
+
+        promised(true, || unreachable!("it holds"));
+        let broken = std::panic::catch_unwind(|| promised(false, || "2 in clear".to_owned()));
+        write_down(&path, "2 in clear").unwrap();
+        write_down(&path, "1 lost").unwrap();
+
+        assert_eq!(broken.unwrap_err().downcast_ref::<String>().unwrap(), "2 in clear");
+        let lines = std::fs::read_to_string(path).unwrap();
+        assert_eq!(lines.lines().count(), 2, "{lines}");
+        assert!(lines.contains("2 in clear") && lines.contains("1 lost"), "{lines}");
+    }
 }
