@@ -8,12 +8,15 @@ const FILE: &str = "HAWSER_BROKEN_PROMISES";
 /// Panics with `what` where a promise does not hold, and writes it down for the whole run: a test
 /// that waited too long on a busy machine may be tried again, a packet in clear may not.
 pub fn promised(holds: bool, what: impl FnOnce() -> String) {
-    if holds {
-        return;
+    if !holds {
+        broken(std::env::var_os(FILE).as_deref().map(Path::new), &what());
     }
-    let what = what();
-    if let Some(path) = std::env::var_os(FILE) {
-        write_down(Path::new(&path), &what).expect("it is written down");
+}
+
+/// Panics with `what`, once it is on `record`.
+fn broken(record: Option<&Path>, what: &str) -> ! {
+    if let Some(path) = record {
+        write_down(path, what).expect("it is written down");
     }
     panic!("{what}");
 }
@@ -35,11 +38,11 @@ mod tests {
         let path = dir.path().join("broken");
 
         promised(true, || unreachable!("it holds"));
-        let broken = std::panic::catch_unwind(|| promised(false, || "2 in clear".to_owned()));
-        write_down(&path, "2 in clear").unwrap();
-        write_down(&path, "1 lost").unwrap();
+        let ended = std::panic::catch_unwind(|| broken(Some(&path), "2 in clear"));
+        let again = std::panic::catch_unwind(|| broken(Some(&path), "1 lost"));
 
-        assert_eq!(broken.unwrap_err().downcast_ref::<String>().unwrap(), "2 in clear");
+        assert_eq!(ended.unwrap_err().downcast_ref::<String>().unwrap(), "2 in clear");
+        assert!(again.is_err());
         let lines = std::fs::read_to_string(path).unwrap();
         assert_eq!(lines.lines().count(), 2, "{lines}");
         assert!(lines.contains("2 in clear") && lines.contains("1 lost"), "{lines}");
