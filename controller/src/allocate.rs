@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-pub use plan::{NodeVerdict, Plan, Write, may_release, plan};
+pub use plan::{Assignment, NodeVerdict, Plan, Write, may_release, plan};
 pub use pools::{Family, Pool, PoolProblem, Pools, families, overlap};
 pub use rest::{REST, Rests};
 

@@ -41,14 +41,21 @@ pub enum NodeVerdict {
     Paused,
     /// A revoked node gets nothing new.
     Revoked,
+    /// Its cluster assigns subnets, and that stands in the way.
+    Cluster(Assignment),
+}
+
+/// Why a node does not have what its cluster assigned, or gets nothing beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assignment {
     /// The cluster has assigned nothing to it yet.
-    NotAssigned,
+    Missing,
     /// The block that the cluster assigned to it is no block of a usable pool.
-    AssignedOutside(IpNet),
+    Outside(IpNet),
     /// That block is held by another node, or rests after one (`resting`).
-    AssignedTaken { subnet: IpNet, resting: bool },
+    Taken { subnet: IpNet, resting: bool },
     /// It has `subnet`, and the cluster assigned another one to it.
-    AssignedOther { subnet: IpNet, assigned: IpNet },
+    Other { subnet: IpNet, assigned: IpNet },
     /// Every pool of this family holds blocks that the cluster assigns.
     PoolsAssigned(Family),
 }
@@ -234,11 +241,11 @@ impl<'a> Planner<'a> {
     ) -> Result<IpNet, NodeVerdict> {
         let (node, family) = (&self.view.nodes[index], Family::of(&subnet));
         if !self.pools_for(node, family).any(|(_, pool)| pool.has_block(&subnet)) {
-            return Err(NodeVerdict::AssignedOutside(subnet));
+            return Err(NodeVerdict::Cluster(Assignment::Outside(subnet)));
         }
         if !self.taken.is_free_for(&subnet, index) {
             let resting = self.resting.contains(&subnet);
-            return Err(NodeVerdict::AssignedTaken { subnet, resting });
+            return Err(NodeVerdict::Cluster(Assignment::Taken { subnet, resting }));
         }
         if self.view.paused && familiar != Some(subnet) {
             return Err(NodeVerdict::Paused);
@@ -262,7 +269,7 @@ impl<'a> Planner<'a> {
         let (assigned, candidates): (Vec<_>, Vec<(usize, &Pool)>) =
             self.pools_for(node, family).partition(|(index, _)| self.assigned[*index]);
         if candidates.is_empty() && !assigned.is_empty() {
-            return Err(NodeVerdict::PoolsAssigned(family));
+            return Err(NodeVerdict::Cluster(Assignment::PoolsAssigned(family)));
         }
         for (index, pool) in &candidates {
             if let Some(subnet) = self.taken.next_free(pool, &mut self.cursors[*index]) {
@@ -324,7 +331,7 @@ fn owner_of(node: &Node) -> Owner {
 fn assigned(node: &Node, family: Family) -> Result<Option<IpNet>, NodeVerdict> {
     match node.assigned.as_deref() {
         None => Ok(None),
-        Some([]) => Err(NodeVerdict::NotAssigned),
+        Some([]) => Err(NodeVerdict::Cluster(Assignment::Missing)),
         Some(all) => Ok(all.iter().find(|subnet| Family::of(subnet) == family).copied()),
     }
 }
@@ -342,7 +349,7 @@ fn assigned_other(node: &Node, kept: &[IpNet]) -> NodeVerdict {
     let other = assigned.into_iter().find_map(|assigned| {
         let family = Family::of(&assigned);
         let subnet = *kept.iter().find(|subnet| Family::of(subnet) == family)?;
-        (subnet != assigned).then_some(NodeVerdict::AssignedOther { subnet, assigned })
+        (subnet != assigned).then_some(NodeVerdict::Cluster(Assignment::Other { subnet, assigned }))
     });
     other.unwrap_or(NodeVerdict::Allocated)
 }

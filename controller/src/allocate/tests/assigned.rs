@@ -30,7 +30,7 @@ fn a_node_gets_the_block_that_its_cluster_assigned_and_no_other() {
 fn a_node_without_a_podcidr_waits_for_one() {
     let plan = look(&[POOL], vec![assigned("a", &[], &[])], vec![]);
 
-    assert_eq!(plan.verdicts["a"], NodeVerdict::NotAssigned);
+    assert_eq!(plan.verdicts["a"], NodeVerdict::Cluster(Assignment::Missing));
     assert!(!plan.writes.iter().any(|write| write.subnet().is_some()), "{:?}", plan.writes);
 }
 
@@ -48,7 +48,7 @@ fn a_podcidr_that_is_no_block_of_a_pool_is_refused() {
     for foreign in ["10.9.7.0/24", "10.244.7.0/25", "10.244.6.0/23"] {
         let plan = look(&[POOL], vec![assigned("a", &[], &[foreign])], vec![]);
 
-        assert_eq!(plan.verdicts["a"], NodeVerdict::AssignedOutside(net(foreign)));
+        assert_eq!(plan.verdicts["a"], NodeVerdict::Cluster(Assignment::Outside(net(foreign))));
     }
 }
 
@@ -62,7 +62,8 @@ fn a_podcidr_that_another_node_holds_or_that_rests_is_not_given_twice() {
     let rests = look(&[POOL], nodes(), vec![claim("10.244.7.0/24", State::Resting)]);
     let rested = look(&[POOL], nodes(), vec![claim("10.244.7.0/24", State::Rested)]);
 
-    let taken = |resting| NodeVerdict::AssignedTaken { subnet: net("10.244.7.0/24"), resting };
+    let taken =
+        |resting| NodeVerdict::Cluster(Assignment::Taken { subnet: net("10.244.7.0/24"), resting });
     assert_eq!((&held.verdicts["a"], &rests.verdicts["a"]), (&taken(false), &taken(true)));
     let bind = Write::Bind { subnet: net("10.244.7.0/24"), generation: 7, owner: owner("a") };
     assert_eq!(rested.writes, [bind]);
@@ -75,7 +76,7 @@ fn a_node_that_has_another_block_keeps_it_and_is_reported() {
     let plan = look(&[POOL], nodes, vec![bound("10.244.3.0/24", "a")]);
 
     let (subnet, assigned) = (net("10.244.3.0/24"), net("10.244.7.0/24"));
-    assert_eq!(plan.verdicts["a"], NodeVerdict::AssignedOther { subnet, assigned });
+    assert_eq!(plan.verdicts["a"], NodeVerdict::Cluster(Assignment::Other { subnet, assigned }));
     assert!(plan.writes.is_empty());
 }
 
@@ -86,6 +87,6 @@ fn machines_outside_of_the_cluster_take_nothing_from_its_pools() {
     let alone = look(&[POOL], nodes(), vec![]);
     let beside = look(&[POOL, OTHER], nodes(), vec![]);
 
-    assert_eq!(alone.verdicts["edge"], NodeVerdict::PoolsAssigned(Family::V4));
+    assert_eq!(alone.verdicts["edge"], NodeVerdict::Cluster(Assignment::PoolsAssigned(Family::V4)));
     assert!(beside.writes.contains(&create("10.42.0.0/24", "edge")), "{:?}", beside.writes);
 }

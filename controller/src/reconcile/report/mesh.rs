@@ -135,11 +135,7 @@ impl Sight<'_> {
             let why = match verdict {
                 NodeVerdict::Exhausted { .. } => "PoolExhausted",
                 NodeVerdict::PoolCoversNode { .. } => "PoolCoversNode",
-                NodeVerdict::AssignedOutside(_) => "PodCIDROutsidePools",
-                NodeVerdict::AssignedTaken { .. } => "PodCIDRTaken",
-                NodeVerdict::AssignedOther { .. } => "PodCIDRDiffers",
-                NodeVerdict::PoolsAssigned(_) => "PoolsAssigned",
-                NodeVerdict::NotAssigned => "NoPodCIDR",
+                NodeVerdict::Cluster(why) => super::node::assignment_reason(why),
                 NodeVerdict::Allocated
                 | NodeVerdict::Pending
                 | NodeVerdict::NoPools

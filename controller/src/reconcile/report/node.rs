@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{Change, Conditions, Judged, Sight, Truth};
 use crate::admit::Fault;
-use crate::allocate::{Family, NodeVerdict, Pool};
+use crate::allocate::{Assignment, Family, NodeVerdict, Pool};
 
 /// The controller accepts what the node publishes.
 pub(in crate::reconcile) const ADMITTED: &str = "Admitted";
@@ -91,7 +91,7 @@ impl Sight<'_> {
                 "nothing new is given out after the restore; Mesh default says how to go on",
             ),
             NodeVerdict::Revoked => Judged::bad("Revoked", "a revoked node gets no new subnet"),
-            of_the_cluster => assigned(of_the_cluster),
+            NodeVerdict::Cluster(why) => assigned(why),
         }
     }
 
@@ -107,49 +107,55 @@ impl Sight<'_> {
     }
 }
 
+/// One CamelCase word for conditions.
+pub(super) fn assignment_reason(why: &Assignment) -> &'static str {
+    match why {
+        Assignment::Missing => "NoPodCIDR",
+        Assignment::Outside(_) => "PodCIDROutsidePools",
+        Assignment::Taken { .. } => "PodCIDRTaken",
+        Assignment::Other { .. } => "PodCIDRDiffers",
+        Assignment::PoolsAssigned(_) => "PoolsAssigned",
+    }
+}
+
 /// What stands between a node and the podCIDRs of its Node (`ipam: Kubernetes`).
-fn assigned(verdict: &NodeVerdict) -> Judged {
-    match verdict {
-        NodeVerdict::NotAssigned => Judged::bad(
-            "NoPodCIDR",
+fn assigned(why: &Assignment) -> Judged {
+    let text = match why {
+        Assignment::Missing => {
             "its Node has no podCIDR: does kube-controller-manager run with --allocate-node-cidrs \
-             and --cluster-cidr? Else write ipam: Mesh",
-        ),
-        NodeVerdict::AssignedOutside(subnet) => Judged::bad(
-            "PodCIDROutsidePools",
+             and --cluster-cidr? Else write ipam: Mesh"
+                .to_owned()
+        }
+        Assignment::Outside(subnet) => {
             format!(
                 "podCIDR {subnet} of its Node is no block of a pool of Mesh default: name the \
                  cluster's --cluster-cidr as pool, with its --node-cidr-mask-size as \
                  nodePrefixLength"
-            ),
-        ),
-        NodeVerdict::AssignedTaken { subnet, resting: true } => Judged::bad(
-            "PodCIDRTaken",
-            format!("{subnet} was another node's a short while ago; it comes free by itself"),
-        ),
-        NodeVerdict::AssignedTaken { subnet, resting: false } => Judged::bad(
-            "PodCIDRTaken",
+            )
+        }
+        Assignment::Taken { subnet, resting: true } => {
+            format!("{subnet} was another node's a short while ago; it comes free by itself")
+        }
+        Assignment::Taken { subnet, resting: false } => {
             format!(
                 "podCIDR {subnet} of its Node is claimed by somebody else: look at \
                  kubectl get hwsc, and release what is not in use"
-            ),
-        ),
-        NodeVerdict::AssignedOther { subnet, assigned } => Judged::bad(
-            "PodCIDRDiffers",
+            )
+        }
+        Assignment::Other { subnet, assigned } => {
             format!(
                 "it has {subnet}, and podCIDR {assigned} of its Node says otherwise: drain the \
                  Node, delete it and let it come back"
-            ),
-        ),
-        NodeVerdict::PoolsAssigned(family) => Judged::bad(
-            "PoolsAssigned",
+            )
+        }
+        Assignment::PoolsAssigned(family) => {
             format!(
                 "every {family} pool holds podCIDRs of the cluster's Nodes: add one to Mesh \
                  default for machines outside of the cluster"
-            ),
-        ),
-        _ => Judged::unknown("Pending", "not looked at yet"),
-    }
+            )
+        }
+    };
+    Judged::bad(assignment_reason(why), text)
 }
 
 fn describe(pool: &Pool) -> String {
