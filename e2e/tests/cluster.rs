@@ -13,6 +13,8 @@ mod gateway;
 mod keys;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/release.rs"]
+mod release;
 #[path = "cluster/removal.rs"]
 mod removal;
 #[path = "cluster/rights.rs"]

@@ -2,6 +2,7 @@
 
 mod check;
 mod crds;
+mod install;
 mod join;
 mod keys;
 mod leave;
@@ -45,7 +46,12 @@ pub async fn run(
         Command::Keys { command } => keys::run(command, settings, terminal).await,
         Command::Revoke { node } => revoke::run(&node, settings, terminal).await,
         Command::Mesh { command } => mesh::run(command, settings, terminal).await,
-        Command::Uninstall { wait } => uninstall::run(wait, settings, terminal).await,
+        Command::Install(release) => install::install(&release, settings, terminal).await,
+        Command::Upgrade(release) => install::upgrade(&release, settings, terminal).await,
+        Command::Uninstall { place, agents_only, wait } => {
+            let place = (!agents_only).then_some(place);
+            uninstall::run(place.as_ref(), wait, settings, terminal).await
+        }
         Command::Join(args) => join::run(args, settings, terminal).await,
         Command::Leave(args) => leave::run(args, settings, terminal).await,
         Command::Token { command } => token::run(command, settings, terminal).await,
