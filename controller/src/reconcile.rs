@@ -12,6 +12,7 @@
 //! nodes that join at once are one pass.
 
 mod events;
+mod mark;
 mod mirror;
 mod pass;
 mod read;

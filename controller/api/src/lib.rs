@@ -22,7 +22,7 @@ mod rotation;
 mod text;
 
 pub use claim::{
-    AddressOf, ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec, SubnetClaimStatus,
+    AddressOf, ClaimOwner, ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec, SubnetClaimStatus,
     claim_name, subnet_of_claim,
 };
 pub use conditions::Condition;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use api::{Mesh, MeshNode, SubnetClaim};
+use api::{Mesh, MeshNode, SubnetClaim, conditions};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -14,9 +14,10 @@ use kube::core::ObjectList;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::events::{Events, Notice};
+use super::mark::Mark;
 use super::report::{Change, Reported, Sight};
 use super::rotations::{Rotations, SeenRotations};
 use super::write::{self, Outcome, version_of};
@@ -37,6 +38,7 @@ pub(super) struct Pass {
     born: Instant,
     rests: Rests,
     memory: Memory,
+    mark: Mark,
     rotations: Rotations,
 }
 
@@ -50,6 +52,7 @@ impl Pass {
             metrics,
             born: Instant::now(),
             memory: Memory::default(),
+            mark: Mark::default(),
         }
     }
 
@@ -62,11 +65,17 @@ impl Pass {
     ) -> anyhow::Result<Option<Duration>> {
         self.metrics.active(active);
         let mut seen = cached;
+        self.mark.saw(seen.versions());
         let mut plan = self.plan(&seen);
         if active {
             let began = Instant::now();
             if let Some(machines) = machines {
-                let steps = mirror::plan(&machines, &seen.nodes, &seen.mesh_ranges());
+                let steps = mirror::plan(
+                    &machines,
+                    &seen.nodes,
+                    &seen.mesh_ranges(),
+                    &seen.epochs(),
+                );
                 mirror::apply(&self.client, &steps).await?;
             }
             let mut rounds = 0;
@@ -74,7 +83,7 @@ impl Pass {
                 rounds += 1;
                 ensure!(rounds <= ROUNDS, "other writers were faster {ROUNDS} times");
                 // A cache may be old: decide on what is true now.
-                seen = Seen { machines: seen.machines, ..self.fresh().await? };
+                seen = self.fresh(seen.machines).await?;
                 plan = self.plan(&seen);
                 self.write(&plan.writes, &seen).await?;
             }
@@ -100,7 +109,7 @@ impl Pass {
     }
 
     /// Nodes before claims: see [`crate::allocate`].
-    async fn fresh(&self) -> anyhow::Result<Seen> {
+    async fn fresh(&mut self, machines: Vec<Arc<KubeNode>>) -> anyhow::Result<Seen> {
         let all = ListParams::default();
         let meshes: Api<Mesh> = Api::all(self.client.clone());
         let nodes: Api<MeshNode> = Api::all(self.client.clone());
@@ -108,8 +117,29 @@ impl Pass {
         let mesh = meshes.get_opt(api::MESH).await.context("reading the Mesh")?;
         let nodes = nodes.list(&all).await.context("listing nodes")?;
         let claims = claims.list(&all).await.context("listing claims")?;
+        let version = claims.metadata.resource_version.clone().unwrap_or_default();
         let (nodes, claims) = (arcs(nodes), arcs(claims));
-        Ok(Seen { mesh: mesh.map(Arc::new), nodes, claims, machines: Vec::new() })
+        let mut seen = Seen { mesh: mesh.map(Arc::new), nodes, claims, machines };
+        if let Some(mesh) = seen.mesh.clone()
+            && self.mark.is_after(&version)
+            && !seen.restored()
+        {
+            seen.mesh = Some(self.pause(&mesh).await?);
+        }
+        self.mark.begin_at(&version);
+        Ok(seen)
+    }
+
+    /// Marks the Mesh as restored from a backup: until somebody takes the mark away, only what nodes
+    /// are known to use is claimed.
+    async fn pause(&self, mesh: &Mesh) -> anyhow::Result<Arc<Mesh>> {
+        warn!("the API is older than what was read of it before: restored from a backup?");
+        let since = conditions::rfc3339(Timestamp::now());
+        let patch = json!({"metadata": version_of(mesh), "status": {"restored": since}});
+        let api: Api<Mesh> = Api::all(self.client.clone());
+        let patch = Patch::Merge(&patch);
+        let paused = api.patch_status(&mesh.name_any(), &PatchParams::default(), &patch).await;
+        Ok(Arc::new(paused.context("pausing allocation after a restore")?))
     }
 
     /// Tries all writes; those that fail do not keep the others from being made.

@@ -11,6 +11,7 @@ use e2e::cluster::{NAMESPACE, scripts};
 use crate::figures;
 use crate::keys;
 use crate::life;
+use crate::nodes;
 use crate::removal::{self, Traces};
 use crate::services;
 use crate::web::Web;
@@ -64,6 +65,7 @@ fn three_nodes_get_their_network_from_the_chart() {
     services::all(&web);
     keys::all(&web);
     life::all(&web);
+    nodes::all(&web);
     figures::idle(&cluster);
     events_are_written(&cluster);
     removal::all(&cluster, &before);

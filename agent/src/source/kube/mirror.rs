@@ -27,6 +27,8 @@ pub(super) struct Mirror {
     listing: BTreeMap<Kind, BTreeSet<String>>,
     listed: BTreeSet<Kind>,
     deleted: BTreeSet<(Kind, String)>,
+    /// MeshNodes that were deleted, whether or not they have come back.
+    departed: BTreeSet<String>,
     /// The Secret that a MeshPeer names.
     references: BTreeMap<String, SecretKeyRef>,
 }
@@ -56,6 +58,9 @@ impl Mirror {
             Event::Delete(object) => {
                 let name = object.name_any();
                 self.remove(kind, &name);
+                if kind == Kind::Node {
+                    self.departed.insert(name.clone());
+                }
                 self.deleted.insert((kind, name));
             }
         }
@@ -93,6 +98,11 @@ impl Mirror {
     /// What was seen to be deleted since the last call.
     pub(super) fn take_deleted(&mut self) -> BTreeSet<(Kind, String)> {
         std::mem::take(&mut self.deleted)
+    }
+
+    /// The MeshNodes that were deleted since the last call, also if they were made again.
+    pub(super) fn take_departed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.departed)
     }
 
     /// One that can't be decoded leaves the last good one in its place.
