@@ -48,9 +48,8 @@ pub(super) fn plan(
         let lives = machines.get(&owner.name) == Some(&owner.uid);
         (!lives).then(|| Some(Step::Delete(node.name_any(), node.uid()?)))?
     });
-    let missing = (machines.iter())
-        .filter(|(name, _)| !known.contains(*name))
-        .map(|(name, uid)| {
+    let missing =
+        (machines.iter()).filter(|(name, _)| !known.contains(*name)).map(|(name, uid)| {
             let epoch = epochs.get(name).copied();
             Step::Create(Box::new(mesh_node((name, uid), addresses[name].clone(), epoch)))
         });
@@ -174,7 +173,10 @@ mod tests {
         );
 
         let delete = Step::Delete("gone".to_owned(), "mesh-gone".to_owned());
-        assert_eq!(steps, [delete, Step::Create(Box::new(mesh_node(("b", "2"), Vec::new(), None)))]);
+        assert_eq!(
+            steps,
+            [delete, Step::Create(Box::new(mesh_node(("b", "2"), Vec::new(), None)))]
+        );
     }
 
     #[test]

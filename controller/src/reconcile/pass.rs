@@ -13,6 +13,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::ObjectList;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -39,11 +40,20 @@ pub(super) struct Pass {
     rests: Rests,
     memory: Memory,
     mark: Mark,
+    /// A claim was missing at the last look.
+    suspects: bool,
+    /// Names of claims that somebody deleted.
+    deleted: UnboundedReceiver<String>,
     rotations: Rotations,
 }
 
 impl Pass {
-    pub(super) fn new(client: Client, settings: Settings, metrics: Arc<Metrics>) -> Pass {
+    pub(super) fn new(
+        client: Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        deleted: UnboundedReceiver<String>,
+    ) -> Pass {
         Pass {
             events: Events::new(client.clone(), &settings.identity),
             rests: Rests::of(settings.rest),
@@ -53,6 +63,8 @@ impl Pass {
             born: Instant::now(),
             memory: Memory::default(),
             mark: Mark::default(),
+            suspects: false,
+            deleted,
         }
     }
 
@@ -65,17 +77,13 @@ impl Pass {
     ) -> anyhow::Result<Option<Duration>> {
         self.metrics.active(active);
         let mut seen = cached;
-        self.mark.saw(seen.versions());
+        self.remember(&seen);
         let mut plan = self.plan(&seen);
         if active {
             let began = Instant::now();
             if let Some(machines) = machines {
-                let steps = mirror::plan(
-                    &machines,
-                    &seen.nodes,
-                    &seen.mesh_ranges(),
-                    &seen.epochs(),
-                );
+                let steps =
+                    mirror::plan(&machines, &seen.nodes, &seen.mesh_ranges(), &seen.epochs());
                 mirror::apply(&self.client, &steps).await?;
             }
             let mut rounds = 0;
@@ -102,6 +110,17 @@ impl Pass {
         self.rotations.run(cached, &self.events).await
     }
 
+    fn remember(&mut self, seen: &Seen) {
+        if seen.restored() {
+            // Whoever pauses allocation has seen it; what was before it no longer counts.
+            self.mark.begin_at(&seen.claims);
+        }
+        self.mark.saw(&seen.claims);
+        while let Ok(name) = self.deleted.try_recv() {
+            self.mark.deleted(&name);
+        }
+    }
+
     fn plan(&mut self, seen: &Seen) -> Plan {
         let now = self.born.elapsed();
         self.rests.observe(seen.released(), now);
@@ -117,23 +136,26 @@ impl Pass {
         let mesh = meshes.get_opt(api::MESH).await.context("reading the Mesh")?;
         let nodes = nodes.list(&all).await.context("listing nodes")?;
         let claims = claims.list(&all).await.context("listing claims")?;
-        let version = claims.metadata.resource_version.clone().unwrap_or_default();
         let (nodes, claims) = (arcs(nodes), arcs(claims));
         let mut seen = Seen { mesh: mesh.map(Arc::new), nodes, claims, machines };
         if let Some(mesh) = seen.mesh.clone()
-            && self.mark.is_after(&version)
+            && let Some(claim) = self.mark.lost(&seen.claims)
             && !seen.restored()
         {
-            seen.mesh = Some(self.pause(&mesh).await?);
+            // That it was deleted may be on its way: the next look knows.
+            let suspected = std::mem::replace(&mut self.suspects, true);
+            ensure!(suspected, "the claim {claim} is gone and was not seen to be deleted");
+            seen.mesh = Some(self.pause(&mesh, claim).await?);
         }
-        self.mark.begin_at(&version);
+        self.suspects = false;
+        self.mark.begin_at(&seen.claims);
         Ok(seen)
     }
 
     /// Marks the Mesh as restored from a backup: until somebody takes the mark away, only what nodes
     /// are known to use is claimed.
-    async fn pause(&self, mesh: &Mesh) -> anyhow::Result<Arc<Mesh>> {
-        warn!("the API is older than what was read of it before: restored from a backup?");
+    async fn pause(&self, mesh: &Mesh, claim: &str) -> anyhow::Result<Arc<Mesh>> {
+        warn!(claim, "the API has lost a claim: its store was restored from a backup");
         let since = conditions::rfc3339(Timestamp::now());
         let patch = json!({"metadata": version_of(mesh), "status": {"restored": since}});
         let api: Api<Mesh> = Api::all(self.client.clone());

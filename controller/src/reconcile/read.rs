@@ -86,15 +86,6 @@ impl Seen {
         epochs
     }
 
-    /// The resourceVersions of all that is seen.
-    pub fn versions(&self) -> impl Iterator<Item = String> {
-        let mesh = self.mesh.iter().filter_map(|it| it.resource_version());
-        let nodes = self.nodes.iter().filter_map(|it| it.resource_version());
-        let claims = self.claims.iter().filter_map(|it| it.resource_version());
-        let machines = self.machines.iter().filter_map(|it| it.resource_version());
-        mesh.chain(nodes).chain(claims).chain(machines)
-    }
-
     pub fn publications(&self) -> Vec<Publication> {
         self.nodes.iter().map(|node| publication(node)).collect()
     }

@@ -95,9 +95,7 @@ fn a_drained_node_gives_its_pods_away_and_nobody_elses_suffer(web: &Web<'_>) {
     let flows = [Flow::start(web, "n1", 2), Flow::start(web, "n1", 1)];
     let began = Instant::now();
 
-    cluster
-        .kubectl("drain n2 --ignore-daemonsets --pod-selector=app=moved --timeout=60s")
-        .unwrap();
+    cluster.kubectl("drain n2 --ignore-daemonsets --pod-selector=app=moved --timeout=60s").unwrap();
     cluster.kubectl(settled).unwrap();
 
     let pods = cluster.json("get pods -l app=moved").unwrap();
@@ -134,9 +132,8 @@ fn a_node_made_again_with_its_key_keeps_its_subnets_and_its_pods(web: &Web<'_>) 
 
     cluster.kubectl("delete node n2").unwrap();
     cluster.apply(&node.to_string()).unwrap();
-    let back = until(LIMIT, || {
-        Member::whole(cluster, "n2").filter(|member| member.uid != before.uid)
-    });
+    let back =
+        until(LIMIT, || Member::whole(cluster, "n2").filter(|member| member.uid != before.uid));
     let took = began.elapsed().as_secs_f64();
     std::thread::sleep(Duration::from_secs(3));
 
@@ -221,10 +218,9 @@ fn another_machine_under_the_name_of_a_node_gets_other_subnets(web: &Web<'_>) {
         kill_process(process, Signal::KILL).unwrap();
     }
     cluster.apply(&node.to_string()).unwrap();
-    let (new, took) = until(LIMIT, || {
-        Member::whole(cluster, "n3").filter(|member| member.uid != before.uid)
-    })
-    .expect("it gets subnets");
+    let (new, took) =
+        until(LIMIT, || Member::whole(cluster, "n3").filter(|member| member.uid != before.uid))
+            .expect("it gets subnets");
 
     println!("another machine called n3 has its subnets after {took:.1?}");
     assert_ne!(new.keys, before.keys);

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use api::{Mesh, MeshNode};
-use e2e::cluster::scripts;
 use e2e::cluster::ApiServer;
+use e2e::cluster::scripts;
 use e2e::lab::{Lab, until};
 use e2e::mesh::create_mesh;
 use kube::ResourceExt as _;
@@ -32,7 +32,9 @@ fn play_the_agent(controllers: &Controllers, name: &'static str, subnets: &[Stri
 }
 
 fn reason(controllers: &Controllers, name: &'static str) -> Option<String> {
-    let node = controllers.server.api(async move |client| Ok(Api::<MeshNode>::all(client).get(name).await?));
+    let node = controllers
+        .server
+        .api(async move |client| Ok(Api::<MeshNode>::all(client).get(name).await?));
     let status = node.ok()?.status?;
     Some(api::conditions::get(&status.conditions, "SubnetAllocated")?.reason.clone())
 }

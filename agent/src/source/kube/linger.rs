@@ -88,7 +88,10 @@ mod tests {
             epoch: KeyEpoch(1),
             epochs: BTreeSet::new(),
             newest: None,
-            keys: key.map(|byte| (KeyEpoch(1), PublicKey::from_bytes([byte; 32]))).into_iter().collect(),
+            keys: key
+                .map(|byte| (KeyEpoch(1), PublicKey::from_bytes([byte; 32])))
+                .into_iter()
+                .collect(),
             endpoints: vec![],
             site: None,
             revoked: false,

@@ -242,6 +242,43 @@ mod tests {
     }
 
     #[test]
+    fn a_node_of_the_release_before_and_one_of_the_release_after_are_understood() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let key = keys::PublicKey::from_bytes([7; 32]).to_string();
+        let status = json!({"publicKeys": [{"epoch": 1, "publicKey": key}]});
+        let oldest = json!({"spec": {"subnets": ["10.42.1.0/24"]}, "status": status});
+        let mut newest = oldest.clone();
+        newest["spec"] = json!({"subnets": ["10.42.2.0/24"], "lanes": 4, "keyEpoch": 1});
+        newest["status"]["learnedLater"] = json!({"a": 1});
+        newest["status"]["publicKeys"][0]["kind"] = json!("hybrid");
+
+        for (name, mut object) in [("old", oldest), ("new", newest)] {
+            object["metadata"] = json!({"name": name});
+            mirror.apply(Kind::Node, Event::Apply(serde_json::from_value(object).unwrap()));
+        }
+
+        assert_eq!(mirror.complaints().count(), 0);
+        let known = |name: &str| {
+            let (spec, status) = &mirror.resources().nodes[name];
+            (spec.subnets.len(), spec.key_epoch, status.public_keys.len())
+        };
+        assert_eq!((known("old"), known("new")), ((1, 1, 1), (1, 1, 1)));
+    }
+
+    #[test]
+    fn a_node_that_was_made_again_at_once_was_deleted_all_the_same() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let node = || serde_json::from_value(json!({"metadata": {"name": "b"}})).unwrap();
+        for event in [Event::Apply(node()), Event::Delete(node()), Event::Apply(node())] {
+            mirror.apply(Kind::Node, event);
+        }
+
+        assert!(mirror.take_deleted().is_empty());
+        assert_eq!(mirror.take_departed(), ["b".to_owned()].into());
+        assert!(mirror.take_departed().is_empty());
+    }
+
+    #[test]
     fn after_a_resume_nothing_counts_before_all_is_listed_anew() {
         let mut mirror = Mirror::new("a", "/state".into());
         let list = |mirror: &mut Mirror, kind| {

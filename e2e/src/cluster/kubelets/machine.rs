@@ -20,7 +20,8 @@ impl Kubelets {
     /// Gives the machine another address in the place of the one it had; its kubelet is told.
     pub fn move_to(&self, node: &str, address: &str) -> anyhow::Result<()> {
         let (old, new) = (format!("{}/24", internal_ip(node)), format!("{address}/24"));
-        for words in [["add", new.as_str()], ["del", old.as_str()]] {
+        // The old one first: with the first address of a subnet the kernel takes the others away.
+        for words in [["del", old.as_str()], ["add", new.as_str()]] {
             run(&mut self.on_node(node, &["ip", "addr", words[0], words[1], "dev", "eth0"]))?;
         }
         // The kernel took the default route along with the address.
@@ -92,7 +93,8 @@ impl Kubelets {
             vec!["-n", &name, "route", "add", "default", "via", "10.231.0.1"],
         ];
         // The other end of its cable goes with the last packet that knows of it.
-        let free = || run(Command::new("ip").args(["-n", "k8s-sw", "link", "show", &port])).is_err();
+        let free =
+            || run(Command::new("ip").args(["-n", "k8s-sw", "link", "show", &port])).is_err();
         until(PATIENCE, || free().then_some(())).context("the old cable is still there")?;
         for words in lines {
             run(Command::new("ip").args(words))?;
