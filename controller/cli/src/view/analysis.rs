@@ -25,9 +25,11 @@ pub struct Document {
 
 /// Everything that is to be said of these, in their order; one line for each that is good.
 pub fn judge(documents: &[Document]) -> Vec<Finding> {
-    let mut all = Judged::default();
-    for document in documents.iter().flat_map(items) {
-        all.take(&document);
+    let documents: Vec<Document> = documents.iter().flat_map(items).collect();
+    let mut all =
+        Judged { ranges: documents.iter().flat_map(ranges).collect(), ..Judged::default() };
+    for document in &documents {
+        all.take(document);
     }
     all.together();
     all.findings
@@ -42,15 +44,22 @@ fn items(document: &Document) -> Vec<Document> {
     }
 }
 
+/// What the mesh of these files carries itself.
+fn ranges(Document { object, .. }: &Document) -> Vec<IpNet> {
+    let mesh = serde_json::from_value::<Mesh>(object.clone()).ok();
+    let mesh = mesh.filter(|_| object["kind"] == "Mesh");
+    let pools = mesh.into_iter().flat_map(|mesh| mesh.spec.pools);
+    pools.filter_map(|pool| parse_prefix(&pool.cidr).ok()).collect()
+}
+
 #[derive(Default)]
 struct Judged {
     findings: Vec<Finding>,
     /// Where each object was first.
     seen: BTreeMap<String, String>,
-    pools: Vec<IpNet>,
+    ranges: Vec<IpNet>,
     /// Whose is which prefix.
     prefixes: Vec<(IpNet, String)>,
-    nodes: Vec<MeshNode>,
 }
 
 impl Judged {
@@ -126,19 +135,20 @@ impl Judged {
             spec.pools.iter().map(|p| (p.cidr.as_str(), p.node_prefix_length)).collect();
         let services = spec.service_cidrs.iter().map(String::as_str);
         let fix = "each pool is a range of its own, apart from Services and the nodes' network";
+        let mut good = Vec::new();
         for (text, length) in &pools {
             match parse_prefix(text) {
                 Ok(pool) if *length < pool.prefix_len() || *length > pool.max_prefix_len() => {
                     let what = format!("{name}: pool {pool} cannot be cut into /{length}");
                     self.fail("HW4005", what, fix);
                 }
-                Ok(pool) => self.pools.push(pool),
+                Ok(pool) => good.push(pool),
                 Err(error) => self.fail("HW4005", format!("{name}: pool {text}: {error}"), fix),
             }
         }
         let services: Vec<IpNet> = services.filter_map(|text| text.parse().ok()).collect();
-        let ranges: Vec<IpNet> = self.pools.iter().chain(&services).copied().collect();
-        for (at, one) in self.pools.clone().iter().enumerate() {
+        let ranges: Vec<IpNet> = good.iter().chain(&services).copied().collect();
+        for (at, one) in good.iter().enumerate() {
             if let Some(other) = ranges[at + 1..].iter().find(|other| overlap(one, other)) {
                 self.fail("HW4005", format!("{name}: {one} and {other} overlap"), fix);
             }
@@ -147,7 +157,17 @@ impl Judged {
 
     fn node(&mut self, node: MeshNode, name: &str) {
         self.owns(&node.spec.subnets, name);
-        self.nodes.push(node);
+        let status = node.status.unwrap_or_default();
+        let (_, bad) = published::public_keys(&status.public_keys);
+        let keys = bad.iter().map(ToString::to_string);
+        let endpoints = status.endpoints.iter();
+        let endpoints = endpoints.filter_map(|text| published::endpoint(text, &self.ranges).err());
+        let problems: Vec<String> =
+            keys.chain(endpoints.map(|problem| problem.to_string())).collect();
+        for problem in problems {
+            let fix = "its peers leave this out; its agent publishes it";
+            self.fail("HW4007", format!("{name}: {problem}"), fix);
+        }
     }
 
     fn peer(&mut self, peer: MeshPeer, name: &str) {
@@ -189,20 +209,6 @@ impl Judged {
             if name != others && overlap(net, other) {
                 let what = format!("{net} of {name} and {other} of {others} overlap");
                 self.fail("HW4006", what, "no address has two owners: the newcomer gets nothing");
-            }
-        }
-        for node in std::mem::take(&mut self.nodes) {
-            let status = node.status.clone().unwrap_or_default();
-            let (_, bad) = published::public_keys(&status.public_keys);
-            let keys = bad.iter().map(ToString::to_string);
-            let endpoints = status.endpoints.iter();
-            let endpoints =
-                endpoints.filter_map(|text| published::endpoint(text, &self.pools).err());
-            let problems: Vec<String> =
-                keys.chain(endpoints.map(|problem| problem.to_string())).collect();
-            for problem in problems {
-                let what = format!("meshnode/{}: {problem}", node.name_any());
-                self.fail("HW4007", what, "its peers leave this out; its agent publishes it");
             }
         }
     }

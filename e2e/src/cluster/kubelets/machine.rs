@@ -59,7 +59,7 @@ impl Kubelets {
         let there = |id: &str| {
             std::fs::read_link(format!("/proc/{id}/ns/mnt")).is_ok_and(|other| other == mounts)
         };
-        for id in processes()?.filter(|id| there(id) || self.is_pod_of(node, id)) {
+        for id in processes()?.filter(|id| there(id) || is_pod_of(node, id)) {
             kill(parse(&id)?)?;
         }
         run(Command::new("ip").args(["netns", "del", &format!("k8s-{node}")]))?;
@@ -69,11 +69,6 @@ impl Kubelets {
         }
         self.plug_in(node)?;
         self.boot(node)
-    }
-
-    fn is_pod_of(&self, node: &str, id: &str) -> bool {
-        let group = std::fs::read_to_string(format!("/proc/{id}/cgroup")).unwrap_or_default();
-        group.contains(&format!("/k8s-{node}/"))
     }
 
     /// Its network, as `net.sh` makes it.
@@ -120,6 +115,11 @@ impl Kubelets {
         until(4 * PATIENCE, new).context("the node does not come up")?;
         Ok(())
     }
+}
+
+fn is_pod_of(node: &str, id: &str) -> bool {
+    let group = std::fs::read_to_string(format!("/proc/{id}/cgroup")).unwrap_or_default();
+    group.contains(&format!("/k8s-{node}/"))
 }
 
 fn processes() -> anyhow::Result<impl Iterator<Item = String>> {
