@@ -1,7 +1,6 @@
-//! The life of a node: drained, deleted and made again, moved to another address, switched off and on.
+//! The life of a node: drained, deleted and made again, switched off and on.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use e2e::cluster::kubelets::{Kubelets, NODES};
@@ -12,20 +11,14 @@ use serde_json::{Value, json};
 
 use crate::figures;
 use crate::life::{A_SECOND, Flow};
-use crate::web::{From, Web};
+use crate::web::Web;
 
 const LIMIT: Duration = Duration::from_secs(90);
 /// Where the agents of this cluster keep their keys.
 const STATE: &str = "/var/lib/cni/hawser";
-/// A peer that hears nothing calls again after this; what a busy machine adds.
-const AT_MOST: Duration = Duration::from_secs(15);
-/// The address that `n3` moves to.
-const ELSEWHERE: &str = "10.231.0.33";
-
 pub(crate) fn all(web: &Web<'_>) {
     a_drained_node_gives_its_pods_away_and_nobody_elses_suffer(web);
     a_node_made_again_with_its_key_keeps_its_subnets_and_its_pods(web);
-    flows_go_on_at_another_address_and_a_new_agent_tells_it(web);
     let web = &a_rebooted_node_is_who_it_was(web);
     another_machine_under_the_name_of_a_node_gets_other_subnets(web);
 }
@@ -154,36 +147,6 @@ fn a_node_made_again_with_its_key_keeps_its_subnets_and_its_pods(web: &Web<'_>) 
     assert_eq!(back, Member { uid: back.uid.clone(), generations: next, ..before });
     cluster.wait_ready("meshnodes", NODES.len()).unwrap();
     web.all_pods_reach_all();
-}
-
-/// Its peers follow its packets. Its agent's connections to the API are from an address that is no
-/// more and hang until they time out, so a new agent tells where it is.
-fn flows_go_on_at_another_address_and_a_new_agent_tells_it(web: &Web<'_>) {
-    let cluster = web.cluster;
-    let flows = [Flow::start(web, "n1", 2), Flow::start(web, "n3", 1)];
-
-    cluster.move_to("n3", ELSEWHERE).unwrap();
-    std::thread::sleep(AT_MOST + Duration::from_secs(5));
-    for (flow, what) in flows.into_iter().zip(["to it", "from it"]) {
-        let (sent, lost) = flow.end();
-        println!("n3 has another address, {what}: {lost} of {sent} packets lost, 20 ms apart");
-        assert!(lost < sent.min(A_SECOND * 15), "{what}: {lost} of {sent}");
-    }
-    stop_the_agent("n3");
-    let began = Instant::now();
-    let followed = until(LIMIT, || {
-        let node = cluster.json("get meshnode n3").ok()?;
-        let endpoint = node["status"]["endpoints"][0].as_str()?.starts_with(ELSEWHERE);
-        (endpoint && node["spec"]["addresses"] == json!([ELSEWHERE])).then_some(())
-    });
-    assert!(followed.is_some(), "{}", cluster.kubectl("get meshnode n3 -o yaml").unwrap());
-    println!("its new agent told it after {:.1} s", began.elapsed().as_secs_f64());
-    let ping = || {
-        let mut command = web.command(From::Pod("n1"));
-        command.args(["ping", "-c", "1", "-W", "1", ELSEWHERE]).stdout(Stdio::null());
-        command.status().unwrap().success().then_some(())
-    };
-    assert!(until(LIMIT, ping).is_some(), "a pod elsewhere reaches the machine at its new address");
 }
 
 /// Its pods are started anew, and are found anew by what this gives.

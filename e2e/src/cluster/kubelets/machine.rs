@@ -1,5 +1,4 @@
-//! What may happen to one node's machine: its kubelet starts anew, it gets another address, it is
-//! switched off and on again.
+//! What may happen to one node's machine: it is switched off and on again.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,38 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const VOLATILE: [&str; 2] = ["/run/containerd", "/run/netns"];
 
 impl Kubelets {
-    /// Gives the machine another address in the place of the one it had; its kubelet is told.
-    pub fn move_to(&self, node: &str, address: &str) -> anyhow::Result<()> {
-        let (old, new) = (format!("{}/24", internal_ip(node)), format!("{address}/24"));
-        // The old one first: with the first address of a subnet the kernel takes the others away.
-        for words in [["del", old.as_str()], ["add", new.as_str()]] {
-            run(&mut self.on_node(node, &["ip", "addr", words[0], words[1], "dev", "eth0"]))?;
-        }
-        // The kernel took the default route along with the address.
-        run(&mut self.on_node(node, &["ip", "route", "replace", "default", "via", "10.231.0.1"]))?;
-        self.restart_kubelet(node, address)
-    }
-
-    fn restart_kubelet(&self, node: &str, address: &str) -> anyhow::Result<()> {
-        let file = self.path(node, "kubelet.pid");
-        let old = read_pid(&file)?;
-        let arguments = read_words(&format!("/proc/{}/cmdline", old.as_raw_nonzero()))?;
-        let environment = read_words(&format!("/proc/{}/environ", old.as_raw_nonzero()))?;
-        kill(old)?;
-        let told = arguments.into_iter().map(|word| match word.strip_prefix("--node-ip=") {
-            Some(_) => format!("--node-ip={address}"),
-            None => word,
-        });
-        let log = self.path(node, "kubelet.log");
-        let log = File::options().append(true).open(log).context("opening the kubelet's log")?;
-        let mut command = Command::new("setsid");
-        command.args(["nsenter", "-m", "-n", "-u", "-t", &self.holder(node)?, "--"]).args(told);
-        command.env_clear().envs(environment.iter().filter_map(|pair| pair.split_once('=')));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().context("starting the kubelet")?;
-        std::fs::write(&file, child.id().to_string()).context("writing its process id")
-    }
-
     /// Off and on again: nothing that runs outlives it, the disk does.
     pub fn reboot(&self, node: &str) -> anyhow::Result<()> {
         let holder = self.holder(node)?;
@@ -126,12 +93,6 @@ fn processes() -> anyhow::Result<impl Iterator<Item = String>> {
     let names = std::fs::read_dir("/proc").context("listing processes")?.flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
     Ok(names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())))
-}
-
-fn read_words(path: &str) -> anyhow::Result<Vec<String>> {
-    let text = std::fs::read(path).with_context(|| path.to_owned())?;
-    let words = text.split(|byte| *byte == 0).filter(|word| !word.is_empty());
-    Ok(words.map(|word| String::from_utf8_lossy(word).into_owned()).collect())
 }
 
 fn read_pid(file: &Path) -> anyhow::Result<Pid> {
