@@ -159,6 +159,15 @@ pub enum Command {
     ///
     /// Exit code 1 if something must be mended.
     Check(Check),
+    /// Judge resources in files before they are applied; asks nobody
+    ///
+    /// Each finding has a code and a fix, and what their conditions say is told. Documents that are
+    /// not of hawser.dev are left alone. Exit code 1 if something must be mended.
+    Analyze {
+        /// YAML or JSON, also as kubectl get -o yaml prints it; - is standard input
+        #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+    },
     /// Prove what the mesh promises
     Verify {
         #[command(subcommand)]

@@ -4,11 +4,15 @@
 //! A node is a network namespace `k8s-n1` … and a mount namespace; its pods' processes are this
 //! machine's, so the programs of this machine can be run in a pod's network.
 
+mod machine;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -34,12 +38,16 @@ pub fn internal_ip(node: &str) -> String {
 pub struct Kubelets {
     scripts: PathBuf,
     dir: TempDir,
+    /// Last, so that it is let go when the cluster is down: its namespaces have fixed names, and a
+    /// second cluster would take them from the first.
+    _alone: File,
 }
 
 impl Kubelets {
     /// Starts it without any network plugin, with our image in each containerd.
     pub fn start(scripts: PathBuf) -> anyhow::Result<Self> {
-        let this = Self { scripts, dir: TempDir::new().context("making a directory")? };
+        let dir = TempDir::new().context("making a directory")?;
+        let this = Self { scripts, dir, _alone: alone()? };
         let image = pack_image(this.dir.path())?;
         run(&mut this.script("down"))?;
         std::fs::write(this.dir.path().join("audit.yaml"), AUDIT).context("writing a policy")?;
@@ -213,6 +221,15 @@ impl Drop for Kubelets {
             eprintln!("the cluster does not stop: {error:#}");
         }
     }
+}
+
+/// Waits until no other cluster runs on this machine.
+fn alone() -> anyhow::Result<File> {
+    let path = std::env::temp_dir().join("hawser-cluster.lock");
+    let what = || format!("locking {}", path.display());
+    let file = File::create(&path).with_context(what)?;
+    flock(&file, FlockOperation::LockExclusive).with_context(what)?;
+    Ok(file)
 }
 
 /// Runs to the end; what it said is the error.

@@ -11,6 +11,7 @@ use e2e::cluster::{NAMESPACE, scripts};
 use crate::figures;
 use crate::keys;
 use crate::life;
+use crate::nodes;
 use crate::release;
 use crate::removal::{self, By, Traces};
 use crate::services;
@@ -67,6 +68,7 @@ fn three_nodes_get_their_network_from_the_chart() {
     release::is_upgraded_and_keeps_its_values(&cluster);
     keys::all(&web);
     life::all(&web);
+    nodes::all(&web);
     figures::idle(&cluster);
     events_are_written(&cluster);
     removal::all(&cluster, &By::Helm, &before);

@@ -1,5 +1,6 @@
 //! The commands: each asks whom it must, hands what it got to a pure view, and prints it.
 
+mod analyze;
 mod check;
 mod crds;
 mod install;
@@ -41,6 +42,7 @@ pub async fn run(
         Command::Path { source, destination } => {
             path::run(&source, &destination, settings, terminal).await
         }
+        Command::Analyze { files } => analyze::run(&files, terminal),
         Command::Check(args) => check::run(args, settings, terminal).await,
         Command::Verify { command } => verify::run(command, settings, terminal).await,
         Command::Keys { command } => keys::run(command, settings, terminal).await,
