@@ -35,7 +35,7 @@ use keys::{KeyEpoch, PrivateKey};
 pub use self::{
     clear::ClearPeer,
     config::{Config, DatapathError, Engine, TunInfo},
-    offload::ecn::Dscp,
+    offload::{ecn::Dscp, udp_packet},
 };
 use self::{
     config::Cores,
@@ -142,6 +142,24 @@ impl Datapath {
     /// Makes these the peers that packets may be in clear to and from; all others are sealed to.
     pub fn set_clear(&self, peers: &[ClearPeer]) {
         self.shared.clear.set(peers);
+    }
+
+    /// Sends a whole packet sealed to whom its destination is of, whatever carries the others.
+    pub fn send_sealed(&self, packet: &[u8]) {
+        let mut out = Made::new(&self.shared);
+        self.shared.sessions.begin(packet, &mut out, Instant::now());
+        out.departures.send();
+        self.shared.desk.ring();
+    }
+
+    /// Sends a whole packet in clear, if its destination is of somebody who may be heard in clear.
+    pub fn send_clear(&self, packet: &mut [u8]) {
+        let mut out = Made::new(&self.shared);
+        let packet = offload::Super::One(packet);
+        if let Some(to) = self.shared.clear.known(&packet) {
+            clear::send(packet, to, &mut out.departures);
+        }
+        out.departures.send();
     }
 
     /// This node's own prefixes: no peer may send from them.

@@ -12,7 +12,7 @@ use clap_complete::Shell;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-pub use mesh::{MeshCommand, MeshRisk, MeshSet};
+pub use mesh::{Fallback, MeshCommand, MeshRisk, MeshSet};
 
 const EXIT_CODES: &str = "\
 Exit codes:

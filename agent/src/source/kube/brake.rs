@@ -76,6 +76,8 @@ mod tests {
             pools: vec!["10.42.0.0/16".parse().unwrap()],
             backend: Backend::Wireguard,
             encryption: Encryption::Required,
+            fallback: vec![],
+            return_after: api::return_after(),
             allow_downgrade: false,
             sealed: BTreeSet::new(),
             mtu: None,

@@ -86,6 +86,18 @@ fn peers_that_are_sent_to_in_clear_are_named_loudly() {
 }
 
 #[test]
+fn peers_that_a_fallback_carries_to_are_named() {
+    let mut known = known();
+    let peer = &mut live(&mut known).peers[0];
+    (peer.backend, peer.instead_of) = (Some("wireguard".into()), Some("vxlan".into()));
+
+    let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
+
+    let words = "vxlan does not get through to 1 peers: node-2; wireguard does";
+    assert!(screen.contains("HW2106") && screen.contains(words), "{screen}");
+}
+
+#[test]
 fn without_an_agent_the_api_still_tells() {
     let mut known = known();
     known.agent = Agent::Absent;

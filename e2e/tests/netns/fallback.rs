@@ -1,0 +1,115 @@
+//! A list of carriers: a pair leaves one that is blocked for the next, and goes back; never into
+//! clear text that nobody asked for.
+
+use std::time::{Duration, Instant};
+
+use e2e::lab::eventually;
+use e2e::mesh::Mesh;
+use e2e::oracle::{marker, promised};
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::backends::{carriers, flows};
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// From the block to the other carrier.
+const SWITCHED: Duration = Duration::from_secs(5);
+
+fn ask_for(mesh: &Mesh, spec: Value) -> anyhow::Result<()> {
+    mesh.controller.api(async move |client| {
+        let meshes = kube::Api::<api::Mesh>::all(client);
+        let patch = Patch::Merge(json!({ "spec": spec }));
+        meshes.patch(api::MESH, &PatchParams::default(), &patch).await?;
+        Ok(())
+    })
+}
+
+fn all_by(mesh: &Mesh, backend: &str) -> bool {
+    mesh.members.iter().all(|member| carriers(member).iter().all(|is| is == backend))
+}
+
+fn carried_by(mesh: &Mesh, backend: &str) -> Duration {
+    eventually(&format!("carried by {backend}"), LIMIT, || all_by(mesh, backend)).unwrap()
+}
+
+/// What each peer's carrier stands in for, as the first agent tells.
+fn instead_of(mesh: &Mesh) -> Value {
+    mesh.members[0].state().unwrap()["peers"][0]["insteadOf"].clone()
+}
+
+/// What is blocked comes to the first machine no more; what it sends still leaves.
+fn falls_back_and_returns(name: &str, backend: &str, blocked: &[&str]) {
+    let marker = marker();
+    let mut mesh = Mesh::start(name, 2).unwrap();
+    mesh.add_pods(1).unwrap();
+    let list = json!(["udp", "wireguard"]);
+    let spec =
+        json!({"encryption": "None", "backend": backend, "fallback": list, "returnAfter": "2s"});
+    ask_for(&mesh, spec).unwrap();
+    carried_by(&mesh, backend);
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    let flows = flows(&mesh, &marker);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(instead_of(&mesh), Value::Null);
+
+    let harmed = Instant::now();
+    mesh.members[0].node.block(blocked).unwrap();
+    carried_by(&mesh, "udp");
+    let switched = harmed.elapsed();
+    assert_eq!(instead_of(&mesh), backend);
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    mesh.members[0].node.block(&[]).unwrap();
+    let returned = carried_by(&mesh, backend);
+
+    println!("{backend}: left after {switched:?}, back after {returned:?}");
+    assert!(switched <= SWITCHED, "{switched:?}");
+    assert_eq!(instead_of(&mesh), Value::Null);
+    for flow in flows {
+        let report = flow.finish();
+        println!("{backend}: {report:?}");
+        promised(report.gap <= SWITCHED, || format!("{report:?}"));
+    }
+}
+
+#[test]
+fn a_pair_leaves_a_blocked_vxlan_within_five_seconds_and_goes_back() {
+    falls_back_and_returns("fbvxlan", "vxlan", &["udp dport 4789"]);
+}
+
+#[test]
+fn a_pair_leaves_blocked_plain_routes_within_five_seconds_and_goes_back() {
+    let foreign = ["ip saddr 10.42.0.0/16", "ip6 saddr fd42::/48"];
+    falls_back_and_returns("fbdirect", "direct", &foreign);
+}
+
+#[test]
+fn a_tunnel_that_is_blocked_turns_into_clear_text_only_where_the_mesh_says_none() {
+    let marker = marker();
+    let mut mesh = Mesh::start("fbclear", 2).unwrap();
+    mesh.add_pods(1).unwrap();
+    for encryption in ["Required", "Preferred"] {
+        let plain =
+            json!({"encryption": encryption, "backend": "wireguard", "fallback": ["vxlan"]});
+        let asked = ask_for(&mesh, plain);
+        assert_eq!(asked.is_err(), encryption == "Required", "{asked:?}");
+    }
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    let flows = flows(&mesh, &marker);
+    std::thread::sleep(Duration::from_secs(1));
+
+    let sealed = mesh.lab.switch().unwrap().capture(&[&marker]).unwrap();
+    mesh.members[0].node.block(&["udp dport 51820"]).unwrap();
+    std::thread::sleep(SWITCHED);
+    assert!(all_by(&mesh, "wireguard"), "there is no other way");
+    promised(sealed.seen().marked() == 0, || "Preferred sent in clear to a node with a key".into());
+    ask_for(&mesh, json!({"encryption": "None"})).unwrap();
+    carried_by(&mesh, "vxlan");
+    let reach = mesh.reach(&marker, LIMIT);
+
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    assert!(sealed.seen().marked() > 0, "this capture must see what is in clear");
+    flows.into_iter().for_each(|flow| drop(flow.finish()));
+}
