@@ -26,7 +26,7 @@ use std::{
 use tokio::time::Instant;
 
 pub(crate) use self::watch::{Chosen, Watch};
-use crate::view::Backend;
+use crate::plan::Way;
 
 /// Between two probes by the carrier in use.
 const EVERY: Duration = Duration::from_secs(1);
@@ -51,13 +51,13 @@ const IN_TIME: Duration = Duration::from_secs(2);
 const DOUBLINGS: u32 = 5;
 
 /// What may carry to each node, best first, and the addresses of the node to ask by each.
-pub(crate) type Ways = BTreeMap<String, (Vec<Backend>, Vec<IpAddr>)>;
+pub(crate) type Ways = BTreeMap<String, (Vec<Way>, Vec<IpAddr>)>;
 
 /// A probe to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ask {
     pub(crate) to: IpAddr,
-    pub(crate) by: Backend,
+    pub(crate) by: Way,
     pub(crate) number: u64,
 }
 
@@ -79,7 +79,7 @@ struct Open {
 
 #[derive(Debug)]
 struct Pair {
-    ways: Vec<Way>,
+    lines: Vec<Line>,
     addresses: Vec<IpAddr>,
     /// The place of the one in use, and since when it is.
     used: usize,
@@ -89,8 +89,8 @@ struct Pair {
 }
 
 #[derive(Debug)]
-struct Way {
-    backend: Backend,
+struct Line {
+    way: Way,
     /// When each of the peer's addresses last answered.
     heard: BTreeMap<IpAddr, Instant>,
     asked: Option<Instant>,
@@ -108,12 +108,12 @@ impl Failover {
     /// Hears what may carry. A pair whose ways stay the same goes on as it is.
     pub(crate) fn meets(&mut self, ways: &Ways, now: Instant) {
         self.pairs.retain(|name, _| ways.contains_key(name));
-        for (name, (backends, addresses)) in ways {
+        for (name, (listed, addresses)) in ways {
             let old = self.pairs.get(name);
-            if old.is_some_and(|pair| pair.is_of(backends, addresses)) {
+            if old.is_some_and(|pair| pair.is_of(listed, addresses)) {
                 continue;
             }
-            self.pairs.insert(name.clone(), Pair::new(backends, addresses, now));
+            self.pairs.insert(name.clone(), Pair::new(listed, addresses, now));
         }
         let known: BTreeSet<&String> = self.pairs.keys().collect();
         self.open.retain(|_, open| known.contains(&open.peer));
@@ -141,36 +141,36 @@ impl Failover {
             return;
         };
         let (in_time, pair) = (now < open.sent + IN_TIME, self.pairs.get_mut(&open.peer));
-        let way = pair.and_then(|pair| pair.ways.iter_mut().find(|way| way.backend == answer.by));
-        if let Some(way) = way.filter(|_| in_time) {
-            way.heard.insert(answer.to, now);
+        let line = pair.and_then(|pair| pair.lines.iter_mut().find(|line| line.way == answer.by));
+        if let Some(line) = line.filter(|_| in_time) {
+            line.heard.insert(answer.to, now);
         }
         self.open.remove(&answer.number);
     }
 
     /// True if this carrier may carry to the node of this address.
-    pub(crate) fn may(&self, by: Backend, to: IpAddr) -> bool {
+    pub(crate) fn may(&self, by: Way, to: IpAddr) -> bool {
         let mut of = self.pairs.values().filter(|pair| pair.addresses.contains(&to));
-        of.any(|pair| pair.ways.iter().any(|way| way.backend == by))
+        of.any(|pair| pair.lines.iter().any(|line| line.way == by))
     }
 
     pub(crate) fn chosen(&self) -> Chosen {
-        let used = |pair: &Pair| pair.ways[pair.used].backend;
+        let used = |pair: &Pair| pair.lines[pair.used].way;
         self.pairs.iter().map(|(name, pair)| (name.clone(), used(pair))).collect()
     }
 }
 
 impl Pair {
-    fn new(backends: &[Backend], addresses: &[IpAddr], now: Instant) -> Self {
-        let way = |backend: &Backend| Way {
-            backend: *backend,
+    fn new(ways: &[Way], addresses: &[IpAddr], now: Instant) -> Self {
+        let line = |way: &Way| Line {
+            way: *way,
             heard: BTreeMap::new(),
             asked: None,
             healthy: None,
             relapses: 0,
         };
         Self {
-            ways: backends.iter().map(way).collect(),
+            lines: ways.iter().map(line).collect(),
             addresses: addresses.to_vec(),
             used: 0,
             since: now,
@@ -178,31 +178,31 @@ impl Pair {
         }
     }
 
-    fn is_of(&self, backends: &[Backend], addresses: &[IpAddr]) -> bool {
-        self.ways.iter().map(|way| way.backend).eq(backends.iter().copied())
+    fn is_of(&self, ways: &[Way], addresses: &[IpAddr]) -> bool {
+        self.lines.iter().map(|line| line.way).eq(ways.iter().copied())
             && self.addresses == addresses
     }
 
     /// When the one in use last worked; it has a moment from its first use on.
     fn worked(&self) -> Instant {
-        let heard = self.ways[self.used].heard(&self.addresses);
+        let heard = self.lines[self.used].heard(&self.addresses);
         heard.map_or(self.since, |heard| heard.max(self.since))
     }
 
     fn decide(&mut self, hold: Duration, now: Instant) {
-        for way in &mut self.ways {
-            way.look(&self.addresses, now);
+        for line in &mut self.lines {
+            line.look(&self.addresses, now);
         }
-        let ready = |place: usize, hold: Duration| self.ways[place].is_ready(hold, now);
+        let ready = |place: usize, hold: Duration| self.lines[place].is_ready(hold, now);
         if now >= self.worked() + FAILED {
-            let others = (0..self.ways.len()).filter(|place| *place != self.used);
+            let others = (0..self.lines.len()).filter(|place| *place != self.used);
             if let Some(next) = { others }.find(|place| ready(*place, SETTLED)) {
                 self.leave(hold, now);
                 self.take(next, false, now);
             }
             return;
         }
-        let after = |place: usize| self.ways[place].hold(hold);
+        let after = |place: usize| self.lines[place].hold(hold);
         if let Some(better) = (0..self.used).find(|place| ready(*place, after(*place))) {
             self.take(better, true, now);
         }
@@ -211,11 +211,11 @@ impl Pair {
     /// One that fails again soon after it was gone back to has to answer for longer the next time.
     fn leave(&mut self, hold: Duration, now: Instant) {
         let lasted = now.saturating_duration_since(self.since);
-        let way = &mut self.ways[self.used];
+        let line = &mut self.lines[self.used];
         let soon = self.returned && lasted < hold * (1 << DOUBLINGS);
-        way.relapses = if soon { (way.relapses + 1).min(DOUBLINGS) } else { 0 };
-        way.healthy = None;
-        way.heard.clear();
+        line.relapses = if soon { (line.relapses + 1).min(DOUBLINGS) } else { 0 };
+        line.healthy = None;
+        line.heard.clear();
     }
 
     fn take(&mut self, place: usize, returned: bool, now: Instant) {
@@ -223,25 +223,25 @@ impl Pair {
     }
 
     /// Whom to ask now, by what.
-    fn due(&mut self, now: Instant) -> Vec<(IpAddr, Backend)> {
+    fn due(&mut self, now: Instant) -> Vec<(IpAddr, Way)> {
         let silent = now >= self.worked() + SILENT;
         let mut due = Vec::new();
-        for (place, way) in self.ways.iter_mut().enumerate() {
+        for (place, line) in self.lines.iter_mut().enumerate() {
             let every = match (silent, place == self.used) {
                 (true, _) => ALARMED,
                 (false, true) => EVERY,
                 (false, false) => WAITING,
             };
-            if way.asked.is_none_or(|asked| now >= asked + every) {
-                way.asked = Some(now);
-                due.extend(self.addresses.iter().map(|to| (*to, way.backend)));
+            if line.asked.is_none_or(|asked| now >= asked + every) {
+                line.asked = Some(now);
+                due.extend(self.addresses.iter().map(|to| (*to, line.way)));
             }
         }
         due
     }
 }
 
-impl Way {
+impl Line {
     /// When the last of the peer's addresses answered: one that is silent in one family has failed.
     fn heard(&self, addresses: &[IpAddr]) -> Option<Instant> {
         let heard: Option<Vec<&Instant>> = addresses.iter().map(|at| self.heard.get(at)).collect();

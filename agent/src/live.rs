@@ -94,6 +94,7 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
             name: name.clone(),
             endpoint: live.and_then(|peer| peer.endpoint),
             backend: backend(snapshot, name, facts.is_node),
+            path: snapshot.shaped.contains(name).then(|| "vxlan-shaped".to_owned()),
             instead_of: instead_of(snapshot, name),
             epoch: live.and_then(|peer| peer.epoch).map(|epoch| epoch.0),
             last_handshake: live.and_then(|peer| peer.last_handshake).and_then(timestamp),
@@ -116,8 +117,8 @@ fn backend(snapshot: &Snapshot, peer: &str, is_node: bool) -> Option<Backend> {
 
 /// The best that could carry, if another does.
 fn instead_of(snapshot: &Snapshot, peer: &str) -> Option<Backend> {
-    let best = snapshot.ways.get(peer)?.first().copied();
-    best.filter(|best| snapshot.carriers.get(peer) != Some(best))
+    let best = snapshot.ways.get(peer)?.first()?.backend;
+    Some(best).filter(|best| snapshot.carriers.get(peer) != Some(best))
 }
 
 fn timestamp(time: SystemTime) -> Option<Timestamp> {

@@ -16,6 +16,7 @@ mod refusal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -60,7 +61,7 @@ pub struct Facts {
     /// only where a plain route is wanted.
     pub on_link: BTreeMap<IpAddr, String>,
     /// What to use to each node, where there is a choice; who is missing gets the first that can.
-    pub chosen: BTreeMap<String, Backend>,
+    pub chosen: BTreeMap<String, Way>,
 }
 
 /// When the API that the view is from last answered.
@@ -88,6 +89,27 @@ pub struct Underlay {
 pub struct PodRoute {
     pub address: IpAddr,
     pub device: String,
+}
+
+/// A carrier, and which way its datagrams take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub backend: Backend,
+    /// Sealed datagrams in the shape of VXLAN.
+    pub shaped: bool,
+}
+
+impl From<Backend> for Way {
+    fn from(backend: Backend) -> Self {
+        Self { backend, shaped: false }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = if self.shaped { " in the shape of VXLAN" } else { "" };
+        write!(f, "{}{shape}", self.backend)
+    }
 }
 
 /// A route of ours.
@@ -198,7 +220,9 @@ pub struct Plan {
     /// How each node is reached.
     pub carriers: BTreeMap<String, Backend>,
     /// What else it could be reached by, best first and that one included, where there is a choice.
-    pub ways: BTreeMap<String, Vec<Backend>>,
+    pub ways: BTreeMap<String, Vec<Way>>,
+    /// Whose sealed datagrams travel in the shape of VXLAN.
+    pub shaped: BTreeSet<String>,
     pub vxlan: Option<Vxlan>,
     /// This node's own addresses, on the tunnel device.
     pub addresses: BTreeSet<IpNet>,
@@ -224,6 +248,7 @@ impl Plan {
         let carriers = me.map(|_| carrier::of(view, facts, &addresses)).unwrap_or_default();
         refusals.extend(carriers.refusals.iter().cloned());
         peers.clear.clone_from(&carriers.clear);
+        peers.shaped.clone_from(&carriers.shaped);
         let asking = facts.heard == Heard::Asking;
         let open = if asking { BTreeMap::new() } else { carriers.open.clone() };
         let guard = guard::of(view, facts, (&carriers.chosen, open));
@@ -233,10 +258,11 @@ impl Plan {
             |route: &Route| Some(Rule { family: Family::of(&route.prefix), table: route.table()? });
         let mtu = |measured: u16| view.mtu.unwrap_or(measured).max(SMALLEST_MTU);
         Self {
-            mtu: mtu(carrier::tunnel_mtu(facts)),
-            pod_mtu: mtu(carriers.mtu(facts)),
+            mtu: mtu(carrier::tunnel_mtu(view, facts)),
+            pod_mtu: mtu(carriers.mtu(view, facts)),
             vxlan: carriers.vxlan.map(|vxlan| Vxlan { mtu: mtu(vxlan.mtu), ..vxlan }),
             carriers: carriers.chosen,
+            shaped: carriers.in_shape,
             ways: if asking { BTreeMap::new() } else { carriers.ways },
             rules: routes.iter().filter_map(rule).collect(),
             guard,

@@ -1,7 +1,7 @@
 //! What the agent last decided and found, for whoever asks: the local API and the node's status.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::{
     kernel::{Blocked, guard_in_force},
-    plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay},
+    plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay, Way},
     rotation::{Installed, sending},
     view::{Backend, PlainPeer, View},
 };
@@ -29,7 +29,9 @@ pub struct Snapshot {
     /// How each node is reached.
     pub carriers: BTreeMap<String, Backend>,
     /// What else each could be reached by, best first, where there is a choice.
-    pub ways: BTreeMap<String, Vec<Backend>>,
+    pub ways: BTreeMap<String, Vec<Way>>,
+    /// Those whose sealed datagrams travel in the shape of VXLAN.
+    pub shaped: BTreeSet<String>,
     /// For how long one that failed must answer before it is gone back to.
     pub return_after: Duration,
     /// What the view says of each peer.
@@ -103,6 +105,7 @@ impl Snapshot {
             subnets: Vec::new(),
             carriers: BTreeMap::new(),
             ways: BTreeMap::new(),
+            shaped: BTreeSet::new(),
             return_after: api::return_after(),
             peers: BTreeMap::new(),
             installed: Installed::new(),
@@ -144,6 +147,7 @@ impl Snapshot {
             subnets: plan.peers.own.clone(),
             carriers: plan.carriers.clone(),
             ways: plan.ways.clone(),
+            shaped: plan.shaped.clone(),
             return_after: view.return_after,
             peers: peer_facts(view, &self.node),
             installed: installed(view, actual.peers == plan.peers),

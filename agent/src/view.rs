@@ -40,6 +40,9 @@ pub struct View {
     /// What carries where the backend does not get through, best first.
     #[serde(default)]
     pub fallback: Vec<Backend>,
+    /// Where sealed datagrams may travel in the shape of VXLAN.
+    #[serde(default)]
+    pub vxlan_shaped_port: Option<u16>,
     /// A carrier that failed is gone back to when it has answered for so long.
     #[serde(default = "api::return_after")]
     pub return_after: Duration,

@@ -8,11 +8,12 @@
 
 use std::net::IpAddr;
 
-use crate::{datapath::udp_packet, view::Backend};
+use crate::{datapath::udp_packet, plan::Way, view::Backend};
 
 pub(super) const LENGTH: usize = 16;
 /// Every agent's, on its mesh addresses alone. Below the range that outgoing connections take.
 pub(super) const PORT: u16 = 7375;
+const SHAPED: u8 = 8;
 const NAME: [u8; 7] = *b"hawser\x02";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Message {
     pub(super) kind: Kind,
-    pub(super) by: Backend,
+    pub(super) by: Way,
     pub(super) number: u64,
 }
 
@@ -34,13 +35,13 @@ impl Message {
             Kind::Question => 1,
             Kind::Answer => 2,
         };
-        let by = match self.by {
+        let by = match self.by.backend {
             Backend::Wireguard => 0,
             Backend::Esp => 1,
             Backend::Udp => 2,
             Backend::Vxlan => 3,
             Backend::Direct => 4,
-        };
+        } | if self.by.shaped { SHAPED } else { 0 };
         let mut bytes = [0; LENGTH];
         bytes[..7].copy_from_slice(&NAME);
         bytes[7] = kind | (by << 4);
@@ -58,7 +59,7 @@ impl Message {
             2 => Kind::Answer,
             _ => return None,
         };
-        let by = match head[7] >> 4 {
+        let backend = match (head[7] >> 4) & !SHAPED {
             0 => Backend::Wireguard,
             1 => Backend::Esp,
             2 => Backend::Udp,
@@ -66,6 +67,7 @@ impl Message {
             4 => Backend::Direct,
             _ => return None,
         };
+        let by = Way { backend, shaped: (head[7] >> 4) & SHAPED != 0 };
         (head[..7] == NAME).then_some(Self { kind, by, number })
     }
 
@@ -82,7 +84,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
         use Backend::{Direct, Esp, Udp, Vxlan, Wireguard};
-        for by in [Wireguard, Esp, Udp, Vxlan, Direct] {
+        let shaped = Way { backend: Wireguard, shaped: true };
+        for by in [Wireguard, Esp, Udp, Vxlan, Direct].map(Way::from).into_iter().chain([shaped]) {
             for kind in [Kind::Question, Kind::Answer] {
                 let message = Message { kind, by, number: u64::MAX - 7 };
                 let bytes = message.write();
@@ -92,7 +95,7 @@ mod tests {
                 assert_eq!(Message::read(&[bytes.as_slice(), &[0]].concat()), None);
                 for place in 0..8 {
                     let mut other = bytes;
-                    other[place] ^= 0x84;
+                    other[place] ^= 0x04;
                     assert_eq!(Message::read(&other), None, "byte {place}");
                 }
             }

@@ -46,10 +46,12 @@ impl Sockets {
     pub(super) fn send(&self, datapath: &Datapath, to: IpAddr, message: Message) {
         let Some((own, socket)) = self.of(to) else { return };
         let packet = || message.packet(*own, to);
-        match message.by {
+        match message.by.backend {
             Backend::Vxlan => by_mark(socket, SideTable::Vxlan, to, message),
             Backend::Direct => by_mark(socket, SideTable::Direct, to, message),
-            Backend::Wireguard => packet().into_iter().for_each(|p| datapath.send_sealed(&p)),
+            Backend::Wireguard => {
+                packet().into_iter().for_each(|p| datapath.send_sealed(&p, message.by.shaped))
+            }
             Backend::Udp => packet().into_iter().for_each(|mut p| datapath.send_clear(&mut p)),
             Backend::Esp => {}
         }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::view::Backend;
 
 use Backend::{Direct, Udp, Vxlan, Wireguard};
 
@@ -24,7 +25,11 @@ impl World {
     fn new(listed: &[Backend]) -> Self {
         let (mut failover, start) = (Failover::new(7), Instant::now());
         let addresses = vec!["10.42.2.1".parse().unwrap(), "fd42:0:0:2::1".parse().unwrap()];
-        failover.meets(&[("n2".to_owned(), (listed.to_vec(), addresses))].into(), start);
+        failover.meets(
+            &[("n2".to_owned(), (listed.iter().copied().map(Way::from).collect(), addresses))]
+                .into(),
+            start,
+        );
         Self { failover, start, elapsed: Duration::ZERO, used: vec![] }
     }
 
@@ -34,11 +39,11 @@ impl World {
         while self.elapsed < end {
             let now = self.start + self.elapsed;
             for ask in self.failover.tick(HOLD, now) {
-                if works(ask.by, ask.to) {
+                if works(ask.by.backend, ask.to) {
                     self.failover.answered(ask, now + Duration::from_millis(3));
                 }
             }
-            let used = self.failover.chosen()["n2"];
+            let used = self.failover.chosen()["n2"].backend;
             if self.used.last().is_none_or(|(_, before)| *before != used) {
                 self.used.push((self.elapsed.as_secs_f64(), used));
             }
@@ -128,12 +133,12 @@ fn an_answer_counts_once_in_time_and_from_who_was_asked_by_what_it_came_by() {
     let mut world = World::new(&[Vxlan, Udp]);
     let now = world.start;
     let ask = world.failover.tick(HOLD, now)[0];
-    let heard = |failover: &Failover| failover.pairs["n2"].ways[0].heard.len();
+    let heard = |failover: &Failover| failover.pairs["n2"].lines[0].heard.len();
 
     for other in [
         Ask { number: ask.number + 99, ..ask },
         Ask { to: "10.42.3.1".parse().unwrap(), ..ask },
-        Ask { by: Udp, ..ask },
+        Ask { by: Udp.into(), ..ask },
     ] {
         world.failover.answered(other, now);
         assert_eq!(heard(&world.failover), 0);
@@ -152,18 +157,21 @@ fn who_stays_goes_on_as_it_is_and_only_who_is_listed_is_answered() {
     let now = world.start + world.elapsed;
     let pair = |n: u8, backends: &[Backend]| {
         let address: IpAddr = [10, 42, n, 1].into();
-        (format!("n{n}"), (backends.to_vec(), vec![address]))
+        (format!("n{n}"), (backends.iter().copied().map(Way::from).collect(), vec![address]))
     };
     let second = ("n2".to_owned(), {
         let addresses = vec!["10.42.2.1".parse().unwrap(), "fd42:0:0:2::1".parse().unwrap()];
-        (vec![Vxlan, Udp], addresses)
+        (vec![Vxlan.into(), Udp.into()], addresses)
     });
 
     world.failover.meets(&[second, pair(3, &[Direct, Udp])].into(), now);
 
-    assert_eq!(world.failover.chosen(), [("n2".into(), Udp), ("n3".into(), Direct)].into());
-    assert!(world.failover.may(Direct, [10, 42, 3, 1].into()));
-    assert!(!world.failover.may(Vxlan, [10, 42, 3, 1].into()));
+    assert_eq!(
+        world.failover.chosen(),
+        [("n2".into(), Udp.into()), ("n3".into(), Direct.into())].into()
+    );
+    assert!(world.failover.may(Direct.into(), [10, 42, 3, 1].into()));
+    assert!(!world.failover.may(Vxlan.into(), [10, 42, 3, 1].into()));
     world.failover.meets(&Ways::new(), now);
     assert!(world.failover.chosen().is_empty() && world.failover.open.is_empty());
 }
@@ -188,7 +196,7 @@ proptest! {
 
         world.run(5.0, works(last));
 
-        let used = world.failover.chosen()["n2"];
+        let used = world.failover.chosen()["n2"].backend;
         prop_assert!(works(last)(used, [10, 42, 2, 1].into()), "{used} with {last:03b}");
     }
 }

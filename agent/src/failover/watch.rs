@@ -14,7 +14,7 @@ use super::{
     message::{Kind, Message},
     sockets::Sockets,
 };
-use crate::{datapath::Datapath, snapshot::Snapshot, view::Backend};
+use crate::{datapath::Datapath, plan::Way, snapshot::Snapshot};
 
 /// Between two decisions, where there is a choice.
 const TICK: Duration = Duration::from_millis(200);
@@ -22,7 +22,7 @@ const TICK: Duration = Duration::from_millis(200);
 const IDLE: Duration = Duration::from_secs(1);
 
 /// What to use to each node that there is a choice for.
-pub(crate) type Chosen = BTreeMap<String, Backend>;
+pub(crate) type Chosen = BTreeMap<String, Way>;
 
 /// What it reads, and whom it tells.
 pub(crate) struct Watch {

@@ -25,9 +25,9 @@ use ipnet::IpNet;
 
 pub use self::vxlan::{DEVICE as VXLAN_DEVICE, Mac, PORT as VXLAN_PORT, VNI, Vtep, Vxlan};
 use self::{direct::Direct, udp::Frames, vxlan::Overlay, wireguard::Tunnel};
-use super::{Facts, Open, Refusal, Route, SideTable, Target};
+use super::{Facts, Open, Refusal, Route, SideTable, Target, Way, peers::reachable};
 use crate::{
-    datapath::ClearPeer,
+    datapath::{ClearPeer, Shaped},
     view::{Backend, Encryption, Node, View},
 };
 
@@ -37,7 +37,7 @@ pub(super) trait Carrier {
     fn target(&self, pair: &Pair<'_>, prefix: &IpNet) -> Result<Target, Refusal>;
 
     /// The largest packet that it takes, in bytes.
-    fn mtu(&self, facts: &Facts) -> u16;
+    fn mtu(&self, view: &View, facts: &Facts) -> u16;
 }
 
 /// This node and another.
@@ -72,18 +72,23 @@ impl Pair<'_> {
 pub(super) struct Carriers {
     pub(super) chosen: BTreeMap<String, Backend>,
     /// Where there are several, best first.
-    pub(super) ways: BTreeMap<String, Vec<Backend>>,
+    pub(super) ways: BTreeMap<String, Vec<Way>>,
     pub(super) routes: BTreeSet<Route>,
     /// By device: what may cross it in clear.
     pub(super) open: BTreeMap<String, Open>,
     pub(super) vxlan: Option<Vxlan>,
     /// Whom the data path speaks to in clear, or hears.
     pub(super) clear: Vec<ClearPeer>,
+    pub(super) in_shape: BTreeSet<String>,
+    /// Whose sealed datagrams may travel in another shape, and whose do.
+    pub(super) shaped: Option<Shaped>,
     pub(super) refusals: Vec<Refusal>,
 }
 
 pub(super) fn of(view: &View, facts: &Facts, own: &BTreeSet<IpNet>) -> Carriers {
-    let mut carriers = Carriers::default();
+    let shaped = |port| Shaped { port, ..Shaped::default() };
+    let shaped = view.vxlan_shaped_port.map(shaped);
+    let mut carriers = Carriers { shaped, ..Carriers::default() };
     let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && !node.revoked);
     for (peer, node) in others {
         let pair = Pair { facts, peer, node, own };
@@ -159,8 +164,8 @@ pub(crate) fn is_available(backend: Backend) -> bool {
 }
 
 /// The largest packet that the tunnel takes.
-pub(super) fn tunnel_mtu(facts: &Facts) -> u16 {
-    Tunnel.mtu(facts)
+pub(super) fn tunnel_mtu(view: &View, facts: &Facts) -> u16 {
+    Tunnel.mtu(view, facts)
 }
 
 impl Carriers {
@@ -169,25 +174,41 @@ impl Carriers {
         let (mut ways, mut refused) = (Vec::new(), None);
         for backend in permitted(view, pair.facts, (pair.peer, pair.node)) {
             match way(backend, pair) {
-                Ok(routes) => ways.extend(routes.map(|routes| (backend, routes))),
+                Ok(None) => {}
+                Ok(Some(routes)) => {
+                    ways.push((Way::from(backend), routes.clone()));
+                    ways.extend(self.shape(backend, pair).map(|way| (way, routes)));
+                }
                 Err(refusal) => drop(refused.get_or_insert(refusal)),
             }
         }
         let told = pair.facts.chosen.get(pair.peer);
-        let place = ways.iter().position(|(backend, _)| Some(backend) == told).unwrap_or(0);
+        let place = ways.iter().position(|(way, _)| Some(way) == told).unwrap_or(0);
         if ways.is_empty() {
             self.refusals.extend(refused);
             return;
         }
-        let (backend, routes) = ways.remove(place);
+        let (way, routes) = ways.remove(place);
         if !ways.is_empty() {
             self.probe(&routes, pair, true);
             ways.iter().for_each(|(_, routes)| self.probe(routes, pair, false));
-            let mut all: Vec<Backend> = ways.iter().map(|(backend, _)| *backend).collect();
-            all.insert(place, backend);
+            let mut all: Vec<Way> = ways.iter().map(|(way, _)| *way).collect();
+            all.insert(place, way);
             self.ways.insert(pair.peer.to_owned(), all);
         }
-        self.take(backend, pair, routes);
+        if let Some(shaped) = self.shaped.as_mut().filter(|_| way.shaped) {
+            self.in_shape.insert(pair.peer.to_owned());
+            shaped.used.extend(reachable(&pair.node.endpoints, pair.facts.underlay));
+        }
+        self.take(way.backend, pair, routes);
+    }
+
+    /// The tunnel has two ways, where the Mesh says so.
+    fn shape(&mut self, backend: Backend, pair: &Pair<'_>) -> Option<Way> {
+        let shaped = self.shaped.as_mut().filter(|_| backend == Backend::Wireguard)?;
+        let endpoint = reachable(&pair.node.endpoints, pair.facts.underlay)?;
+        shaped.peers.insert(endpoint);
+        Some(Way { backend, shaped: true })
     }
 
     /// Probes reach the peer's own addresses this way. One that waits lets nothing else out.
@@ -253,11 +274,12 @@ impl Carriers {
 
     /// The largest packet that every carrier takes that is in use, or may be at the next moment; the
     /// tunnel's if there is none yet.
-    pub(super) fn mtu(&self, facts: &Facts) -> u16 {
-        let used = self.chosen.values().chain(self.ways.values().flatten());
+    pub(super) fn mtu(&self, view: &View, facts: &Facts) -> u16 {
+        let waiting = self.ways.values().flatten().map(|way| &way.backend);
+        let used = self.chosen.values().chain(waiting);
         let used: BTreeSet<Option<u16>> =
-            used.map(|backend| Some(carrier(*backend)?.mtu(facts))).collect();
-        used.into_iter().flatten().min().unwrap_or_else(|| tunnel_mtu(facts))
+            used.map(|backend| Some(carrier(*backend)?.mtu(view, facts))).collect();
+        used.into_iter().flatten().min().unwrap_or_else(|| tunnel_mtu(view, facts))
     }
 }
 

@@ -47,6 +47,7 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         backend: Backend::Wireguard,
         encryption: Encryption::Required,
         fallback: vec![],
+        vxlan_shaped_port: None,
         return_after: api::return_after(),
         allow_downgrade: false,
         sealed: BTreeSet::new(),

@@ -105,6 +105,7 @@ fn frame(
             backend: spec.backend,
             encryption: spec.encryption,
             fallback: spec.fallback,
+            vxlan_shaped_port: spec.vxlan_shaped_port,
             return_after,
             allow_downgrade: spec.allow_downgrade,
             sealed: BTreeSet::new(),

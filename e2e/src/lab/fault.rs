@@ -20,9 +20,18 @@ impl Node {
     /// From now on loses the frames that arrive and match any of these conditions, as nft writes them
     /// (`udp dport 4789`); none ends it.
     pub fn block(&self, conditions: &[&str]) -> anyhow::Result<()> {
+        self.block_at("ingress", conditions)
+    }
+
+    /// The same for frames that would leave: they reach no wire.
+    pub fn block_outgoing(&self, conditions: &[&str]) -> anyhow::Result<()> {
+        self.block_at("egress", conditions)
+    }
+
+    fn block_at(&self, place: &str, conditions: &[&str]) -> anyhow::Result<()> {
         let mut rules = "table netdev lab-block\ndelete table netdev lab-block\n".to_owned();
         if !conditions.is_empty() {
-            let hook = format!("type filter hook ingress device \"{DEVICE}\" priority 0");
+            let hook = format!("type filter hook {place} device \"{DEVICE}\" priority 0");
             let drops: String = conditions.iter().map(|which| format!("{which} drop\n")).collect();
             let chain = format!("{hook}; policy accept;\n{drops}");
             rules.extend(["table netdev lab-block {\nchain in {\n", &chain, "}\n}\n"]);

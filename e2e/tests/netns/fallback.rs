@@ -1,5 +1,6 @@
 //! A list of carriers: a pair leaves one that is blocked for the next, and goes back; never into
-//! clear text that nobody asked for.
+//! clear text that nobody asked for. And sealed datagrams in the shape of VXLAN, where their own port
+//! is blocked.
 
 use std::time::{Duration, Instant};
 
@@ -66,10 +67,14 @@ fn falls_back_and_returns(name: &str, backend: &str, blocked: &[&str]) {
     println!("{backend}: left after {switched:?}, back after {returned:?}");
     assert!(switched <= SWITCHED, "{switched:?}");
     assert_eq!(instead_of(&mesh), Value::Null);
-    for flow in flows {
+    let blocked = mesh.members.iter().map(|member| member.state().unwrap()["guard"].clone());
+    assert!(blocked.clone().all(|guard| guard["blockedPackets"] == 0), "{:?}", blocked.last());
+    for (place, flow) in flows.into_iter().enumerate() {
         let report = flow.finish();
         println!("{backend}: {report:?}");
         promised(report.gap <= SWITCHED, || format!("{report:?}"));
+        let open = place < 2;
+        promised(!open || report.lost == 0, || format!("the way that is open lost: {report:?}"));
     }
 }
 
@@ -112,4 +117,61 @@ fn a_tunnel_that_is_blocked_turns_into_clear_text_only_where_the_mesh_says_none(
     assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
     assert!(sealed.seen().marked() > 0, "this capture must see what is in clear");
     flows.into_iter().for_each(|flow| drop(flow.finish()));
+}
+
+/// How datagrams to each peer travel, by the agents' own word.
+fn all_travel(mesh: &Mesh, path: &Value) -> bool {
+    let travels = |member: &e2e::mesh::Member| {
+        let peers = member.state().unwrap_or_default()["peers"].clone();
+        peers.as_array().is_some_and(|peers| peers.iter().all(|peer| peer["path"] == *path))
+    };
+    mesh.members.iter().all(travels)
+}
+
+#[test]
+fn sealed_datagrams_take_the_shape_of_vxlan_where_their_port_is_blocked_and_leave_it_again() {
+    let (marker, shaped) = (marker(), json!("vxlan-shaped"));
+    let mut mesh = Mesh::start("shaped", 2).unwrap();
+    ask_for(&mesh, json!({"vxlanShapedPort": 8472, "returnAfter": "2s"})).unwrap();
+    eventually("room for the shape", LIMIT, || {
+        mesh.members.iter().all(|member| member.state().unwrap_or_default()["mtu"] == 1370)
+    })
+    .unwrap();
+    mesh.add_pods(1).unwrap();
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    let flows = flows(&mesh, &marker);
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(all_travel(&mesh, &Value::Null));
+    let capture = || mesh.lab.switch().unwrap().capture(&[&marker]).unwrap();
+
+    let all = capture();
+    for member in &mesh.members {
+        member.node.block_outgoing(&["udp dport 51820"]).unwrap();
+    }
+    let harmed = Instant::now();
+    eventually("in the shape", LIMIT, || all_travel(&mesh, &shaped)).unwrap();
+    let switched = harmed.elapsed();
+    let while_blocked = capture();
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    let seen = while_blocked.seen();
+    for member in &mesh.members {
+        member.node.block_outgoing(&[]).unwrap();
+    }
+    let returned = eventually("plain", LIMIT, || all_travel(&mesh, &Value::Null)).unwrap();
+
+    println!("left after {switched:?}, back after {returned:?}, {} frames meanwhile", seen.frames);
+    assert!(switched <= SWITCHED, "{switched:?}");
+    assert_eq!(seen.udp_ports, [8472].into(), "nothing but the shape");
+    promised(all.seen().marked() == 0, || "in clear in another shape".into());
+    for flow in flows {
+        let report = flow.finish();
+        println!("{report:?}");
+        promised(report.gap <= SWITCHED, || format!("{report:?}"));
+    }
+    let after = capture();
+    let reach = mesh.reach(&marker, LIMIT);
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    assert!(after.seen().udp_ports.contains(&51820), "{:?}", after.seen().udp_ports);
 }

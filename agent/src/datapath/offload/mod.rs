@@ -16,6 +16,7 @@ mod datagram;
 pub mod ecn;
 mod layout;
 mod merge;
+pub mod shape;
 pub mod split;
 pub mod vnet;
 

@@ -146,7 +146,7 @@ fn any_view() -> impl Strategy<Value = View> {
 fn any_facts() -> impl Strategy<Value = Facts> {
     let pods = prop::collection::btree_set(2u8..12, 0..4);
     let backends = vec![Backend::Wireguard, Backend::Vxlan, Backend::Direct, Backend::Udp];
-    let choice = prop::sample::select(backends);
+    let choice = prop::sample::select(backends).prop_map(Way::from);
     let chosen = prop::collection::btree_map((1u8..9).prop_map(|n| format!("n{n}")), choice, 0..8);
     (pods, any::<bool>(), 1280u16..9000, chosen).prop_map(|(pods, ipv6, mtu, chosen)| {
         let pod = |n: u8| PodRoute { address: [10, 42, 1, n].into(), device: format!("hwp{n}") };

@@ -77,6 +77,7 @@ mod tests {
             backend: Backend::Wireguard,
             encryption: Encryption::Required,
             fallback: vec![],
+            vxlan_shaped_port: None,
             return_after: api::return_after(),
             allow_downgrade: false,
             sealed: BTreeSet::new(),

@@ -72,6 +72,11 @@ fn a_mesh_that_asks_for_the_impossible_is_refused_at_admission_by_field() {
         (json!({"fallback": ["wireguard"]}), ["repeats", "each once"]),
         (json!({"encryption": "None", "fallback": ["udp", "udp"]}), ["repeats", "each once"]),
         (json!({"fallback": ["ipip"]}), ["spec.fallback", "wireguard"]),
+        (json!({"vxlanShapedPort": 5000}), ["spec.vxlanShapedPort", "4789 and 8472"]),
+        (
+            json!({"encryption": "None", "backend": "vxlan", "vxlanShapedPort": 4789}),
+            ["listens on 4789 itself", "8472"],
+        ),
         (json!({"returnAfter": "soon"}), ["spec.returnAfter", "[smh]"]),
         (json!({"encryption": "Sometimes"}), ["spec.encryption", "Preferred"]),
         (json!({"mtu": 1279}), ["spec.mtu", "1280"]),
