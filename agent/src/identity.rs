@@ -52,7 +52,8 @@ pub enum IdentityError {
 /// The private keys that this node holds, one an epoch.
 #[derive(Debug)]
 pub struct Identity {
-    keys: BTreeMap<KeyEpoch, PrivateKey>,
+    /// With their public halves, which cost a multiplication each.
+    keys: BTreeMap<KeyEpoch, (PrivateKey, PublicKey)>,
     newest: KeyEpoch,
     timestamp_floor: Option<Duration>,
 }
@@ -88,12 +89,12 @@ impl Identity {
     }
 
     pub fn private_key(&self, epoch: KeyEpoch) -> Option<&PrivateKey> {
-        self.keys.get(&epoch)
+        self.keys.get(&epoch).map(|(private, _)| private)
     }
 
     /// Every epoch's public half, the oldest first.
     pub fn public_keys(&self) -> Vec<(KeyEpoch, PublicKey)> {
-        self.keys.iter().map(|(epoch, key)| (*epoch, key.public())).collect()
+        self.keys.iter().map(|(epoch, (_, public))| (*epoch, *public)).collect()
     }
 
     /// The newest epoch that this node has a key of.
@@ -103,7 +104,7 @@ impl Identity {
 
     /// All private keys, the oldest first.
     pub fn private_keys(&self) -> Vec<(KeyEpoch, PrivateKey)> {
-        self.keys.iter().map(|(epoch, key)| (*epoch, key.clone())).collect()
+        self.keys.iter().map(|(epoch, (private, _))| (*epoch, private.clone())).collect()
     }
 
     /// The newest epoch that this node ever had a key of, wiped ones included.
@@ -172,12 +173,17 @@ fn create(directory: &StateDir, epoch: KeyEpoch) -> Result<(), IdentityError> {
     directory.create_once(&key_name(epoch), text.as_bytes())
 }
 
-fn read_key(directory: &StateDir, epoch: KeyEpoch) -> Result<PrivateKey, IdentityError> {
+fn read_key(
+    directory: &StateDir,
+    epoch: KeyEpoch,
+) -> Result<(PrivateKey, PublicKey), IdentityError> {
     let name = key_name(epoch);
     let bytes = directory.read_secret(&name)?;
     let malformed = |source| IdentityError::Malformed { path: directory.path(&name), source };
     let text = std::str::from_utf8(&bytes).map_err(|_| malformed(KeyError::NotBase64))?;
-    PrivateKey::from_base64(text).map_err(malformed)
+    let private = PrivateKey::from_base64(text).map_err(malformed)?;
+    let public = private.public();
+    Ok((private, public))
 }
 
 /// A damaged floor is as good as none: it matters only while the clock is wrong too.

@@ -29,16 +29,18 @@ use tokio::time::Instant;
 pub(crate) use self::follow::Prober;
 use crate::rotation::Rotation;
 
-/// Each peer gets one so often, its addresses by turns.
+/// Each peer gets one so often, its addresses by turns ...
 const EVERY: Duration = Duration::from_secs(1);
+/// ... up to so many nodes, and in a mesh of n times as many every n seconds: more nodes send more.
+const NODES: usize = 20;
+const LONGEST: Duration = Duration::from_secs(5);
 /// Later answers are none.
 const IN_TIME: Duration = Duration::from_secs(2);
 /// So long after its last answer a peer is still taken to be there.
 const LIVE: Duration = Duration::from_secs(15);
 /// So long after its last step a rotation still moves.
 const MOVES: Duration = Duration::from_secs(120);
-/// So many peers are probed at most, others in each rotation: of 1000 nodes, 10,000 pairs. A hundred
-/// agents on one small machine must still have time for the rotation itself.
+/// So many peers are probed at most, others in each rotation: of 1000 nodes, 10,000 pairs.
 const PEERS: usize = 10;
 
 /// Other nodes, and what they are called by inside the tunnel.
@@ -52,6 +54,7 @@ pub(crate) struct Survey {
     moved: Instant,
     counts: Probes,
     targets: Vec<(String, Vec<IpAddr>)>,
+    every: Duration,
     turn: usize,
     due: Instant,
     number: u64,
@@ -101,6 +104,7 @@ impl Survey {
             moved: now,
             counts: published.filter(|probes| probes.rotation == *uid).cloned().unwrap_or(none),
             targets: Vec::new(),
+            every: EVERY,
             turn: 0,
             due: now,
             number: number >> 1,
@@ -131,6 +135,7 @@ impl Survey {
         };
         let mut names: Vec<&String> =
             peers.keys().filter(|name| !peers[*name].is_empty()).collect();
+        self.every = every(names.len() + 1);
         if names.len() > PEERS {
             names.sort_by_key(|name| dice(name));
             names.truncate(PEERS);
@@ -193,7 +198,7 @@ impl Survey {
     }
 
     fn pace(&self) -> Duration {
-        EVERY / u32::try_from(self.targets.len()).unwrap_or(u32::MAX).max(1)
+        self.every / u32::try_from(self.targets.len()).unwrap_or(u32::MAX).max(1)
     }
 
     fn count(&mut self, counts: bool, lost: bool) {
@@ -202,6 +207,12 @@ impl Survey {
             self.counts.lost += u64::from(lost);
         }
     }
+}
+
+/// Between two probes of one pair, in a mesh of that many nodes.
+fn every(nodes: usize) -> Duration {
+    let times = u32::try_from(nodes / NODES).unwrap_or(u32::MAX).max(1);
+    EVERY.saturating_mul(times).min(LONGEST)
 }
 
 #[cfg(test)]

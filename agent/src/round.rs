@@ -160,6 +160,7 @@ impl Round {
         self.told = Peers::default();
         self.datapath.set_own_prefixes(Vec::new());
         self.datapath.set_clear(&[]);
+        self.datapath.set_shaped(None);
         self.datapath.set_peers(Vec::new());
         Reservations::remove_all(&state).context("removing the pods' reservations")?;
         store::remove(&state).context("removing the last view")?;

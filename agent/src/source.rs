@@ -35,7 +35,7 @@ impl Publisher {
     }
 
     /// Judges resources against the last view.
-    pub fn judge(&self, resources: Resources) -> Judgement {
+    pub fn judge(&self, resources: &Resources) -> Judgement {
         View::judge(resources, self.last().as_deref())
     }
 

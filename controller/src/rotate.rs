@@ -45,8 +45,9 @@ pub use step::{next, tidy};
 #[derive(Clone, Debug)]
 pub struct World {
     pub nodes: BTreeMap<String, Node>,
-    /// Plain WireGuard peers: they know the nodes' keys by heart and confirm nothing.
-    pub plain_peers: Vec<String>,
+    /// Plain WireGuard peers, and the nodes whose keys they know by heart (empty: of every node).
+    /// They confirm nothing.
+    pub plain_peers: BTreeMap<String, BTreeSet<String>>,
     /// What is wrong with the mesh, if anything is.
     pub degraded: Option<String>,
     /// The rotation that is under way (`Mesh.status.rotation`).

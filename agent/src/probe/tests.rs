@@ -169,11 +169,11 @@ fn a_new_run_goes_on_from_what_was_published_of_the_same_rotation() {
 #[test]
 fn a_large_mesh_is_sampled_and_who_leaves_it_loses_nothing() {
     let mut mesh = Mesh::begin(200, None);
-    mesh.run(5, |_| Some(5));
+    mesh.run(25, |_| Some(5));
     let asked: BTreeSet<IpAddr> = mesh.sent.iter().copied().collect();
     assert_eq!((asked.len(), mesh.sent.len()), (PEERS, 5 * PEERS));
 
-    mesh.run(1, |_| None);
+    mesh.run(5, |_| None);
     mesh.survey.meets(&Peers::new());
     mesh.run(5, |_| panic!("nobody is there"));
 

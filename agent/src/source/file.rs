@@ -68,7 +68,7 @@ fn load(path: &Path, publisher: &mut Publisher) -> Result<View, FileError> {
     let objects = parse(&read(path)?)
         .map_err(|problem| FileError::Malformed { path: name.clone(), problem })?;
     let (resources, malformed) = Resources::decode(objects);
-    let judgement = publisher.judge(resources);
+    let judgement = publisher.judge(&resources);
     publisher.complain(malformed.into_iter().chain(judgement.complaints));
     if !judgement.overlaps.is_empty() {
         let overlaps: Vec<_> = judgement.overlaps.iter().map(ToString::to_string).collect();

@@ -247,7 +247,7 @@ fn take(mirror: &mut Mirror, cut: &mut BTreeSet<Kind>, (kind, event): Seen) {
 }
 
 fn publish(mirror: &mut Mirror, publisher: &mut Publisher) {
-    let judgement = publisher.judge(mirror.resources().clone());
+    let judgement = publisher.judge(mirror.resources());
     let overlaps = judgement.overlaps.iter().map(Overlap::complaint);
     publisher.complain(mirror.complaints().chain(judgement.complaints).chain(overlaps));
     let Some(view) = judgement.view else { return };

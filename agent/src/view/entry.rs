@@ -57,7 +57,7 @@ mod tests {
         });
         let (resources, complaints) = Resources::decode([mesh, laptop].into_iter().chain(nodes));
         assert_eq!(complaints, []);
-        View::judge(resources, None).view.unwrap()
+        View::judge(&resources, None).view.unwrap()
     }
 
     fn entry(turns: [Option<i64>; 3], revoked: &str) -> Option<String> {

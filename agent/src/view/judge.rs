@@ -49,30 +49,30 @@ impl Overlap {
 impl View {
     /// Everybody's prefixes.
     pub fn prefixes(&self) -> Vec<IpNet> {
-        claims(self).into_iter().map(|(net, _)| net).collect()
+        let nodes = self.nodes.values().flat_map(|node| &node.subnets);
+        nodes.chain(self.peers.values().flat_map(|peer| &peer.addresses)).copied().collect()
     }
 
-    pub fn judge(resources: Resources, previous: Option<&View>) -> Judgement {
+    pub fn judge(resources: &Resources, previous: Option<&View>) -> Judgement {
         let mut complaints = Vec::new();
-        let told = resources.revoked_keys;
-        let Some(mut view) = frame(resources.mesh, previous, &mut complaints) else {
+        let Some(mut view) = frame(resources.mesh.as_ref(), previous, &mut complaints) else {
             return Judgement { view: None, complaints, overlaps: Vec::new() };
         };
-        for (name, (spec, status)) in resources.nodes {
-            match node(&name, &spec, &status, &view.pools, &mut complaints) {
-                Ok(node) => drop(view.nodes.insert(name, node)),
-                Err(problem) => complaints.push(Complaint::new("MeshNode", &name, problem)),
+        for (name, (spec, status)) in &resources.nodes {
+            match node(name, spec, status, &view.pools, &mut complaints) {
+                Ok(node) => drop(view.nodes.insert(name.clone(), node)),
+                Err(problem) => complaints.push(Complaint::new("MeshNode", name, problem)),
             }
         }
-        for (name, spec) in resources.peers {
-            match peer(&spec, &view) {
-                Ok(peer) => drop(view.peers.insert(name, peer)),
-                Err(problem) => complaints.push(Complaint::new("MeshPeer", &name, problem)),
+        for (name, spec) in &resources.peers {
+            match peer(spec, &view) {
+                Ok(peer) => drop(view.peers.insert(name.clone(), peer)),
+                Err(problem) => complaints.push(Complaint::new("MeshPeer", name, problem)),
             }
         }
         let overlaps = settle_subnets(&mut view, previous);
         settle_addresses(&mut view, previous);
-        refuse_revoked_keys(&mut view, &told, &mut complaints);
+        refuse_revoked_keys(&mut view, &resources.revoked_keys, &mut complaints);
         settle_keys(&mut view, previous, &mut complaints);
         remember_sealed(&mut view, previous);
         Judgement { view: Some(view), complaints, overlaps }
@@ -81,22 +81,21 @@ impl View {
 
 /// The Mesh without anybody in it. An unusable one leaves the previous one in force.
 fn frame(
-    spec: Option<MeshSpec>,
+    spec: Option<&MeshSpec>,
     previous: Option<&View>,
     complaints: &mut Vec<Complaint>,
 ) -> Option<View> {
     let complaint = |problem| Complaint::new("Mesh", api::MESH, problem);
-    let old = previous.map(|view| View {
-        nodes: BTreeMap::new(),
-        peers: BTreeMap::new(),
-        ..view.clone()
-    });
+    let old = || {
+        let (nodes, peers) = (BTreeMap::new(), BTreeMap::new());
+        Some(View { nodes, peers, ..previous?.clone() })
+    };
     let Some(spec) = spec else {
         complaints.push(complaint("there is no Mesh".to_owned()));
-        return old;
+        return old();
     };
     let pools = spec.pools.iter().map(|pool| parse_prefix(&pool.cidr)).collect::<Result<_, _>>();
-    let max_age = max_age(&spec, previous, complaints);
+    let max_age = max_age(spec, previous, complaints);
     let return_after = spec.return_after.as_deref().and_then(api::duration);
     let return_after = return_after.unwrap_or_else(api::return_after);
     match pools {
@@ -104,7 +103,7 @@ fn frame(
             pools,
             backend: spec.backend,
             encryption: spec.encryption,
-            fallback: spec.fallback,
+            fallback: spec.fallback.clone(),
             vxlan_shaped_port: spec.vxlan_shaped_port,
             return_after,
             allow_downgrade: spec.allow_downgrade,
@@ -118,7 +117,7 @@ fn frame(
         }),
         Err(problem) => {
             complaints.push(complaint(format!("pools: {problem}")));
-            old
+            old()
         }
     }
 }
@@ -260,25 +259,26 @@ fn settle_addresses(view: &mut View, previous: Option<&View>) {
     }
 }
 
-fn claims(view: &View) -> Vec<(IpNet, String)> {
+fn claims(view: &View) -> Vec<(IpNet, &str)> {
     let nodes = view.nodes.iter().map(|(name, node)| (name, &node.subnets));
     let peers = view.peers.iter().map(|(name, peer)| (name, &peer.addresses));
     let mut claims: Vec<_> = nodes
         .chain(peers)
-        .flat_map(|(name, nets)| nets.iter().map(|net| (*net, name.clone())))
+        .flat_map(|(name, nets)| nets.iter().map(|net| (*net, name.as_str())))
         .collect();
-    claims.sort();
+    claims.sort_unstable();
     claims
 }
 
 /// Sorted prefixes nest or follow each other, so a stack of the open ones finds every overlap.
-fn overlaps(claims: Vec<(IpNet, String)>) -> Vec<Overlap> {
-    let mut open: Vec<(IpNet, String)> = Vec::new();
+fn overlaps(claims: Vec<(IpNet, &str)>) -> Vec<Overlap> {
+    let mut open: Vec<(IpNet, &str)> = Vec::new();
     let mut found = Vec::new();
     for (net, name) in claims {
         open.retain(|(outer, _)| outer.contains(&net));
         for (outer, owner) in open.iter().filter(|(_, owner)| *owner != name) {
-            found.push(Overlap { first: (owner.clone(), *outer), second: (name.clone(), net) });
+            let (first, second) = ((*owner).to_owned(), name.to_owned());
+            found.push(Overlap { first: (first, *outer), second: (second, net) });
         }
         open.push((net, name));
     }
@@ -323,14 +323,7 @@ fn remember_sealed(view: &mut View, previous: Option<&View>) {
 
 /// Takes a key that two objects publish from everybody but the one who had it.
 fn settle_keys(view: &mut View, previous: Option<&View>, complaints: &mut Vec<Complaint>) {
-    let mut owners: BTreeMap<PublicKey, BTreeSet<String>> = BTreeMap::new();
-    let nodes = view.nodes.iter().flat_map(|(n, node)| node.keys.iter().map(move |k| (k.1, n)));
-    let peers = view.peers.iter().map(|(name, peer)| (peer.key, name));
-    for (key, name) in nodes.chain(peers) {
-        owners.entry(key).or_default().insert(name.clone());
-    }
-    owners.retain(|_, names| names.len() > 1);
-    for (key, names) in owners {
+    for (key, names) in contested_keys(view) {
         for name in names {
             let node = previous.and_then(|p| p.nodes.get(&name));
             let peer = previous.and_then(|p| p.peers.get(&name));
@@ -350,4 +343,17 @@ fn settle_keys(view: &mut View, previous: Option<&View>, complaints: &mut Vec<Co
             }
         }
     }
+}
+
+fn contested_keys(view: &View) -> BTreeMap<PublicKey, BTreeSet<String>> {
+    let nodes = view.nodes.iter().flat_map(|(n, node)| node.keys.iter().map(move |k| (k.1, n)));
+    let peers = view.peers.iter().map(|(name, peer)| (peer.key, name));
+    let mut owners: Vec<(PublicKey, &String)> = nodes.chain(peers).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    let of_one_key = owners.chunk_by(|a, b| a.0 == b.0).filter(|of_it| of_it.len() > 1);
+    let names = |of_it: &[(PublicKey, &String)]| {
+        (of_it[0].0, of_it.iter().map(|(_, name)| (*name).clone()).collect())
+    };
+    of_one_key.map(names).collect()
 }

@@ -27,7 +27,7 @@ fn peer(name: &str, address: &str) -> Value {
 
 fn judge(objects: Vec<Value>, previous: Option<&View>) -> Judgement {
     let (resources, mut complaints) = Resources::decode(objects);
-    let mut judgement = View::judge(resources, previous);
+    let mut judgement = View::judge(&resources, previous);
     complaints.append(&mut judgement.complaints);
     Judgement { complaints, ..judgement }
 }

@@ -51,9 +51,17 @@ impl<'a> Sight<'a> {
         let mut pending: BTreeSet<String> = away.cloned().collect();
         if progress.outcome == RotationOutcome::Completed {
             pending.extend(self.unswitched(progress).into_iter().cloned());
-            pending.extend(self.world.plain_peers.iter().cloned());
+            pending.extend(self.left_with_an_old_key(progress.epoch).cloned());
         }
         pending
+    }
+
+    /// Plain peers that call a node which has changed its key.
+    fn left_with_an_old_key(&self, epoch: KeyEpoch) -> impl Iterator<Item = &'a String> {
+        let calls = move |nodes: &BTreeSet<String>| {
+            self.on(epoch).any(|node| nodes.is_empty() || nodes.contains(node))
+        };
+        self.world.plain_peers.iter().filter(move |(_, nodes)| calls(nodes)).map(|(name, _)| name)
     }
 
     /// Who is there and has not confirmed.

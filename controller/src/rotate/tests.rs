@@ -47,7 +47,7 @@ fn node(name: &str, key_epoch: u32, epochs: &[u32], keys: &[u32]) -> (String, No
 fn world(nodes: impl IntoIterator<Item = (String, Node)>) -> World {
     World {
         nodes: nodes.into_iter().collect(),
-        plain_peers: Vec::new(),
+        plain_peers: BTreeMap::new(),
         degraded: None,
         running: None,
         newest: KeyEpoch(1),
@@ -347,11 +347,29 @@ fn an_abort_takes_back_what_nobody_uses_and_a_roll_back_everything_that_is_held(
 fn plain_peers_know_the_old_key_by_heart_until_the_deadline() {
     let all = wave(1, &["a", "b"], &["a", "b"]);
     let mut mesh = both(2, &[1, 2], &[1, 2]);
-    mesh.plain_peers = vec!["laptop".into()];
+    mesh.plain_peers = BTreeMap::from([("laptop".to_owned(), BTreeSet::new())]);
     confirm(&mut mesh, &["a", "b"], ConfirmedStep::Switched, &all);
     let draining = rotation(Default::default(), Some(progress(Phase::Draining, all)));
 
     assert_eq!(told(&next(&draining, &mesh, now())), "AwaitingAway laptop");
+}
+
+#[test]
+fn a_plain_peer_is_waited_for_only_if_a_node_that_it_calls_has_a_new_key() {
+    let only_a = wave(1, &["a"], &["a"]);
+    let mut mesh = world([node("a", 2, &[1, 2], &[1, 2]), node("b", 1, &[], &[1])]);
+    confirm(&mut mesh, &["a", "b"], ConfirmedStep::Switched, &only_a);
+    let spec = KeyRotationSpec { nodes: vec!["a".into()], ..Default::default() };
+    let draining = rotation(spec, Some(progress(Phase::Draining, only_a)));
+    let mut with_entries = |entries: &[&str]| {
+        let entries = entries.iter().map(|name| (*name).to_owned()).collect();
+        mesh.plain_peers = BTreeMap::from([("laptop".to_owned(), entries)]);
+        told(&next(&draining, &mesh, now()))
+    };
+
+    assert_eq!(with_entries(&["b", "gone"]), "Forgetting");
+    assert_eq!(with_entries(&["b", "a"]), "AwaitingAway laptop");
+    assert_eq!(with_entries(&[]), "AwaitingAway laptop", "it calls every node");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Histories: every seed another order of steps, faults and operators.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use api::KeyRotationSpec;
 use jiff::SignedDuration;
@@ -97,7 +100,7 @@ fn history(seed: u64, nodes: usize, fault: Fault) -> Result<BTreeMap<String, usi
     let mut world = World::new(seed, nodes, nodes, fault);
     let mut operator = Operator { made: 0 };
     if world.dice.one_in(8) {
-        world.server.plain_peers.push("laptop".to_owned());
+        world.server.plain_peers.insert("laptop".to_owned(), BTreeSet::new());
     }
     for number in 0..nodes {
         world.agents[number].old = world.dice.one_in(20);

@@ -28,7 +28,7 @@ pub(crate) struct Server {
     pub(crate) running: Option<Running>,
     pub(crate) newest: KeyEpoch,
     pub(crate) mesh_version: u64,
-    pub(crate) plain_peers: Vec<String>,
+    pub(crate) plain_peers: BTreeMap<String, BTreeSet<String>>,
     revision: u64,
 }
 
@@ -44,7 +44,7 @@ impl Server {
             running: None,
             newest: KeyEpoch::FIRST,
             mesh_version: 0,
-            plain_peers: Vec::new(),
+            plain_peers: BTreeMap::new(),
             revision: 0,
         };
         for number in 0..nodes {

@@ -71,7 +71,7 @@ impl Reporter {
             let node = own.borrow_and_update().clone();
             let now = rotation.borrow_and_update().clone();
             let waits = now.as_ref().is_some_and(Rotation::wants_sessions_settled);
-            let settled = settling.look(&self.sessions(), Instant::now());
+            let settled = settling.look(waits.then(|| self.sessions()).as_ref(), Instant::now());
             let place = match &node {
                 Some(node) => seating.look(&self.client, node).await,
                 None => Place::Ours,

@@ -28,7 +28,7 @@ pub struct Plan {
     pub to: u32,
     /// Nodes that nobody reaches now.
     pub away: Vec<String>,
-    /// Plain WireGuard peers, which know the nodes' keys by heart.
+    /// Plain WireGuard peers that call one of the nodes, and know its key by heart.
     pub plain_peers: Vec<String>,
     pub deadline: String,
     /// Their keys are lost, and go at once.
@@ -79,7 +79,9 @@ impl Plan {
                 .map(|n| name_of(n).to_owned())
                 .filter(|n| away.contains(n))
                 .collect(),
-            plain_peers: mesh.peers.iter().map(ResourceExt::name_any).collect(),
+            plain_peers: (mesh.peers.iter().filter(|peer| calls_any(peer, &targets)))
+                .map(ResourceExt::name_any)
+                .collect(),
             deadline,
             lost: spec.lost,
         })
@@ -156,6 +158,12 @@ fn targets<'a>(all: &'a [MeshNode], spec: &KeyRotationSpec) -> Vec<&'a MeshNode>
         everybody || site || spec.nodes.iter().any(|name| name == name_of(node))
     };
     all.iter().filter(|node| !node.spec.revoked).filter(meant).collect()
+}
+
+/// True of a plain peer that calls one of the nodes; without entries it calls every node.
+fn calls_any(peer: &MeshPeer, nodes: &[&MeshNode]) -> bool {
+    let entries = &peer.spec.entries;
+    entries.is_empty() || nodes.iter().any(|node| entries.iter().any(|name| name == name_of(node)))
 }
 
 fn refuse_stray_canaries(targets: &[&MeshNode], spec: &KeyRotationSpec) -> Result<(), Failure> {

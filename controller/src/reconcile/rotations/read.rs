@@ -1,6 +1,6 @@
 //! From resources to what a rotation looks at. Pure.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use api::{KeyRotation, Mesh, MeshNode, MeshPeer, conditions, published};
 use jiff::Timestamp;
@@ -27,7 +27,7 @@ impl SeenRotations {
         let used = self.rotations.iter().filter_map(|r| r.status.as_ref()?.epoch).max();
         World {
             nodes: self.nodes.iter().map(|node| (node.name_any(), read(node))).collect(),
-            plain_peers: self.peers.iter().map(|peer| peer.name_any()).collect(),
+            plain_peers: self.peers.iter().map(|peer| calls(peer.as_ref())).collect(),
             degraded: degraded.filter(|c| c.is_true()).map(|c| c.message.clone()),
             running: status.rotation.map(|uid| Running { name: self.name_of(&uid), uid }),
             newest: KeyEpoch(used.unwrap_or(newest).max(newest)),
@@ -81,6 +81,11 @@ fn created(object: &KeyRotation) -> Option<Timestamp> {
 fn is_over(object: &KeyRotation) -> bool {
     let phase = object.status.as_ref().and_then(|status| status.phase);
     phase.is_some_and(api::RotationPhase::is_over)
+}
+
+/// A plain peer, and the nodes that it calls.
+fn calls(peer: &MeshPeer) -> (String, BTreeSet<String>) {
+    (peer.name_any(), peer.spec.entries.iter().cloned().collect())
 }
 
 fn read(node: &MeshNode) -> Node {

@@ -1,17 +1,19 @@
 //! A hundred nodes: how long until everybody has confirmed, and until nobody hears a revoked one.
 
+use std::collections::HashMap;
 use std::net::UdpSocket;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use api::{KeyRotation, KeyRotationSpec, RotationPhase as Phase};
 use e2e::lab::eventually;
 use e2e::mesh::{Mesh, Pod};
-use kube::{
-    Api,
-    api::{ListParams, PostParams},
-};
+use futures::TryStreamExt as _;
+use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, api::PostParams};
 
 use super::number;
 
@@ -22,6 +24,19 @@ const BOUND: Duration = Duration::from_secs(2);
 fn percentile(times: &mut [Duration], of_hundred: usize) -> Duration {
     times.sort();
     times[(times.len() * of_hundred).div_ceil(100).saturating_sub(1)]
+}
+
+/// The machine of the control plane is not one of the hundred: what runs there, this test among it,
+/// does not wait its turn behind a hundred agents on a few cores.
+fn give_control_a_machine_of_its_own(mesh: &Mesh) {
+    let controller = mesh.controller.process().expect("it runs").pid();
+    for process in [controller, std::process::id()] {
+        for thread in std::fs::read_dir(format!("/proc/{process}/task")).unwrap() {
+            let thread = thread.unwrap().file_name().into_string().unwrap().parse().unwrap();
+            let thread = rustix::process::Pid::from_raw(thread);
+            rustix::process::setpriority_process(thread, -10).unwrap();
+        }
+    }
 }
 
 fn start(prefix: &str) -> Mesh {
@@ -38,39 +53,82 @@ fn start(prefix: &str) -> Mesh {
     for member in &mesh.members {
         eventually("all tunnels", LIMIT, || knows_all(member)).unwrap();
     }
+    give_control_a_machine_of_its_own(&mesh);
     mesh
 }
 
-/// From the first new key that is published to the last confirmation, and to the last switch.
-fn rotate(mesh: &Mesh, name: String) -> (Duration, Duration) {
+/// When nodes' statuses showed what.
+#[derive(Default)]
+struct Seen {
+    published: Option<Instant>,
+    accepted: HashMap<String, Instant>,
+    switched: HashMap<String, Instant>,
+}
+
+impl Seen {
+    fn note(&mut self, node: &api::MeshNode, rotation: &str, now: Instant) {
+        let status = node.status.clone().unwrap_or_default();
+        if status.public_keys.len() > 1 {
+            self.published.get_or_insert(now);
+        }
+        let confirmed = status.confirmed.filter(|confirmed| confirmed.rotation == rotation);
+        let Some(confirmed) = confirmed else { return };
+        let name = node.metadata.name.clone().unwrap_or_default();
+        if confirmed.step == api::ConfirmedStep::Switched {
+            self.switched.insert(name.clone(), now);
+        }
+        // A later step says the earlier one too, if two changes came as one.
+        self.accepted.entry(name).or_insert(now);
+    }
+
+    /// From the first new key that is published to the last confirmation that all are accepted,
+    /// and to the last that all are used.
+    fn times(&self) -> anyhow::Result<(Duration, Duration)> {
+        let begun = self.published.context("no key was published")?;
+        let last = |steps: &HashMap<String, Instant>| {
+            anyhow::ensure!(steps.len() == NODES, "only {} of {NODES} confirmed", steps.len());
+            Ok(*steps.values().max().expect("many") - begun)
+        };
+        Ok((last(&self.accepted)?, last(&self.switched)?))
+    }
+}
+
+/// Rotates all keys; see [`Seen::times`], and how long the whole took.
+fn rotate(mesh: &Mesh, name: String) -> (Duration, Duration, Duration) {
     let times = mesh.controller.api(async move |client| {
         let all: Api<KeyRotation> = Api::all(client.clone());
         let nodes: Api<api::MeshNode> = Api::all(client);
-        let rotation = KeyRotation::new(&name, KeyRotationSpec::default());
-        all.create(&PostParams::default(), &rotation).await?;
-        let (mut published, mut accepted) = (None, None);
-        loop {
-            let status = all.get(&name).await?.status.unwrap_or_default();
-            if published.is_none() && status.phase.is_some() {
-                let first = nodes.list(&ListParams::default()).await?;
-                let has_two = |node: &api::MeshNode| {
-                    node.status.as_ref().is_some_and(|status| status.public_keys.len() > 1)
-                };
-                published = first.iter().any(has_two).then(Instant::now);
-            }
-            let phase = status.phase;
-            if accepted.is_none()
-                && matches!(phase, Some(Phase::Switching | Phase::Forgetting | Phase::Completed))
-            {
-                accepted = Some(Instant::now());
-            }
-            if phase.is_some_and(Phase::is_over) {
-                anyhow::ensure!(phase == Some(Phase::Completed), "{status:?}");
-                let begun = published.expect("seen before the end");
-                return Ok((accepted.expect("likewise") - begun, begun.elapsed()));
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        let mut changes = pin!(watcher(nodes, watcher::Config::default()).applied_objects());
+        for _ in 0..NODES {
+            changes.try_next().await?;
         }
+        let begun = Instant::now();
+        let rotation = KeyRotation::new(&name, KeyRotationSpec::default());
+        let uid = all.create(&PostParams::default(), &rotation).await?.metadata.uid;
+        let uid = uid.context("a UID")?;
+        let mut seen = Seen::default();
+        let over = async {
+            loop {
+                let phase = all.get(&name).await?.status.unwrap_or_default().phase;
+                if phase.is_some_and(Phase::is_over) {
+                    anyhow::ensure!(phase == Some(Phase::Completed), "{phase:?}");
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        };
+        let watch = async {
+            while let Some(node) = changes.try_next().await? {
+                seen.note(&node, &uid, Instant::now());
+            }
+            anyhow::bail!("the watch ended")
+        };
+        tokio::select! {
+            ended = over => ended?,
+            ended = watch => ended?,
+        }
+        let (accepted, switched) = seen.times()?;
+        Ok((accepted, switched, begun.elapsed()))
     });
     times.unwrap()
 }
@@ -81,8 +139,11 @@ fn a_hundred_nodes_confirm_new_keys_within_two_seconds() {
     let mesh = start("hundrot");
     let (mut accepted, mut whole) = (Vec::new(), Vec::new());
     for round in 0..number("HAWSER_ROTATIONS", 10) {
-        let (confirmed, over) = rotate(&mesh, format!("round-{round}"));
-        println!("round {round}: all confirmed after {confirmed:?}, over after {over:?}");
+        let (confirmed, switched, over) = rotate(&mesh, format!("round-{round}"));
+        println!(
+            "{NODES} nodes, round {round}: all confirmed {confirmed:?} after the first key was published, all \
+             switched after {switched:?}, over after {over:?}"
+        );
         accepted.push(confirmed);
         whole.push(over);
     }

@@ -24,12 +24,12 @@ pub(super) struct Settling {
 }
 
 impl Settling {
-    /// True once they have been as told, and told the same, for long enough.
-    pub(super) fn look(&mut self, sessions: &Sessions, now: Instant) -> bool {
-        if !sessions.as_told {
+    /// True once they have been as told, and told the same, for long enough. None: nobody asks.
+    pub(super) fn look(&mut self, sessions: Option<&Sessions>, now: Instant) -> bool {
+        let Some(sessions) = sessions.filter(|sessions| sessions.as_told) else {
             self.since = None;
             return false;
-        }
+        };
         match &self.since {
             Some((epochs, since)) if *epochs == sessions.epochs => now - *since >= SETTLED,
             _ => {
@@ -52,7 +52,7 @@ mod tests {
         };
         let (start, mut settling) = (Instant::now(), Settling::default());
         let mut look = |as_told, epoch, after| {
-            settling.look(&sessions(as_told, epoch), start + Duration::from_millis(after))
+            settling.look(Some(&sessions(as_told, epoch)), start + Duration::from_millis(after))
         };
 
         assert!(!look(true, 1, 0));

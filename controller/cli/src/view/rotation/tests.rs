@@ -33,6 +33,21 @@ fn the_plan_says_what_happens_and_to_whom() {
 }
 
 #[test]
+fn the_plan_names_a_plain_peer_only_if_it_calls_one_of_the_nodes() {
+    let (nodes, mut laptop) = (fixture::nodes(), fixture::laptop());
+    laptop.spec.entries = vec!["node-2".into()];
+    let named = |node: &str| {
+        let spec = KeyRotationSpec { nodes: vec![node.to_owned()], ..Default::default() };
+        let peers = std::slice::from_ref(&laptop);
+        let mesh = Mesh { nodes: &nodes, peers, rotations: &[], newest: None };
+        Plan::new(&mesh, &spec, fixture::now()).unwrap().plain_peers
+    };
+
+    assert_eq!(named("node-1"), [""; 0]);
+    assert_eq!(named("node-2"), ["laptop"]);
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_anything_is_written() {
     let names = |name: &str| vec![name.to_owned()];
     let spec = KeyRotationSpec::default;
