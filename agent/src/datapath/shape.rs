@@ -142,7 +142,9 @@ fn put_on(train: &Train, bytes: &[u8], port: u16) -> (Vec<Train>, Vec<u8>) {
     let (mut trains, mut shaped) = (Vec::new(), Vec::with_capacity(datagrams.len() * stride));
     for run in datagrams.chunks(most) {
         let start = shaped.len();
-        run.iter().for_each(|datagram| shape::append(datagram, &mut shaped));
+        for datagram in run {
+            shape::append(datagram, &mut shaped);
+        }
         let to = SocketAddr::new(train.to.ip(), port);
         trains.push(Train { to, range: start..shaped.len(), stride, class: train.class });
     }

@@ -45,14 +45,12 @@ impl Sockets {
     /// By the message's carrier. What cannot be sent is lost, like anything else.
     pub(super) fn send(&self, datapath: &Datapath, to: IpAddr, message: Message) {
         let Some((own, socket)) = self.of(to) else { return };
-        let packet = || message.packet(*own, to);
+        let packet = || message.packet(*own, to).unwrap_or_default();
         match message.by.backend {
             Backend::Vxlan => by_mark(socket, SideTable::Vxlan, to, message),
             Backend::Direct => by_mark(socket, SideTable::Direct, to, message),
-            Backend::Wireguard => {
-                packet().into_iter().for_each(|p| datapath.send_sealed(&p, message.by.shaped))
-            }
-            Backend::Udp => packet().into_iter().for_each(|mut p| datapath.send_clear(&mut p)),
+            Backend::Wireguard => datapath.send_sealed(&packet(), message.by.shaped),
+            Backend::Udp => datapath.send_clear(&mut packet()),
             Backend::Esp => {}
         }
     }

@@ -191,7 +191,9 @@ impl Carriers {
         let (way, routes) = ways.remove(place);
         if !ways.is_empty() {
             self.probe(&routes, pair, true);
-            ways.iter().for_each(|(_, routes)| self.probe(routes, pair, false));
+            for (_, routes) in &ways {
+                self.probe(routes, pair, false);
+            }
             let mut all: Vec<Way> = ways.iter().map(|(way, _)| *way).collect();
             all.insert(place, way);
             self.ways.insert(pair.peer.to_owned(), all);

@@ -59,8 +59,8 @@ impl Refusal {
 }
 
 pub(super) fn judge(view: &View, facts: &Facts) -> Vec<Refusal> {
-    let carriers = carrier::listed(view, facts).into_iter();
-    let backend = carriers.filter_map(|listed| backend(view.encryption, listed).err()).next();
+    let mut carriers = carrier::listed(view, facts).into_iter();
+    let backend = carriers.find_map(|listed| backend(view.encryption, listed).err());
     let place = match view.nodes.get(&facts.node) {
         None => Some(Refusal::NotInTheMesh(facts.node.clone())),
         Some(node) if node.revoked => Some(Refusal::Revoked),

@@ -61,6 +61,6 @@ mod tests {
         assert_eq!((packet.len(), packet[5]), (52, 12));
         assert!(Sum::of(&packet[8..]).and_word(17).and_word(12).is_valid(), "{packet:?}");
         assert_eq!(udp_packet((v4, 7), (v6, 9), b""), None);
-        assert_eq!(udp_packet((v4, 7), (v4, 9), &[0; 65_600]), None);
+        assert_eq!(udp_packet((v4, 7), (v4, 9), &vec![0; 65_600]), None);
     }
 }

@@ -27,7 +27,9 @@ pub(in crate::datapath) fn run(shared: &Shared, sockets: &Arc<Sockets>) {
         }
         let now = shared.tun();
         if now.as_ref().map(Arc::as_ptr) != device.as_ref().map(Arc::as_ptr) {
-            now.iter().for_each(|tun| inbound.set_merging(tun.merging()));
+            if let Some(tun) = &now {
+                inbound.set_merging(tun.merging());
+            }
             device = now;
         }
         let tun = device.as_deref().map(|tun| (tun, tun.queue(0)));

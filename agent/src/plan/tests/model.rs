@@ -155,7 +155,7 @@ fn any_facts() -> impl Strategy<Value = Facts> {
             |node: u8| [[192, 0, 2, node].into(), format!("2001:db8::{node:x}").parse().unwrap()];
         let on_link = (2..6).flat_map(endpoint).map(|at: IpAddr| (at, "eth0".to_owned())).collect();
         let pods = pods.into_iter().map(pod).collect();
-        Facts { pods, ipv6, underlay, on_link, chosen, ..facts() }
+        Facts { underlay, ipv6, pods, on_link, chosen, ..facts() }
     })
 }
 
