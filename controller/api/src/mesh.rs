@@ -23,7 +23,7 @@ use crate::Condition;
     validation = Rule::new("self.metadata.name == 'default'").message("there is one Mesh, and its name is default"),
     validation = Rule::new("self.spec.encryption != 'Required' || self.spec.backend in ['wireguard', 'esp']").message("backends udp, vxlan and direct send in clear, which encryption Required forbids: choose wireguard, or write encryption Preferred or None"),
     validation = Rule::new("self.spec.encryption != 'Required' || !has(self.spec.fallback) || self.spec.fallback.all(b, b in ['wireguard', 'esp'])").message("fallback names a backend that sends in clear (udp, vxlan or direct), which encryption Required forbids: leave it out, or write encryption Preferred or None"),
-    validation = Rule::new("!has(self.spec.fallback) || self.spec.fallback.all(b, b != self.spec.backend && self.spec.fallback.exists_one(c, c == b))").message("fallback repeats a backend: name each once, and not the one of spec.backend"),
+    validation = Rule::new("!has(self.spec.fallback) || self.spec.fallback.all(b, b != self.spec.backend)").message("fallback repeats spec.backend: name each once"),
     validation = Rule::new("!has(self.spec.vxlanShapedPort) || self.spec.vxlanShapedPort != 4789 || (self.spec.backend != 'vxlan' && (!has(self.spec.fallback) || self.spec.fallback.all(b, b != 'vxlan')))").message("backend vxlan listens on 4789 itself: write vxlanShapedPort 8472"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Backend", type_ = "string", json_path = ".spec.backend"),
@@ -54,6 +54,7 @@ pub struct MeshSpec {
     /// key, and with allowDowngrade also where the tunnel does not get through.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]
+    #[x_kube(validation = Rule::new("self.all(b, self.exists_one(c, c == b))").message("fallback repeats a backend: name each once"))]
     pub fallback: Vec<Backend>,
     /// For how long a backend that failed must answer without a break before a pair goes back to it,
     /// such as 30s, which it is if unset. Doubled each time that it fails again, up to 32 times.
