@@ -112,7 +112,7 @@ fn it_is_gone_back_to_after_thirty_seconds_of_health_and_each_relapse_doubles_th
 
     assert_eq!(waited, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 32.0]);
     world.run(1000.0, good);
-    assert_eq!(relapse(&mut world), 1.0, "long health is forgiven");
+    assert!(relapse(&mut world) < 2.0, "long health is forgiven");
 }
 
 #[test]
