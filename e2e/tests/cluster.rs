@@ -9,6 +9,8 @@ mod controllers;
 mod figures;
 #[path = "cluster/gateway.rs"]
 mod gateway;
+#[path = "cluster/keys.rs"]
+mod keys;
 #[path = "cluster/life.rs"]
 mod life;
 #[path = "cluster/removal.rs"]

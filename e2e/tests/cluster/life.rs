@@ -25,17 +25,17 @@ pub(crate) fn all(web: &Web<'_>) {
 }
 
 /// Pings from one node's pod to another's, until it is asked for the figures.
-struct Flow(Child);
+pub(crate) struct Flow(Child);
 
 impl Flow {
-    fn start(web: &Web<'_>, from: &str, to: usize) -> Self {
+    pub(crate) fn start(web: &Web<'_>, from: &str, to: usize) -> Self {
         let mut command = web.command(From::Pod(from));
         command.args(["ping", "-q", "-i", EVERY, web.addresses[to].as_str()]);
         Self(command.stdout(Stdio::piped()).spawn().unwrap())
     }
 
     /// Packets sent, and packets lost.
-    fn end(self) -> (u32, u32) {
+    pub(crate) fn end(self) -> (u32, u32) {
         let process = Pid::from_raw(self.0.id().try_into().unwrap()).unwrap();
         kill_process(process, Signal::INT).unwrap();
         let output = self.0.wait_with_output().unwrap();

@@ -9,6 +9,7 @@ use e2e::cluster::kubelets::{Kubelets, NODES};
 use e2e::cluster::{NAMESPACE, scripts};
 
 use crate::figures;
+use crate::keys;
 use crate::life;
 use crate::removal::{self, Traces};
 use crate::services;
@@ -61,6 +62,7 @@ fn three_nodes_get_their_network_from_the_chart() {
     println!("every pod reached every pod {:.1} s after", began.elapsed().as_secs_f64());
 
     services::all(&web);
+    keys::all(&web);
     life::all(&web);
     figures::idle(&cluster);
     events_are_written(&cluster);
