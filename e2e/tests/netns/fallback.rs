@@ -178,3 +178,32 @@ fn sealed_datagrams_take_the_shape_of_vxlan_where_their_port_is_blocked_and_leav
     assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
     assert!(after.seen().udp_ports.contains(&51820), "{:?}", after.seen().udp_ports);
 }
+
+#[test]
+fn uninstall_takes_the_probes_tables_and_rules_away() {
+    let mut mesh = Mesh::start("fbremove", 2).unwrap();
+    let list = json!({"encryption": "None", "backend": "vxlan", "fallback": ["direct", "udp"]});
+    ask_for(&mesh, list).unwrap();
+    carried_by(&mesh, "vxlan");
+    std::thread::sleep(Duration::from_secs(1));
+    let ip = |args: &[&str], mesh: &Mesh| {
+        mesh.members[0].node.command("ip").args(args).output().unwrap().stdout
+    };
+    let left = |mesh: &Mesh| -> Vec<u8> {
+        let rules = [["-4", "rule"], ["-6", "rule"]].map(|args| ip(&args, mesh)).concat();
+        let tables = ["73", "74"].into_iter().flat_map(|table| {
+            ["-4", "-6"].map(|family| ip(&[family, "route", "show", "table", table], mesh))
+        });
+        let marked = |line: &&str| line.contains("0x4857");
+        let rules: String = String::from_utf8_lossy(&rules).lines().filter(marked).collect();
+        tables.chain([rules.into_bytes()]).flatten().collect()
+    };
+    assert!(!left(&mesh).is_empty(), "probes have their tables");
+
+    mesh.members[0].kill_agent();
+    let node = &mesh.members[0].node;
+    let uninstall = node.command("hawser-agent").args(["uninstall", "--state"]);
+    uninstall.arg(node.state()).stdout().unwrap();
+
+    assert_eq!(String::from_utf8_lossy(&left(&mesh)), "");
+}
