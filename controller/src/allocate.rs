@@ -11,6 +11,9 @@
 //!                                    ▼    └──────────────────────────────── Rested
 //!                            MeshNode.spec.subnets
 //! ```
+//! A node that is deleted and made again under its name is another owner. If its agent publishes a
+//! key that the last owner had, it is the same machine, whose pods run on: it gets its subnet back
+//! without a rest, at the next generation. Until its agent has said which key it has, it waits.
 //!
 //! Two controllers may race, stall and see old states. What holds it together:
 //! * nodes are read before claims, and a node's subnets are written under the version read, so a
@@ -61,6 +64,8 @@ pub struct Node {
     /// The node's own addresses on the underlay.
     pub underlay: Vec<IpAddr>,
     pub revoked: bool,
+    /// The public keys that its agent publishes.
+    pub keys: Vec<Arc<str>>,
     /// What the cluster says are its subnets (a Node's podCIDRs); none: the pools decide.
     pub assigned: Option<Vec<IpNet>>,
 }
@@ -71,6 +76,16 @@ pub struct Claim {
     pub subnet: IpNet,
     pub generation: i64,
     pub state: State,
+    /// Who has it, or had it last, as far as he told his keys.
+    pub former: Option<Former>,
+}
+
+/// An owner by what outlives its object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    pub node: Arc<str>,
+    /// Public keys.
+    pub keys: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -57,10 +57,29 @@ fn step(lease: Option<&Lease>, identity: &str, unchanged: Duration) -> Step {
     }
 }
 
-/// Runs until dropped; `active` says whether the lease is held.
-pub async fn run(client: Client, identity: String, active: watch::Sender<bool>) {
+/// Whether the lease, read just now, is older than one that was seen before: the API's store was
+/// restored from a backup. Pure; versions that are no numbers say nothing.
+fn is_older(lease: Option<&Lease>, newest: Option<u64>) -> bool {
+    let Some(newest) = newest else {
+        return false;
+    };
+    // Nobody deletes it.
+    lease.is_none_or(|lease| version(lease).is_some_and(|version| version < newest))
+}
+
+fn version(lease: &Lease) -> Option<u64> {
+    lease.metadata.resource_version.as_ref()?.parse().ok()
+}
+
+/// Runs until dropped; `active` says whether the lease is held, `restores` counts how often the API
+/// has gone back in time.
+pub async fn run(
+    client: Client,
+    identity: String,
+    (active, restores): (watch::Sender<bool>, watch::Sender<u64>),
+) {
     let api: Api<Lease> = Api::default_namespaced(client);
-    let mut loop_ = Loop { api, identity, seen: None, renewed: None };
+    let mut loop_ = Loop { api, identity, seen: None, newest: None, restores, renewed: None };
     loop {
         let asked = Instant::now();
         match loop_.round(asked).await {
@@ -97,18 +116,25 @@ struct Loop {
     identity: String,
     /// The version last seen, and since when.
     seen: Option<(String, Instant)>,
+    newest: Option<u64>,
+    restores: watch::Sender<u64>,
     renewed: Option<Instant>,
 }
 
 impl Loop {
     async fn round(&mut self, now: Instant) -> kube::Result<bool> {
         let lease = self.api.get_opt(NAME).await?;
-        let version = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
-        let since = match (&self.seen, &version) {
-            (Some((before, since)), Some(version)) if before == version => *since,
+        if is_older(lease.as_ref(), self.newest) {
+            warn!("the API has gone back in time: its store was restored from a backup");
+            self.restores.send_modify(|restores| *restores += 1);
+        }
+        self.newest = lease.as_ref().and_then(version);
+        let read = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
+        let since = match (&self.seen, &read) {
+            (Some((before, since)), Some(read)) if before == read => *since,
             _ => now,
         };
-        self.seen = version.map(|version| (version, since));
+        self.seen = read.map(|read| (read, since));
         let answer = match step(lease.as_ref(), &self.identity, now - since) {
             Step::Wait => return Ok(false),
             Step::Create => self.create().await,
@@ -116,27 +142,30 @@ impl Loop {
             Step::TakeOver => self.replace(lease.unwrap_or_default(), true).await,
         };
         match answer {
-            Ok(()) => Ok(true),
+            Ok(written) => {
+                self.newest = version(&written);
+                Ok(true)
+            }
             Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    async fn create(&self) -> kube::Result<()> {
+    async fn create(&self) -> kube::Result<Lease> {
         let mut lease = Lease::default();
         lease.metadata.name = Some(NAME.to_owned());
         lease.spec = Some(self.spec(None));
-        self.api.create(&PostParams::default(), &lease).await.map(drop)
+        self.api.create(&PostParams::default(), &lease).await
     }
 
     /// Under the version read.
-    async fn replace(&self, mut lease: Lease, takes_over: bool) -> kube::Result<()> {
+    async fn replace(&self, mut lease: Lease, takes_over: bool) -> kube::Result<Lease> {
         let before = lease.spec.take().filter(|_| !takes_over);
         let transitions = before.as_ref().and_then(|spec| spec.lease_transitions);
         let mut spec = self.spec(before.and_then(|spec| spec.acquire_time));
         spec.lease_transitions = Some(transitions.unwrap_or(0) + i32::from(takes_over));
         lease.spec = Some(spec);
-        self.api.replace(NAME, &PostParams::default(), &lease).await.map(drop)
+        self.api.replace(NAME, &PostParams::default(), &lease).await
     }
 
     fn spec(&self, acquired: Option<MicroTime>) -> LeaseSpec {
@@ -164,6 +193,22 @@ mod tests {
             }),
             ..Lease::default()
         }
+    }
+
+    #[test]
+    fn a_lease_older_than_one_seen_before_tells_of_a_restored_store() {
+        let lease = |version: &str| {
+            let mut lease = held_by("a");
+            lease.metadata.resource_version = Some(version.to_owned());
+            lease
+        };
+
+        assert!(is_older(Some(&lease("119")), Some(120)));
+        assert!(is_older(None, Some(120)));
+        for harmless in [lease("120"), lease("121"), lease("opaque")] {
+            assert!(!is_older(Some(&harmless), Some(120)));
+        }
+        assert!(!is_older(Some(&lease("1")), None) && !is_older(None, None));
     }
 
     #[test]

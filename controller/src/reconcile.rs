@@ -12,6 +12,7 @@
 //! nodes that join at once are one pass.
 
 mod events;
+mod mark;
 mod mirror;
 mod pass;
 mod read;
@@ -29,9 +30,9 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Node as KubeNode;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
@@ -68,23 +69,53 @@ impl Settings {
 }
 
 /// Runs until the future is dropped. `active` is the lease's word: while it is false, only rests
-/// are watched.
+/// are watched. `restores` changes when the API has gone back in time.
 pub async fn run(
     client: Client,
     settings: Settings,
     active: watch::Receiver<bool>,
+    mut restores: watch::Receiver<u64>,
     metrics: Arc<Metrics>,
 ) {
+    let (gone, deleted) = mpsc::unbounded_channel();
+    let mirror = settings.mirror;
+    let mut pass = Pass::new(client.clone(), settings, metrics, deleted);
+    loop {
+        let watched = watch_and_work(client.clone(), mirror, &mut pass, (active.clone(), &gone));
+        tokio::select! {
+            () = watched => return,
+            () = next(&mut restores) => info!("the caches begin anew"),
+        }
+    }
+}
+
+/// A watch that began before a restore sees nothing until the server's count of writes has come to
+/// where the watch stands.
+async fn next(restores: &mut watch::Receiver<u64>) {
+    if restores.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn watch_and_work(
+    client: Client,
+    mirror: bool,
+    pass: &mut Pass,
+    (active, gone): (watch::Receiver<bool>, &mpsc::UnboundedSender<String>),
+) {
     let changed = Arc::new(Notify::new());
+    let claim_gone = move |claim: &SubnetClaim| {
+        // An error means that the reader is gone; then the whole run is over.
+        let _ = gone.send(claim.name_any());
+    };
     let (meshes, watch_meshes) = cache::<Mesh>(Api::all(client.clone()), &changed);
     let (nodes, watch_nodes) = cache::<MeshNode>(Api::all(client.clone()), &changed);
-    let (claims, watch_claims) = cache::<SubnetClaim>(Api::all(client.clone()), &changed);
+    let (claims, watch_claims) = cache_telling(Api::all(client.clone()), &changed, claim_gone);
     let (peers, watch_peers) = cache::<MeshPeer>(Api::all(client.clone()), &changed);
     let (rotations, watch_rotations) = cache::<KeyRotation>(Api::all(client.clone()), &changed);
-    let (machines, watch_machines) = cache::<KubeNode>(Api::all(client.clone()), &changed);
-    let machines = settings.mirror.then_some(machines);
+    let (machines, watch_machines) = cache::<KubeNode>(Api::all(client), &changed);
+    let machines = mirror.then_some(machines);
     let caches = Caches { meshes, nodes, claims, peers, rotations, machines };
-    let mirror = settings.mirror;
     let watch_machines = async move {
         if mirror {
             watch_machines.await;
@@ -92,7 +123,6 @@ pub async fn run(
             std::future::pending::<()>().await;
         }
     };
-    let pass = Pass::new(client, settings, metrics);
     tokio::select! {
         () = watch_meshes => {}
         () = watch_nodes => {}
@@ -149,7 +179,7 @@ impl Caches {
 
 async fn work(
     caches: Caches,
-    mut pass: Pass,
+    pass: &mut Pass,
     changed: Arc<Notify>,
     mut active: watch::Receiver<bool>,
 ) {
@@ -158,7 +188,7 @@ async fn work(
     let mut backoff = FIRST_BACKOFF;
     loop {
         let is_active = *active.borrow_and_update();
-        let next = match turn(&mut pass, &caches, is_active).await {
+        let next = match turn(pass, &caches, is_active).await {
             Ok(next) => {
                 backoff = FIRST_BACKOFF;
                 next
@@ -208,17 +238,35 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Eq + Hash + Clone,
 {
+    cache_telling(api, changed, |_| {})
+}
+
+/// The same, which also tells of each object that it sees deleted.
+fn cache_telling<K, F>(
+    api: Api<K>,
+    changed: &Arc<Notify>,
+    deleted: F,
+) -> (Store<K>, impl Future<Output = ()> + use<K, F>)
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Default + Eq + Hash + Clone,
+    F: Fn(&K),
+{
     let (store, writer) = reflector::store();
     let stream = watcher(api, watcher::Config::default()).default_backoff().reflect(writer);
-    (store, drain(stream, Arc::clone(changed)))
+    (store, drain(stream, Arc::clone(changed), deleted))
 }
 
 async fn drain<K>(
     stream: impl Stream<Item = watcher::Result<watcher::Event<K>>>,
     changed: Arc<Notify>,
+    deleted: impl Fn(&K),
 ) {
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
+        if let Ok(watcher::Event::Delete(object)) = &event {
+            deleted(object);
+        }
         match event {
             Ok(watcher::Event::Init | watcher::Event::InitApply(_)) => {}
             Ok(watcher::Event::InitDone | watcher::Event::Apply(_) | watcher::Event::Delete(_)) => {

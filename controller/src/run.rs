@@ -118,10 +118,11 @@ async fn control(
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let (hold, active) = watch::channel(false);
-    let lease = lease::run(client.clone(), settings.identity.clone(), hold);
+    let (went_back, restores) = watch::channel(0);
+    let lease = lease::run(client.clone(), settings.identity.clone(), (hold, went_back));
     let admin = serve_admin(admin, Arc::clone(&metrics));
     let open = serve_gateway(gateway, client.clone());
-    let reconcile = reconcile::run(client, settings, active, metrics);
+    let reconcile = reconcile::run(client, settings, active, restores, metrics);
     let others = async { tokio::join!(lease, reconcile, admin) };
     tokio::select! {
         _ = others => Ok(()),

@@ -55,7 +55,13 @@ impl World {
                 settings.rest = Duration::from_secs(2);
                 let metrics = Arc::new(Metrics::default());
                 let client = server.client.clone();
-                tokio::spawn(reconcile::run(client, settings, active.clone(), metrics))
+                tokio::spawn(reconcile::run(
+                    client,
+                    settings,
+                    active.clone(),
+                    watch::channel(0).1,
+                    metrics,
+                ))
             })
             .collect();
         World { server, controllers, _active: hold }

@@ -42,7 +42,13 @@ impl World {
         for number in 0..2 {
             let settings = Settings::new(format!("controller-{number}"));
             let metrics = Arc::new(Metrics::default());
-            tokio::spawn(reconcile::run(server.client.clone(), settings, active.clone(), metrics));
+            tokio::spawn(reconcile::run(
+                server.client.clone(),
+                settings,
+                active.clone(),
+                watch::channel(0).1,
+                metrics,
+            ));
         }
         for number in 0..nodes {
             let node = MeshNode::new(&format!("n{number}"), MeshNodeSpec::default());

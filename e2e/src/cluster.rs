@@ -15,6 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Client, ResourceExt as _};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::client::speak;
@@ -129,6 +130,27 @@ impl ApiServer {
         Ok(())
     }
 
+    /// What its store holds at this moment, as after a crash.
+    pub fn back_up(&self) -> anyhow::Result<PathBuf> {
+        let file = self.state.join("etcd.pid");
+        let text = std::fs::read_to_string(&file).context("reading etcd's process id")?;
+        let etcd = Pid::from_raw(text.trim().parse()?).context("no process")?;
+        let backup = self.node.dir().join("backup");
+        kill_process(etcd, Signal::STOP).context("stopping etcd")?;
+        let copied = copy(&self.state.join("etcd"), &backup);
+        kill_process(etcd, Signal::CONT).context("continuing etcd")?;
+        copied.map(|()| backup)
+    }
+
+    /// Starts again from what the store held then.
+    pub fn restore(&self, backup: &Path) -> anyhow::Result<()> {
+        self.script("stop")?;
+        let store = self.state.join("etcd");
+        std::fs::remove_dir_all(&store).context("removing the store")?;
+        copy(backup, &store)?;
+        self.script("start")
+    }
+
     fn install_resources(&self) -> anyhow::Result<()> {
         self.api(async |client| {
             let api = Api::<CustomResourceDefinition>::all(client);
@@ -141,6 +163,12 @@ impl ApiServer {
         until(PATIENCE, || self.api(are_served).ok()).context("our resources are not served")?;
         Ok(())
     }
+}
+
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    ensure!(status.context("starting cp")?.success(), "copying {}", from.display());
+    Ok(())
 }
 
 async fn are_served(client: Client) -> anyhow::Result<()> {

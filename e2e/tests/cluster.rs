@@ -13,8 +13,14 @@ mod gateway;
 mod keys;
 #[path = "cluster/life.rs"]
 mod life;
+#[path = "cluster/nodes.rs"]
+mod nodes;
+#[path = "cluster/release.rs"]
+mod release;
 #[path = "cluster/removal.rs"]
 mod removal;
+#[path = "cluster/restore.rs"]
+mod restore;
 #[path = "cluster/rights.rs"]
 mod rights;
 #[path = "cluster/services.rs"]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Mesh ──────┐
-//! MeshNode ──┼─▶ Mirror ─(settle)─▶ View::judge ─▶ Brake ─▶ Publisher
+//! MeshNode ──┼─▶ Mirror ─(settle)─▶ View::judge ─▶ Brake ─▶ Lingering ─▶ Publisher
 //! MeshPeer ──┘      ├─▶ our own MeshNode ─▶ status.rs
 //!                   └─▶ the Secrets that MeshPeers name ─▶ preshared.rs
 //! ```
@@ -12,6 +12,7 @@ mod brake;
 mod credential;
 mod events;
 mod item;
+mod linger;
 mod listen;
 mod mirror;
 mod preshared;
@@ -38,7 +39,7 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use self::{brake::hold, item::Item, mirror::Mirror};
+use self::{brake::hold, item::Item, linger::Lingering, mirror::Mirror};
 pub use self::{
     credential::Renewal, events::follow as tell, listen::listen,
     rotations::follow as follow_rotations,
@@ -129,6 +130,7 @@ struct Listener {
     publisher: Publisher,
     references: watch::Sender<preshared::References>,
     contact: Contact,
+    lingering: Lingering,
 }
 
 /// Begins anew after each resume: a connection that slept may be dead and not know it.
@@ -140,7 +142,8 @@ async fn follow_mesh(
 ) {
     let mut resumes = contact.resumes();
     let mirror = Mirror::new(&node, state);
-    let mut listener = Listener { mirror, own, publisher, references, contact };
+    let lingering = Lingering::default();
+    let mut listener = Listener { mirror, own, publisher, references, contact, lingering };
     loop {
         let number = *resumes.borrow_and_update();
         tokio::select! {
@@ -157,8 +160,18 @@ impl Listener {
         let mut events: SelectAll<_> =
             Kind::ALL.into_iter().map(|kind| watch_kind(client, kind)).collect();
         let mut cut = BTreeSet::new();
-        while let Some(event) = events.next().await {
-            take(&mut self.mirror, &mut cut, event);
+        let mut wake: Option<Instant> = None;
+        loop {
+            let event = match wake {
+                Some(wake) => timeout_at(wake, events.next()).await.ok(),
+                None => Some(events.next().await),
+            };
+            let heard = event.is_some();
+            match event {
+                Some(Some(event)) => take(&mut self.mirror, &mut cut, event),
+                Some(None) => return,
+                None => {}
+            }
             let settled = Instant::now() + SETTLE;
             while let Ok(Some(event)) = timeout_at(settled, events.next()).await {
                 take(&mut self.mirror, &mut cut, event);
@@ -166,16 +179,46 @@ impl Listener {
             self.tell_the_parts();
             if self.mirror.is_complete() {
                 let judging = Instant::now();
-                if self.mirror.take_changed() {
-                    publish(&mut self.mirror, &mut self.publisher);
+                if self.mirror.take_changed() || is_due(wake) {
+                    wake = self.publish();
                 }
-                if cut.is_empty() {
+                if heard && cut.is_empty() {
                     self.contact.heard(resumes);
                 }
                 // A large mesh takes longer to judge, and then gets more time to settle.
                 sleep(judging.elapsed()).await;
             }
         }
+    }
+
+    /// Returns when to do so again, even if nothing changes.
+    fn publish(&mut self) -> Option<Instant> {
+        let Self { mirror, publisher, lingering, .. } = self;
+        let judgement = publisher.judge(mirror.resources());
+        let overlaps = judgement.overlaps.iter().map(Overlap::complaint);
+        publisher.complain(mirror.complaints().chain(judgement.complaints).chain(overlaps));
+        let view = judgement.view?;
+        let Some(last) = publisher.last() else {
+            publisher.publish(view);
+            return None;
+        };
+        let now = Instant::now();
+        let mut deleted = mirror.take_deleted();
+        for name in mirror.take_departed() {
+            lingering.deleted(name, now.into_std());
+        }
+        deleted.extend(lingering.names().map(|name| (Kind::Node, name.clone())));
+        let (view, held) = hold(&last, view, &deleted);
+        if !held.is_empty() {
+            tracing::warn!(
+                peers = held.len(),
+                "the API lost peers without deleting them; they stay (restart the agent without \
+                 view.json to let them go)"
+            );
+        }
+        let (view, wake) = lingering.keep(&last, view, now.into_std());
+        publisher.publish(view);
+        wake.map(Instant::from_std)
     }
 
     fn tell_the_parts(&self) {
@@ -246,21 +289,6 @@ fn take(mirror: &mut Mirror, cut: &mut BTreeSet<Kind>, (kind, event): Seen) {
     }
 }
 
-fn publish(mirror: &mut Mirror, publisher: &mut Publisher) {
-    let judgement = publisher.judge(mirror.resources());
-    let overlaps = judgement.overlaps.iter().map(Overlap::complaint);
-    publisher.complain(mirror.complaints().chain(judgement.complaints).chain(overlaps));
-    let Some(view) = judgement.view else { return };
-    let (view, held) = match publisher.last() {
-        Some(last) => hold(&last, view, &mirror.take_deleted()),
-        None => (view, Vec::new()),
-    };
-    if !held.is_empty() {
-        tracing::warn!(
-            peers = held.len(),
-            "the API lost peers without deleting them; they stay (restart the agent without \
-             view.json to let them go)"
-        );
-    }
-    publisher.publish(view);
+fn is_due(wake: Option<Instant>) -> bool {
+    wake.is_some_and(|wake| wake <= Instant::now())
 }

@@ -11,7 +11,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Condition;
+use crate::{Condition, PublishedKey};
 
 /// Who owns the subnet, or since when nobody does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -97,10 +97,29 @@ pub struct SubnetClaimStatus {
     /// Bound, Resting or Free.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<ClaimPhase>,
+    /// Who has the subnet, or had it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ClaimOwner>,
     /// Bound.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// A node by what outlives its object: one that comes back under this name with one of these keys is
+/// the same machine, and gets the subnet back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimOwner {
+    /// The MeshNode's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    /// The generation of the claim that it had.
+    pub generation: i64,
+    /// The public keys that it published last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["epoch"]))]
+    pub keys: Vec<PublishedKey>,
 }
 
 /// Where a claim stands in its life: `Bound → Resting → Free → Bound …`.

@@ -22,8 +22,8 @@ mod rotation;
 mod text;
 
 pub use claim::{
-    AddressOf, ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec, SubnetClaimStatus,
-    claim_name, subnet_of_claim,
+    AddressOf, ClaimOwner, ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec,
+    SubnetClaimStatus, claim_name, subnet_of_claim,
 };
 pub use conditions::Condition;
 pub use confirmation::{Confirmation, ConfirmedStep, digest};

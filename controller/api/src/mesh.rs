@@ -253,6 +253,12 @@ pub struct MeshStatus {
     /// Where machines outside of the cluster join, if the controller has a gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
+    /// When the API was found to be older than what the controller had read of it (RFC 3339): its
+    /// store was restored from a backup. Nothing new is given out until the Mesh is annotated with
+    /// `hawser.dev/restore-settled=` and this very time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub restored: Option<String>,
     /// How full each pool is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

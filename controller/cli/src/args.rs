@@ -4,6 +4,7 @@
 //! rest, so flags with a default elsewhere are `Option` here.
 
 mod mesh;
+mod release;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -13,6 +14,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 pub use mesh::{Fallback, MeshCommand, MeshRisk, MeshSet};
+pub use release::{Place, Profile, Release};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -157,6 +159,15 @@ pub enum Command {
     ///
     /// Exit code 1 if something must be mended.
     Check(Check),
+    /// Judge resources in files before they are applied; asks nobody
+    ///
+    /// Each finding has a code and a fix, and what their conditions say is told. Documents that are
+    /// not of hawser.dev are left alone. Exit code 1 if something must be mended.
+    Analyze {
+        /// YAML or JSON, also as kubectl get -o yaml prints it; - is standard input
+        #[arg(value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+        files: Vec<PathBuf>,
+    },
     /// Prove what the mesh promises
     Verify {
         #[command(subcommand)]
@@ -177,11 +188,23 @@ pub enum Command {
         #[command(subcommand)]
         command: MeshCommand,
     },
-    /// Take every node out of the mesh: devices, routes, guard and CNI files
+    /// Install Hawser on a cluster, with Helm and the charts that are built into this program
     ///
-    /// What is left in the cluster is Helm's to delete: helm uninstall, which runs this first.
-    /// Prints the nodes that are not out in time, and why.
+    /// --dry-run prints what would be made; --dry-run=server lets the API check it.
+    Install(Release),
+    /// Bring a release to this program's version; values stay unless they are given again
+    Upgrade(Release),
+    /// Take every node out of the mesh, then delete the release
+    ///
+    /// Devices, routes, guard and CNI files go first, by the agents; nodes that are not out in time
+    /// are named, and nothing is deleted then. The definitions stay, and so do their objects: delete
+    /// the release of the definitions and kubectl delete crd when nobody needs them.
     Uninstall {
+        #[command(flatten)]
+        place: Place,
+        /// Take the nodes out of the mesh and delete nothing; helm uninstall does this first
+        #[arg(long)]
+        agents_only: bool,
         /// How long to wait for the agents
         #[arg(long, value_parser = duration, default_value = "2m", value_name = "DURATION")]
         wait: Duration,

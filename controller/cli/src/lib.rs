@@ -19,6 +19,7 @@ pub mod command;
 pub mod exit;
 #[cfg(test)]
 mod fixture;
+pub mod helm;
 pub mod join;
 pub mod kubeconfig;
 pub mod member;

@@ -4,6 +4,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+#[path = "cli/analyze.rs"]
+mod analyze;
 #[path = "cli/exit_codes.rs"]
 mod exit_codes;
 #[path = "cli/keys.rs"]

@@ -1,6 +1,6 @@
 //! The next writes, and what to tell each node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,6 +41,9 @@ pub enum NodeVerdict {
     Paused,
     /// A revoked node gets nothing new.
     Revoked,
+    /// It had this subnet before it was made again. Whether it is the same machine, the key that its
+    /// agent publishes will say.
+    Returning(IpNet),
     /// Its cluster assigns subnets, and that stands in the way.
     Cluster(Assignment),
 }
@@ -92,6 +95,8 @@ struct Planner<'a> {
     /// Generation of the rested claims.
     rested: BTreeMap<IpNet, i64>,
     resting: Vec<IpNet>,
+    /// Claims without a living owner, by the last one's name.
+    former: BTreeMap<&'a str, Vec<&'a Claim>>,
     taken: Occupied,
     cursors: Vec<Option<u128>>,
     /// By pool: the cluster assigns its blocks.
@@ -106,12 +111,22 @@ impl<'a> Planner<'a> {
             bound: Vec::new(),
             rested: BTreeMap::new(),
             resting: Vec::new(),
+            former: BTreeMap::new(),
             taken: Occupied::default(),
             cursors: vec![None; view.pools.len()],
             assigned: assigned_pools(view),
         };
+        let alive: BTreeSet<&str> = view.nodes.iter().map(|node| &*node.uid).collect();
         for claim in &view.claims {
             planner.note(claim);
+            let orphan = match &claim.state {
+                State::Bound(owner) => !alive.contains(&*owner.uid),
+                State::Resting | State::Rested => true,
+                State::Reserved => false,
+            };
+            if let Some(former) = claim.former.as_ref().filter(|_| orphan) {
+                planner.former.entry(&former.node).or_default().push(claim);
+            }
         }
         for (index, node) in view.nodes.iter().enumerate() {
             for subnet in &node.subnets {
@@ -218,7 +233,13 @@ impl<'a> Planner<'a> {
             return Err(NodeVerdict::Revoked);
         }
         let familiar = self.familiar(index, family);
-        let subnet = match (assigned(node, family)?, familiar) {
+        let assigned = assigned(node, family)?;
+        if let Some(claim) = self.had_before(index, family, assigned)? {
+            self.taken.claim(&claim.subnet);
+            let (subnet, generation) = (claim.subnet, claim.generation);
+            return Ok(Write::Bind { subnet, generation, owner: owner_of(node) });
+        }
+        let subnet = match (assigned, familiar) {
             (Some(subnet), familiar) => self.take_assigned(index, subnet, familiar)?,
             (None, Some(subnet)) => subnet,
             (None, None) if view.paused => return Err(NodeVerdict::Paused),
@@ -230,6 +251,41 @@ impl<'a> Planner<'a> {
             Some(generation) => Write::Bind { subnet, generation: *generation, owner },
             None => Write::Create { subnet, owner },
         })
+    }
+
+    /// The claim that a machine had before its node was made again: the same machine, if it has one
+    /// of the keys. An error while it has not said which it has, and until the claim is released.
+    fn had_before(
+        &self,
+        index: usize,
+        family: Family,
+        assigned: Option<IpNet>,
+    ) -> Result<Option<&'a Claim>, NodeVerdict> {
+        let node = &self.view.nodes[index];
+        let claims = self.former.get(&*node.name).into_iter().flatten().copied();
+        let mut claims = claims
+            .filter(|claim| Family::of(&claim.subnet) == family)
+            .filter(|claim| assigned.is_none_or(|subnet| subnet == claim.subnet))
+            .filter(|claim| !self.view.paused || node.in_force.contains(&claim.subnet))
+            .filter(|claim| self.pools_for(node, family).any(|(_, p)| p.has_block(&claim.subnet)))
+            .filter(|claim| match claim.state {
+                State::Bound(_) | State::Resting => self.taken.stands_alone(&claim.subnet, index),
+                State::Rested => self.taken.is_free_for(&claim.subnet, index),
+                State::Reserved => false,
+            });
+        let silent = node.keys.is_empty();
+        let may_be_its = |claim: &&Claim| match claim.state {
+            State::Rested => claim.was_held_with(&node.keys),
+            State::Bound(_) | State::Resting | State::Reserved => {
+                claim.was_held_with(&node.keys) || (silent && claim.had_keys())
+            }
+        };
+        match claims.find(may_be_its) {
+            Some(claim) if silent || matches!(claim.state, State::Bound(_)) => {
+                Err(NodeVerdict::Returning(claim.subnet))
+            }
+            found => Ok(found),
+        }
     }
 
     /// The block that the cluster assigned to the node, if it can be had.
@@ -298,6 +354,17 @@ impl<'a> Planner<'a> {
             let address = node.underlay.iter().find(|address| pool.covers(address))?;
             Some((pool.cidr, *address))
         })
+    }
+}
+
+impl Claim {
+    fn had_keys(&self) -> bool {
+        self.former.as_ref().is_some_and(|former| !former.keys.is_empty())
+    }
+
+    fn was_held_with(&self, keys: &[Arc<str>]) -> bool {
+        let former = self.former.as_ref();
+        former.is_some_and(|former| former.keys.iter().any(|key| keys.contains(key)))
     }
 }
 

@@ -30,11 +30,13 @@ pub(super) enum Step {
 }
 
 /// Pure: which MeshNodes are missing and which have outlived their Node.
-/// `mesh` holds the ranges that the mesh carries itself.
+/// `mesh` holds the ranges that the mesh carries itself, `epochs` the newest key epoch that was known
+/// of a name: a machine that comes back has that key, and a new one of its name uses no number again.
 pub(super) fn plan(
     machines: &[Arc<KubeNode>],
     nodes: &[Arc<MeshNode>],
     mesh: &[IpNet],
+    epochs: &BTreeMap<String, u32>,
 ) -> Vec<Step> {
     let addresses = addresses(machines, nodes, mesh);
     let machines: BTreeMap<String, String> = (machines.iter())
@@ -46,9 +48,11 @@ pub(super) fn plan(
         let lives = machines.get(&owner.name) == Some(&owner.uid);
         (!lives).then(|| Some(Step::Delete(node.name_any(), node.uid()?)))?
     });
-    let missing = (machines.iter())
-        .filter(|(name, _)| !known.contains(*name))
-        .map(|(name, uid)| Step::Create(Box::new(mesh_node(name, uid, addresses[name].clone()))));
+    let missing =
+        (machines.iter()).filter(|(name, _)| !known.contains(*name)).map(|(name, uid)| {
+            let epoch = epochs.get(name).copied();
+            Step::Create(Box::new(mesh_node((name, uid), addresses[name].clone(), epoch)))
+        });
     let moved = nodes.iter().filter_map(|node| {
         let owner = owner(node).filter(|owner| machines.get(&owner.name) == Some(&owner.uid))?;
         let addresses = &addresses[&owner.name];
@@ -93,8 +97,9 @@ pub(super) fn owner(node: &MeshNode) -> Option<&OwnerReference> {
     (node.owner_references().iter()).find(|owner| owner.kind == "Node" && owner.api_version == "v1")
 }
 
-fn mesh_node(name: &str, uid: &str, addresses: Vec<String>) -> MeshNode {
-    let spec = MeshNodeSpec { addresses, ..MeshNodeSpec::default() };
+fn mesh_node((name, uid): (&str, &str), addresses: Vec<String>, epoch: Option<u32>) -> MeshNode {
+    let first = MeshNodeSpec::default();
+    let spec = MeshNodeSpec { addresses, key_epoch: epoch.unwrap_or(first.key_epoch), ..first };
     let mut node = MeshNode::new(name, spec);
     node.metadata.owner_references = Some(vec![OwnerReference {
         api_version: "v1".to_owned(),
@@ -150,7 +155,7 @@ mod tests {
     }
 
     fn stored(name: &str, machine_uid: &str) -> Arc<MeshNode> {
-        let mut node = mesh_node(name, machine_uid, Vec::new());
+        let mut node = mesh_node((name, machine_uid), Vec::new(), None);
         node.metadata.uid = Some(format!("mesh-{name}"));
         Arc::new(node)
     }
@@ -164,15 +169,32 @@ mod tests {
             &[machine("a", "1"), machine("b", "2")],
             &[stored("a", "1"), stored("gone", "3"), Arc::new(edge)],
             &[],
+            &BTreeMap::new(),
         );
 
         let delete = Step::Delete("gone".to_owned(), "mesh-gone".to_owned());
-        assert_eq!(steps, [delete, Step::Create(Box::new(mesh_node("b", "2", Vec::new())))]);
+        assert_eq!(
+            steps,
+            [delete, Step::Create(Box::new(mesh_node(("b", "2"), Vec::new(), None)))]
+        );
+    }
+
+    #[test]
+    fn a_machine_made_again_goes_on_with_the_epoch_that_its_name_had() {
+        let epochs = BTreeMap::from([("a".to_owned(), 5)]);
+
+        let steps = plan(&[machine("a", "new"), machine("b", "2")], &[], &[], &epochs);
+
+        let epoch = |step: &Step| match step {
+            Step::Create(node) => node.spec.key_epoch,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(steps.iter().map(epoch).collect::<Vec<_>>(), [5, 1]);
     }
 
     #[test]
     fn a_machine_made_again_gets_a_new_mesh_node() {
-        let steps = plan(&[machine("a", "new")], &[stored("a", "old")], &[]);
+        let steps = plan(&[machine("a", "new")], &[stored("a", "old")], &[], &BTreeMap::new());
 
         assert_eq!(steps, [Step::Delete("a".to_owned(), "mesh-a".to_owned())]);
     }
@@ -197,7 +219,7 @@ mod tests {
         let thief = ["10.0.0.1", "10.0.0.9", "10.42.7.7", "127.0.0.1", "fe80::1", "fd00::2"];
         let machines = [at("a", &["10.0.0.1"]), at("b", &thief), at("c", &["10.0.0.9"])];
 
-        let steps = plan(&machines, &nodes, &mesh);
+        let steps = plan(&machines, &nodes, &mesh, &BTreeMap::new());
 
         let moved = Step::Address(Arc::clone(&nodes[1]), vec!["fd00::2".to_owned()]);
         assert_eq!(steps, [moved]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use api::{Mesh, MeshNode, SubnetClaim};
+use api::{Mesh, MeshNode, SubnetClaim, conditions};
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt, stream};
 use jiff::Timestamp;
@@ -13,10 +13,12 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::core::ObjectList;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::events::{Events, Notice};
+use super::mark::Mark;
 use super::report::{Change, Reported, Sight};
 use super::rotations::{Rotations, SeenRotations};
 use super::write::{self, Outcome, version_of};
@@ -37,11 +39,21 @@ pub(super) struct Pass {
     born: Instant,
     rests: Rests,
     memory: Memory,
+    mark: Mark,
+    /// A claim was missing at the last look.
+    suspects: bool,
+    /// Names of claims that somebody deleted.
+    deleted: UnboundedReceiver<String>,
     rotations: Rotations,
 }
 
 impl Pass {
-    pub(super) fn new(client: Client, settings: Settings, metrics: Arc<Metrics>) -> Pass {
+    pub(super) fn new(
+        client: Client,
+        settings: Settings,
+        metrics: Arc<Metrics>,
+        deleted: UnboundedReceiver<String>,
+    ) -> Pass {
         Pass {
             events: Events::new(client.clone(), &settings.identity),
             rests: Rests::of(settings.rest),
@@ -50,6 +62,9 @@ impl Pass {
             metrics,
             born: Instant::now(),
             memory: Memory::default(),
+            mark: Mark::default(),
+            suspects: false,
+            deleted,
         }
     }
 
@@ -62,11 +77,13 @@ impl Pass {
     ) -> anyhow::Result<Option<Duration>> {
         self.metrics.active(active);
         let mut seen = cached;
+        self.remember(&seen);
         let mut plan = self.plan(&seen);
         if active {
             let began = Instant::now();
             if let Some(machines) = machines {
-                let steps = mirror::plan(&machines, &seen.nodes, &seen.mesh_ranges());
+                let steps =
+                    mirror::plan(&machines, &seen.nodes, &seen.mesh_ranges(), &seen.epochs());
                 mirror::apply(&self.client, &steps).await?;
             }
             let mut rounds = 0;
@@ -74,7 +91,7 @@ impl Pass {
                 rounds += 1;
                 ensure!(rounds <= ROUNDS, "other writers were faster {ROUNDS} times");
                 // A cache may be old: decide on what is true now.
-                seen = Seen { machines: seen.machines, ..self.fresh().await? };
+                seen = self.fresh(seen.machines).await?;
                 plan = self.plan(&seen);
                 self.write(&plan.writes, &seen).await?;
             }
@@ -93,6 +110,17 @@ impl Pass {
         self.rotations.run(cached, &self.events).await
     }
 
+    fn remember(&mut self, seen: &Seen) {
+        if seen.restored() {
+            // Whoever pauses allocation has seen it; what was before it no longer counts.
+            self.mark.begin_at(&seen.claims);
+        }
+        self.mark.saw(&seen.claims);
+        while let Ok(name) = self.deleted.try_recv() {
+            self.mark.deleted(&name);
+        }
+    }
+
     fn plan(&mut self, seen: &Seen) -> Plan {
         let now = self.born.elapsed();
         self.rests.observe(seen.released(), now);
@@ -100,7 +128,7 @@ impl Pass {
     }
 
     /// Nodes before claims: see [`crate::allocate`].
-    async fn fresh(&self) -> anyhow::Result<Seen> {
+    async fn fresh(&mut self, machines: Vec<Arc<KubeNode>>) -> anyhow::Result<Seen> {
         let all = ListParams::default();
         let meshes: Api<Mesh> = Api::all(self.client.clone());
         let nodes: Api<MeshNode> = Api::all(self.client.clone());
@@ -109,7 +137,31 @@ impl Pass {
         let nodes = nodes.list(&all).await.context("listing nodes")?;
         let claims = claims.list(&all).await.context("listing claims")?;
         let (nodes, claims) = (arcs(nodes), arcs(claims));
-        Ok(Seen { mesh: mesh.map(Arc::new), nodes, claims, machines: Vec::new() })
+        let mut seen = Seen { mesh: mesh.map(Arc::new), nodes, claims, machines };
+        if let Some(mesh) = seen.mesh.clone()
+            && let Some(claim) = self.mark.lost(&seen.claims)
+            && !seen.restored()
+        {
+            // That it was deleted may be on its way: the next look knows.
+            let suspected = std::mem::replace(&mut self.suspects, true);
+            ensure!(suspected, "the claim {claim} is gone and was not seen to be deleted");
+            seen.mesh = Some(self.pause(&mesh, claim).await?);
+        }
+        self.suspects = false;
+        self.mark.begin_at(&seen.claims);
+        Ok(seen)
+    }
+
+    /// Marks the Mesh as restored from a backup: until somebody takes the mark away, only what nodes
+    /// are known to use is claimed.
+    async fn pause(&self, mesh: &Mesh, claim: &str) -> anyhow::Result<Arc<Mesh>> {
+        warn!(claim, "the API has lost a claim: its store was restored from a backup");
+        let since = conditions::rfc3339(Timestamp::now());
+        let patch = json!({"metadata": version_of(mesh), "status": {"restored": since}});
+        let api: Api<Mesh> = Api::all(self.client.clone());
+        let patch = Patch::Merge(&patch);
+        let paused = api.patch_status(&mesh.name_any(), &PatchParams::default(), &patch).await;
+        Ok(Arc::new(paused.context("pausing allocation after a restore")?))
     }
 
     /// Tries all writes; those that fail do not keep the others from being made.

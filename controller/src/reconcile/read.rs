@@ -1,5 +1,6 @@
 //! From resources to the values that decisions are made on. Pure.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use kube::ResourceExt;
 use super::mirror;
 use super::report::ADMITTED;
 use crate::admit::Publication;
-use crate::allocate::{Claim, Node, Owner, Pools, Rests, State, View};
+use crate::allocate::{Claim, Former, Node, Owner, Pools, Rests, State, View};
 
 /// The resources at one moment.
 #[derive(Clone, Default)]
@@ -39,7 +40,10 @@ impl Seen {
 
     /// Whether the Mesh came back from a backup that may be older than some claims.
     pub fn restored(&self) -> bool {
-        (self.mesh.as_ref()).is_some_and(|mesh| mesh.annotations().contains_key(RESTORED_AT))
+        let Some(mesh) = &self.mesh else {
+            return false;
+        };
+        mesh.annotations().contains_key(RESTORED_AT) || unsettled(mesh).is_some()
     }
 
     pub fn view(&self, pools: &Pools, rests: &Rests, now: Duration) -> View {
@@ -70,6 +74,18 @@ impl Seen {
             .filter_map(|claim| Some((subnet(claim)?, claim.spec.generation)))
     }
 
+    /// The newest key epoch that is known of each name that has, or had, a subnet.
+    pub fn epochs(&self) -> BTreeMap<String, u32> {
+        let owners = self.claims.iter().filter_map(|claim| claim.status.as_ref()?.owner.as_ref());
+        let mut epochs = BTreeMap::new();
+        for owner in owners {
+            let newest = owner.keys.iter().map(|key| key.epoch).max();
+            let known: &mut u32 = epochs.entry(owner.node.clone()).or_insert(1);
+            *known = newest.unwrap_or(1).max(*known);
+        }
+        epochs
+    }
+
     pub fn publications(&self) -> Vec<Publication> {
         self.nodes.iter().map(|node| publication(node)).collect()
     }
@@ -86,6 +102,15 @@ impl Seen {
             .filter(|range| range.prefix_len() > 0)
             .collect()
     }
+}
+
+/// On the Mesh, with the time of `status.restored`: every machine is known or gone.
+pub(super) const SETTLED: &str = "hawser.dev/restore-settled";
+
+/// When the API was found to be restored, unless somebody has settled that.
+pub(super) fn unsettled(mesh: &Mesh) -> Option<&String> {
+    let restored = mesh.status.as_ref()?.restored.as_ref()?;
+    (mesh.annotations().get(SETTLED) != Some(restored)).then_some(restored)
 }
 
 /// The subnet of a claim, if its name stands for it.
@@ -106,6 +131,7 @@ fn read_claim(claim: &SubnetClaim, rests: &Rests, now: Duration) -> Option<Claim
                 .or_else(|| spec.subnet.parse().ok())?,
             generation,
             state: State::Reserved,
+            former: None,
         });
     };
     let state = match (&spec.node, &spec.node_uid) {
@@ -117,7 +143,17 @@ fn read_claim(claim: &SubnetClaim, rests: &Rests, now: Duration) -> Option<Claim
         (None, None) => State::Resting,
         (Some(_), None) | (None, Some(_)) => State::Reserved,
     };
-    Some(Claim { subnet, generation, state })
+    Some(Claim { subnet, generation, state, former: former(claim) })
+}
+
+/// What was written of the owner of this very generation.
+fn former(claim: &SubnetClaim) -> Option<Former> {
+    let owner = claim.status.as_ref()?.owner.as_ref()?;
+    if owner.generation != claim.spec.generation {
+        return None;
+    }
+    let keys = owner.keys.iter().map(|key| key.public_key.as_str().into()).collect();
+    Some(Former { node: owner.node.as_str().into(), keys })
 }
 
 fn node(node: &MeshNode) -> Node {
@@ -135,6 +171,7 @@ fn node(node: &MeshNode) -> Node {
             .map(|endpoint| endpoint.ip().to_canonical())
             .collect(),
         revoked: node.spec.revoked,
+        keys: status.public_keys.iter().map(|key| key.public_key.as_str().into()).collect(),
         assigned: None,
     }
 }

@@ -4,11 +4,15 @@
 //! A node is a network namespace `k8s-n1` … and a mount namespace; its pods' processes are this
 //! machine's, so the programs of this machine can be run in a pod's network.
 
+mod machine;
+
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Pid;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -18,8 +22,8 @@ use crate::lab::{bin_dir, until};
 
 pub const NODES: [&str; 3] = ["n1", "n2", "n3"];
 pub const IMAGE: &str = "localhost/hawser:dev";
-/// The chart as it is rendered for this cluster (e2e/charts.py says with which values).
-const RENDERED: &str = include_str!("../../../deploy/charts/snapshots/lab.yaml");
+/// What the chart is installed with.
+const VALUES: &str = include_str!("../../../deploy/charts/snapshots/lab.values.yaml");
 const AUDIT: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy",
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts:hawser"]},
@@ -34,12 +38,16 @@ pub fn internal_ip(node: &str) -> String {
 pub struct Kubelets {
     scripts: PathBuf,
     dir: TempDir,
+    /// Last, so that it is let go when the cluster is down: its namespaces have fixed names, and a
+    /// second cluster would take them from the first.
+    _alone: File,
 }
 
 impl Kubelets {
     /// Starts it without any network plugin, with our image in each containerd.
     pub fn start(scripts: PathBuf) -> anyhow::Result<Self> {
-        let this = Self { scripts, dir: TempDir::new().context("making a directory")? };
+        let dir = TempDir::new().context("making a directory")?;
+        let this = Self { scripts, dir, _alone: alone()? };
         let image = pack_image(this.dir.path())?;
         run(&mut this.script("down"))?;
         std::fs::write(this.dir.path().join("audit.yaml"), AUDIT).context("writing a policy")?;
@@ -65,23 +73,38 @@ impl Kubelets {
         run(&mut self.script("cni")).map(drop)
     }
 
-    /// What the chart renders, without its hooks.
-    pub fn release() -> String {
-        documents(|text| !text.contains("helm.sh/hook:"))
+    /// The CLI on a machine outside of the cluster, as its admin.
+    pub fn hawser(&self) -> Command {
+        let program = bin_dir().join("hawser");
+        self.outside(&[&program.display().to_string(), "--kubeconfig", &self.kubeconfig()])
     }
 
-    /// What Helm runs before it deletes the release.
-    pub fn uninstall_hook() -> String {
-        documents(|text| text.contains("helm.sh/hook: pre-delete"))
+    /// Helm, likewise.
+    pub fn helm(&self) -> Command {
+        self.outside(&["helm", "--kubeconfig", &self.kubeconfig(), "--namespace", NAMESPACE])
     }
 
-    /// Resources and release, as `helm install` would.
+    fn outside(&self, words: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg("--net=/run/netns/k8s-cp").arg("--").args(words);
+        command
+    }
+
+    fn kubeconfig(&self) -> String {
+        self.state().join("admin.kubeconfig").display().to_string()
+    }
+
+    /// A file with the values for this cluster.
+    pub fn values(&self) -> anyhow::Result<PathBuf> {
+        let file = self.dir.path().join("values.yaml");
+        std::fs::write(&file, VALUES).context("writing the values")?;
+        Ok(file)
+    }
+
+    /// `hawser install`, and nothing is waited for.
     pub fn install(&self) -> anyhow::Result<()> {
-        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/crds");
-        self.kubectl(&format!("create namespace {NAMESPACE}"))?;
-        self.kubectl(&format!("create --validate=false -f {}", crds.display()))?;
-        self.kubectl("wait --for=condition=Established crd --all --timeout=30s")?;
-        self.apply(&Self::release())
+        let values = self.values()?;
+        run(self.hawser().args(["install", "--wait=0s", "--values"]).arg(values)).map(drop)
     }
 
     /// The script's own, which it makes anew.
@@ -200,9 +223,13 @@ impl Drop for Kubelets {
     }
 }
 
-fn documents(wanted: impl Fn(&str) -> bool) -> String {
-    let all = RENDERED.split("---\n").filter(|text| wanted(text));
-    all.collect::<Vec<_>>().join("---\n")
+/// Waits until no other cluster runs on this machine.
+fn alone() -> anyhow::Result<File> {
+    let path = std::env::temp_dir().join("hawser-cluster.lock");
+    let what = || format!("locking {}", path.display());
+    let file = File::create(&path).with_context(what)?;
+    flock(&file, FlockOperation::LockExclusive).with_context(what)?;
+    Ok(file)
 }
 
 /// Runs to the end; what it said is the error.

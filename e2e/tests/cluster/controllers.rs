@@ -44,17 +44,17 @@ async fn owners(client: Client) -> anyhow::Result<Vec<(String, IpNet)>> {
     Ok(claimed.chain(given).collect())
 }
 
-struct Controllers {
+pub(crate) struct Controllers {
     machines: [Node; 2],
     running: [Option<Process>; 2],
-    server: ApiServer,
+    pub(crate) server: ApiServer,
     /// With the controllers' rights in the chart, no more.
     kubeconfig: PathBuf,
     _lab: Lab,
 }
 
 impl Controllers {
-    fn start(lab: Lab, server: ApiServer) -> Self {
+    pub(crate) fn start(lab: Lab, server: ApiServer) -> Self {
         let machines = ["one", "two"].map(|name| lab.node(name).unwrap());
         let kubeconfig = server.kubeconfig_of("hawser-controller").unwrap();
         let mut this = Self { machines, running: [None, None], server, kubeconfig, _lab: lab };
@@ -81,7 +81,7 @@ impl Controllers {
         until(LIMIT, holder).expect("one of them holds the lease").0
     }
 
-    fn add(&self, name: &str) {
+    pub(crate) fn add(&self, name: &str) {
         let mut machine = Machine::default();
         machine.metadata.name = Some(name.to_owned());
         let made = self.server.api(async move |client| {
@@ -100,13 +100,13 @@ impl Controllers {
         gone.unwrap();
     }
 
-    fn subnets(&self) -> BTreeMap<String, Vec<String>> {
+    pub(crate) fn subnets(&self) -> BTreeMap<String, Vec<String>> {
         let nodes = self.server.api(async |client| Ok(all::<MeshNode>(client).await)).unwrap();
         nodes.into_iter().map(|node| (node.name_any(), node.spec.subnets)).collect()
     }
 
     /// Waits until `name` has a subnet of each family.
-    fn served(&self, name: &str) -> Vec<String> {
+    pub(crate) fn served(&self, name: &str) -> Vec<String> {
         let ask = || self.subnets().remove(name).filter(|subnets| subnets.len() == 2);
         until(LIMIT, ask).unwrap_or_else(|| panic!("{name} gets no subnets")).0
     }

@@ -15,6 +15,8 @@ use crate::web::{From, LIMIT, Web};
 
 /// Between two packets of a flow.
 const EVERY: &str = "0.02";
+/// That many of them are a second.
+pub(crate) const A_SECOND: u32 = 50;
 /// The API server's absence; ten minutes where there is time.
 const AWAY: Duration = Duration::from_secs(15);
 const LONG_AWAY: Duration = Duration::from_secs(600);

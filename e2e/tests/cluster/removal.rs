@@ -63,7 +63,15 @@ fn programs(cluster: &Kubelets) -> usize {
     pods["items"].as_array().unwrap().len()
 }
 
-pub(crate) fn all(cluster: &Kubelets, before: &[Traces; 3]) {
+/// Who deletes the release.
+pub(crate) enum By {
+    /// `helm uninstall`, whose hook takes the nodes out of the mesh first.
+    Helm,
+    /// `hawser uninstall`, which does so itself.
+    Hawser,
+}
+
+pub(crate) fn all(cluster: &Kubelets, by: &By, before: &[Traces; 3]) {
     for (node, before) in NODES.iter().zip(before) {
         let now = Traces::of(cluster, node);
         assert!(now.links.contains("hawser0"), "{now:?}");
@@ -71,16 +79,12 @@ pub(crate) fn all(cluster: &Kubelets, before: &[Traces; 3]) {
         assert_ne!(now.rules, before.rules);
     }
     let began = Instant::now();
-    cluster.apply(&Kubelets::uninstall_hook()).unwrap();
-    let job =
-        format!("wait --for=condition=Complete -n {NAMESPACE} job/hawser-uninstall --timeout=90s");
-    let done = cluster.kubectl(&job);
-    let words = cluster.kubectl(&format!("logs -n {NAMESPACE} job/hawser-uninstall"));
-    println!("the hook took {:.1} s\n{}", began.elapsed().as_secs_f64(), words.unwrap_or_default());
-    done.unwrap();
+    let said = match by {
+        By::Helm => run(cluster.helm().args(["uninstall", "hawser", "--timeout", "90s"])),
+        By::Hawser => run(cluster.hawser().args(["uninstall", "--yes", "--wait", "90s"])),
+    };
+    println!("removed after {:.1} s\n{}", began.elapsed().as_secs_f64(), said.unwrap());
 
-    cluster.delete(&Kubelets::uninstall_hook()).unwrap();
-    cluster.delete(&Kubelets::release()).unwrap();
     let gone = until(3 * LIMIT, || (programs(cluster) == 0).then_some(()));
     let left = || cluster.kubectl("get pods -A -o wide").unwrap();
     assert!(gone.is_some(), "our pods are still there\n{}", left());

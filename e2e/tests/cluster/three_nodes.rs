@@ -11,7 +11,9 @@ use e2e::cluster::{NAMESPACE, scripts};
 use crate::figures;
 use crate::keys;
 use crate::life;
-use crate::removal::{self, Traces};
+use crate::nodes;
+use crate::release;
+use crate::removal::{self, By, Traces};
 use crate::services;
 use crate::web::Web;
 
@@ -50,6 +52,7 @@ fn three_nodes_get_their_network_from_the_chart() {
     assert_eq!(cluster.ready("nodes").unwrap(), 0, "without a network plugin no node is ready");
     let before = NODES.map(|node| Traces::of(&cluster, node));
 
+    release::may_be_looked_at_before_it_is_made(&cluster);
     let began = Instant::now();
     cluster.install().unwrap();
     cluster.wait_ready("nodes", NODES.len()).unwrap();
@@ -62,11 +65,13 @@ fn three_nodes_get_their_network_from_the_chart() {
     println!("every pod reached every pod {:.1} s after", began.elapsed().as_secs_f64());
 
     services::all(&web);
+    release::is_upgraded_and_keeps_its_values(&cluster);
     keys::all(&web);
     life::all(&web);
+    nodes::all(&web);
     figures::idle(&cluster);
     events_are_written(&cluster);
-    removal::all(&cluster, &before);
+    removal::all(&cluster, &By::Helm, &before);
 }
 
 /// Figures for people; what must hold of them is that all pods start, on either network.
@@ -80,7 +85,7 @@ fn sixty_pods_start_at_once_on_our_network_and_on_the_one_that_follows() {
     cluster.wait_ready("meshnodes", NODES.len()).unwrap();
     figures::pod_starts(&cluster, "Hawser");
 
-    removal::all(&cluster, &before);
+    removal::all(&cluster, &By::Hawser, &before);
     cluster.use_the_bridge().unwrap();
     figures::pod_starts(&cluster, "the bridge plugin");
 }

@@ -27,6 +27,8 @@ pub(super) struct Mirror {
     listing: BTreeMap<Kind, BTreeSet<String>>,
     listed: BTreeSet<Kind>,
     deleted: BTreeSet<(Kind, String)>,
+    /// MeshNodes that were deleted, whether or not they have come back.
+    departed: BTreeSet<String>,
     /// The Secret that a MeshPeer names.
     references: BTreeMap<String, SecretKeyRef>,
 }
@@ -56,6 +58,9 @@ impl Mirror {
             Event::Delete(object) => {
                 let name = object.name_any();
                 self.remove(kind, &name);
+                if kind == Kind::Node {
+                    self.departed.insert(name.clone());
+                }
                 self.deleted.insert((kind, name));
             }
         }
@@ -93,6 +98,11 @@ impl Mirror {
     /// What was seen to be deleted since the last call.
     pub(super) fn take_deleted(&mut self) -> BTreeSet<(Kind, String)> {
         std::mem::take(&mut self.deleted)
+    }
+
+    /// The MeshNodes that were deleted since the last call, also if they were made again.
+    pub(super) fn take_departed(&mut self) -> BTreeSet<String> {
+        std::mem::take(&mut self.departed)
     }
 
     /// One that can't be decoded leaves the last good one in its place.
@@ -229,6 +239,43 @@ mod tests {
         assert_eq!(put("b", json!({"endpoints": ["192.0.2.2:1"]})), (true, false));
         assert_eq!(put("b", json!({"endpoints": 7})), (true, false), "a complaint");
         assert_eq!(put("a", json!({})), (true, true));
+    }
+
+    #[test]
+    fn a_node_of_the_release_before_and_one_of_the_release_after_are_understood() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let key = keys::PublicKey::from_bytes([7; 32]).to_string();
+        let status = json!({"publicKeys": [{"epoch": 1, "publicKey": key}]});
+        let oldest = json!({"spec": {"subnets": ["10.42.1.0/24"]}, "status": status});
+        let mut newest = oldest.clone();
+        newest["spec"] = json!({"subnets": ["10.42.2.0/24"], "lanes": 4, "keyEpoch": 1});
+        newest["status"]["learnedLater"] = json!({"a": 1});
+        newest["status"]["publicKeys"][0]["kind"] = json!("hybrid");
+
+        for (name, mut object) in [("old", oldest), ("new", newest)] {
+            object["metadata"] = json!({"name": name});
+            mirror.apply(Kind::Node, Event::Apply(serde_json::from_value(object).unwrap()));
+        }
+
+        assert_eq!(mirror.complaints().count(), 0);
+        let known = |name: &str| {
+            let (spec, status) = &mirror.resources().nodes[name];
+            (spec.subnets.len(), spec.key_epoch, status.public_keys.len())
+        };
+        assert_eq!((known("old"), known("new")), ((1, 1, 1), (1, 1, 1)));
+    }
+
+    #[test]
+    fn a_node_that_was_made_again_at_once_was_deleted_all_the_same() {
+        let mut mirror = Mirror::new("a", "/state".into());
+        let node = || serde_json::from_value(json!({"metadata": {"name": "b"}})).unwrap();
+        for event in [Event::Apply(node()), Event::Delete(node()), Event::Apply(node())] {
+            mirror.apply(Kind::Node, event);
+        }
+
+        assert!(mirror.take_deleted().is_empty());
+        assert_eq!(mirror.take_departed(), ["b".to_owned()].into());
+        assert!(mirror.take_departed().is_empty());
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The commands: each asks whom it must, hands what it got to a pure view, and prints it.
 
+mod analyze;
 mod check;
 mod crds;
+mod install;
 mod join;
 mod keys;
 mod leave;
@@ -40,12 +42,18 @@ pub async fn run(
         Command::Path { source, destination } => {
             path::run(&source, &destination, settings, terminal).await
         }
+        Command::Analyze { files } => analyze::run(&files, terminal),
         Command::Check(args) => check::run(args, settings, terminal).await,
         Command::Verify { command } => verify::run(command, settings, terminal).await,
         Command::Keys { command } => keys::run(command, settings, terminal).await,
         Command::Revoke { node } => revoke::run(&node, settings, terminal).await,
         Command::Mesh { command } => mesh::run(command, settings, terminal).await,
-        Command::Uninstall { wait } => uninstall::run(wait, settings, terminal).await,
+        Command::Install(release) => install::install(&release, settings, terminal).await,
+        Command::Upgrade(release) => install::upgrade(&release, settings, terminal).await,
+        Command::Uninstall { place, agents_only, wait } => {
+            let place = (!agents_only).then_some(place);
+            uninstall::run(place.as_ref(), wait, settings, terminal).await
+        }
         Command::Join(args) => join::run(args, settings, terminal).await,
         Command::Leave(args) => leave::run(args, settings, terminal).await,
         Command::Token { command } => token::run(command, settings, terminal).await,

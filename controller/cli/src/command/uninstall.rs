@@ -1,5 +1,5 @@
 //! `hawser uninstall`: tells the agents that the mesh goes, waits until they are out of it, and
-//! names those that are not. The chart's hook runs it before Helm deletes anything.
+//! names those that are not; then Helm deletes the release. The chart's hook runs the first half.
 
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,10 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    args::DryRun,
+    args::{DryRun, Place},
     cluster::Cluster,
     exit::{Exit, Failure},
+    helm::{Chart, Helm},
     settings::Settings,
     terminal::Terminal,
     view::uninstall::Removal,
@@ -21,11 +22,32 @@ use crate::{
 
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// `place`: where the release is; none: only the agents are told.
 pub(super) async fn run(
+    place: Option<&Place>,
     wait: Duration,
     settings: &Settings,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
+    let out = agents(wait, settings, terminal).await?;
+    let Some(place) = place else { return Ok(out) };
+    let helm = Helm::new(settings)?;
+    let Place { release, namespace } = place;
+    match helm.knows(Chart::AddOn, place).await {
+        Ok(true) if settings.dry_run.is_some() => {
+            terminal.say(&format!("release/{release} uninstalled (dry run)"));
+        }
+        Ok(true) => terminal.say(&helm.uninstall(place, wait).await?),
+        Ok(false) => terminal.say(&format!(
+            "Helm knows no release {release} in namespace {namespace}: what was made by other means \
+             stays until they delete it"
+        )),
+        Err(failure) => terminal.say(&format!("nothing was deleted from the cluster: {failure}")),
+    }
+    Ok(out)
+}
+
+async fn agents(wait: Duration, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
     let cluster = Cluster::connect(settings).await?;
     let (mesh, nodes) = tokio::try_join!(cluster.mesh(), cluster.nodes())?;
     let Some(mesh) = mesh else {

@@ -1,6 +1,7 @@
 //! PURE: resources and live state in, an [`Output`](crate::output::Output) out. No network, no
 //! clock, no terminal; so what people see is tested as plain text.
 
+pub mod analysis;
 pub mod keys;
 pub mod mesh;
 pub mod nodes;

@@ -176,6 +176,11 @@ fn leftovers(machine: &Machine) -> Vec<Finding> {
 
 /// The findings as a screen and as one document.
 pub fn output(findings: &[Finding]) -> Output {
+    output_as(("Preflight", "preflight/machine"), findings)
+}
+
+/// The same under another kind and name.
+pub fn output_as((kind, name): (&'static str, &str), findings: &[Finding]) -> Output {
     let mut screen = String::new();
     for Finding { code, verdict, what, fix } in findings {
         let word = match verdict {
@@ -194,7 +199,7 @@ pub fn output(findings: &[Finding]) -> Output {
         "{} checks passed, {failed} failed, {warned} warnings\n",
         count(Verdict::Ok)
     ));
-    Output::screen("Preflight", screen, Item::new("preflight/machine", &Report { findings }))
+    Output::screen(kind, screen, Item::new(name, &Report { findings }))
 }
 
 #[cfg(test)]

@@ -3,4 +3,5 @@
 mod assigned;
 mod history;
 mod model;
+mod returning;
 mod single;

@@ -234,6 +234,7 @@ impl Read {
                     in_force: Vec::new(),
                     underlay: Vec::new(),
                     revoked: false,
+                    keys: Vec::new(),
                     assigned: None,
                 })
                 .collect(),
@@ -261,6 +262,7 @@ impl StoredClaim {
                 None if rests.is_over(subnet, self.generation, now) => State::Rested,
                 None => State::Resting,
             },
+            former: None,
         }
     }
 }

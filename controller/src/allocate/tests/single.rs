@@ -21,12 +21,13 @@ pub(super) fn node(name: &str, subnets: &[&str]) -> Node {
         in_force: Vec::new(),
         underlay: Vec::new(),
         revoked: false,
+        keys: Vec::new(),
         assigned: None,
     }
 }
 
 pub(super) fn claim(subnet: &str, state: State) -> Claim {
-    Claim { subnet: net(subnet), generation: 7, state }
+    Claim { subnet: net(subnet), generation: 7, state, former: None }
 }
 
 pub(super) fn bound(subnet: &str, name: &str) -> Claim {

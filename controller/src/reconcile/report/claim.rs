@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use api::{ClaimPhase, SubnetClaim};
+use api::{ClaimOwner, ClaimPhase, SubnetClaim, SubnetClaimStatus};
 use serde_json::json;
 
 use super::{Change, Conditions, Judged, Sight, Truth};
-use crate::allocate::State;
+use crate::allocate::{Owner, State};
 use crate::reconcile::read;
 
 impl Sight<'_> {
@@ -43,10 +43,26 @@ impl Sight<'_> {
         conditions.tell("Bound", &bound, Truth::True);
         // A release is no misfortune, and the node tells of its allocation itself.
         conditions.notices.retain(|notice| notice.reason == "NameDiffers");
-        (conditions.changed || status.phase != phase).then(|| Change {
+        let owner = self.owner(state, claim.spec.generation).or(status.owner.clone());
+        let after = SubnetClaimStatus { phase, owner, conditions: conditions.list };
+        let before = SubnetClaimStatus { conditions: after.conditions.clone(), ..status };
+        (conditions.changed || before != after).then(|| Change {
             object: Arc::clone(claim),
-            status: json!({"phase": phase, "conditions": conditions.list}),
+            status: json!({
+                "phase": after.phase, "owner": after.owner, "conditions": after.conditions,
+            }),
             notices: conditions.notices,
         })
+    }
+
+    /// Whoever has the claim, as far as he has told his keys. After him it stays.
+    fn owner(&self, state: &State, generation: i64) -> Option<ClaimOwner> {
+        let State::Bound(Owner { node: name, uid }) = state else {
+            return None;
+        };
+        let mut nodes = self.seen.nodes.iter();
+        let node = nodes.find(|node| node.metadata.uid.as_deref() == Some(uid))?;
+        let keys = node.status.clone().unwrap_or_default().public_keys;
+        Some(ClaimOwner { node: name.to_string(), generation, keys })
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Change, Conditions, Judged, NodeReport, Sight, Truth};
 use crate::allocate::{NodeVerdict, Pool, PoolProblem, State};
+use crate::reconcile::read;
 
 /// JSON numbers are exact up to here.
 const EXACT: u64 = 1 << 53;
@@ -40,6 +41,7 @@ impl Sight<'_> {
             next_rotation: before.next_rotation.clone(),
             revoked_keys: self.revoked_keys(&before),
             gateway: before.gateway.clone(),
+            restored: read::unsettled(mesh).cloned(),
             pools: self.usage(),
             conditions: conditions.list,
         };
@@ -109,7 +111,7 @@ impl Sight<'_> {
     fn degraded(&self, mesh: &Mesh) -> Judged {
         let mut problems: Vec<(&'static str, String)> = Vec::new();
         if self.view.paused {
-            problems.push(("Restored", restored()));
+            problems.push(("Restored", restored(mesh)));
         }
         problems.extend(refused_backend(mesh).map(|why| ("BackendRefused", why)));
         let refused = self.pools.problems.iter();
@@ -140,6 +142,7 @@ impl Sight<'_> {
                 | NodeVerdict::Pending
                 | NodeVerdict::NoPools
                 | NodeVerdict::Paused
+                | NodeVerdict::Returning(_)
                 | NodeVerdict::Revoked => continue,
             };
             reason.get_or_insert(why);
@@ -198,11 +201,14 @@ fn encrypted(mesh: &Mesh) -> Judged {
     }
 }
 
-fn restored() -> String {
+fn restored(mesh: &Mesh) -> String {
+    let settle = match read::unsettled(mesh) {
+        Some(since) => format!("--overwrite {}={since}", read::SETTLED),
+        None => format!("{}-", embedded::RESTORED_AT),
+    };
     format!(
         "restored from a backup that may be older than some claims: nothing new is given out. \
-         When all agents have reported, run: kubectl annotate mesh default {}-",
-        embedded::RESTORED_AT
+         When all agents have reported, run: kubectl annotate mesh default {settle}"
     )
 }
 
@@ -230,6 +236,9 @@ fn as_patch(status: &MeshStatus) -> Value {
     let mut patch = json!(status);
     if status.key_epoch.is_none() {
         patch["keyEpoch"] = Value::Null;
+    }
+    if status.restored.is_none() {
+        patch["restored"] = Value::Null;
     }
     patch["pools"] = json!(status.pools);
     patch

@@ -90,6 +90,10 @@ impl Sight<'_> {
                 "Restored",
                 "nothing new is given out after the restore; Mesh default says how to go on",
             ),
+            NodeVerdict::Returning(subnet) => Judged::unknown(
+                "Returning",
+                format!("it had {subnet} before it was made again; its agent's key will tell"),
+            ),
             NodeVerdict::Revoked => Judged::bad("Revoked", "a revoked node gets no new subnet"),
             NodeVerdict::Cluster(why) => assigned(why),
         }

@@ -223,3 +223,16 @@ fn that_a_spec_was_looked_at_is_written_once_a_rotation_is_over() {
     assert_eq!((other.observed_generation, other.peers.as_deref()), (Some(4), Some("0/1")));
     assert_eq!(next(&live(&["a"], 0)).unwrap().observed_generation, Some(4));
 }
+
+#[test]
+fn what_a_newer_release_wrote_into_the_status_stays() {
+    let text = r#"{"bootID": "old", "learnedLater": {"a": 1}, "publicKeys": []}"#;
+    let before: MeshNodeStatus = serde_json::from_str(text).unwrap();
+    let node = node(Some(before.clone()));
+
+    let after = status(&node, &identity(), &snapshot(&["a"]), &live(&["a"], 0)).unwrap();
+    let patch = change(Some(&before), &after);
+
+    assert_eq!(patch["bootID"], "boot");
+    assert_eq!(patch.get("learnedLater"), None, "a merge patch leaves it as it is");
+}
