@@ -63,8 +63,8 @@ async fn step(change: Change, kernel: &mut Kernel, datapath: &Datapath) -> Resul
         Change::Table(guard) => kernel.replace_table(&guard).await?,
         Change::AddRoute(route) => kernel.add_route(&route).await?,
         Change::RemoveRoute(route) => kernel.remove_route(&route).await?,
-        Change::AddRule(family) => kernel.add_rule(family).await?,
-        Change::RemoveRule(family) => kernel.remove_rule(family).await?,
+        Change::AddRule(rule) => kernel.add_rule(rule).await?,
+        Change::RemoveRule(rule) => kernel.remove_rule(rule).await?,
         Change::Sysctl { path, value } => sysctl::set(path, value)?,
         Change::Attach => drop(datapath.attach_tun()?),
         Change::Mtu(mtu) => kernel.set_mtu(mtu).await?,
@@ -73,7 +73,8 @@ async fn step(change: Change, kernel: &mut Kernel, datapath: &Datapath) -> Resul
         Change::RemoveAddress(address) => kernel.remove_address(address).await?,
         Change::Vxlan(Some(vxlan)) => kernel.put_vxlan(&vxlan).await?,
         Change::Vxlan(None) => kernel.remove_vxlan().await?,
-        Change::Peers(Peers { own, others, clear }) => {
+        Change::Peers(Peers { own, others, clear, shaped }) => {
+            datapath.set_shaped(shaped);
             datapath.set_clear(&clear);
             datapath.set_own_prefixes(own);
             datapath.set_peers(others);

@@ -46,6 +46,7 @@ pub async fn gather(
         rotates: Engine::from(options.engine) == Engine::Native,
         backend: options.backend,
         on_link: on_link(kernel, options, view).await?,
+        chosen: BTreeMap::new(),
     })
 }
 
@@ -74,7 +75,7 @@ async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
 
 /// Whether the plan depends on which routes lead to others' endpoints.
 pub(crate) fn asks_for_links(options: &Run, view: &View) -> bool {
-    let wanted = options.backend.unwrap_or(view.backend) == Backend::Direct;
+    let wanted = view.carriers(options.backend).contains(&Backend::Direct);
     wanted && view.encryption != Encryption::Required
 }
 

@@ -28,7 +28,7 @@ use rtnetlink::Handle;
 
 pub use self::{link::PodDevices, nft::Blocked};
 use crate::plan::{
-    Actual, Device, Family, Guard, Peers, Plan, Route, Sysctls, Target, VXLAN_DEVICE, Vxlan,
+    Actual, Device, Guard, Peers, Plan, Route, Rule, Sysctls, Target, VXLAN_DEVICE, Vxlan,
 };
 
 /// Marks our routes (`ip route show proto 72`), so that we read and touch no others.
@@ -156,12 +156,12 @@ impl Kernel {
         route::remove(&self.handle, route, device).await
     }
 
-    pub async fn add_rule(&self, family: Family) -> Result<(), KernelError> {
-        rule::add(&self.handle, family).await
+    pub async fn add_rule(&self, rule: Rule) -> Result<(), KernelError> {
+        rule::add(&self.handle, rule).await
     }
 
-    pub async fn remove_rule(&self, family: Family) -> Result<(), KernelError> {
-        rule::remove(&self.handle, family).await
+    pub async fn remove_rule(&self, rule: Rule) -> Result<(), KernelError> {
+        rule::remove(&self.handle, rule).await
     }
 
     pub async fn add_address(&self, address: IpNet) -> Result<(), KernelError> {
@@ -233,8 +233,8 @@ impl Kernel {
         for route in traffic {
             self.remove_route(&route).await?;
         }
-        for family in actual.rules {
-            self.remove_rule(family).await?;
+        for rule in actual.rules {
+            self.remove_rule(rule).await?;
         }
         if actual.device.is_some() {
             link::delete(&self.handle, self.tunnel().await?).await?;
@@ -263,6 +263,7 @@ impl Kernel {
             Target::Unreachable => Ok(None),
             Target::Device { name, .. }
             | Target::Via { device: name, .. }
+            | Target::Probe { device: name, .. }
             | Target::Machine { name } => self.index(name).await.map(Some),
         }
     }
@@ -276,7 +277,10 @@ impl Kernel {
 fn leads_to_pod(route: &Route) -> bool {
     match &route.target {
         Target::Device { name, .. } => name.starts_with(POD_DEVICE_PREFIX),
-        Target::Via { .. } | Target::Unreachable | Target::Machine { .. } => false,
+        Target::Via { .. }
+        | Target::Probe { .. }
+        | Target::Unreachable
+        | Target::Machine { .. } => false,
     }
 }
 

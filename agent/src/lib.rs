@@ -12,6 +12,7 @@ pub mod apply;
 pub mod boot;
 pub mod datapath;
 pub mod facts;
+mod failover;
 mod first;
 pub mod identity;
 pub mod install;

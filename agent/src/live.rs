@@ -94,6 +94,8 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
             name: name.clone(),
             endpoint: live.and_then(|peer| peer.endpoint),
             backend: backend(snapshot, name, facts.is_node),
+            path: snapshot.shaped.contains(name).then(|| "vxlan-shaped".to_owned()),
+            instead_of: instead_of(snapshot, name),
             epoch: live.and_then(|peer| peer.epoch).map(|epoch| epoch.0),
             last_handshake: live.and_then(|peer| peer.last_handshake).and_then(timestamp),
             up: live.is_some_and(|peer| peer.established),
@@ -111,6 +113,12 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
 /// Plain peers speak WireGuard and nothing else.
 fn backend(snapshot: &Snapshot, peer: &str, is_node: bool) -> Option<Backend> {
     if is_node { snapshot.carriers.get(peer).copied() } else { Some(Backend::Wireguard) }
+}
+
+/// The best that could carry, if another does.
+fn instead_of(snapshot: &Snapshot, peer: &str) -> Option<Backend> {
+    let best = snapshot.ways.get(peer)?.first()?.backend;
+    Some(best).filter(|best| snapshot.carriers.get(peer) != Some(best))
 }
 
 fn timestamp(time: SystemTime) -> Option<Timestamp> {

@@ -114,7 +114,7 @@ const COUNTERS: [Series<u64>; 2] = [
     },
 ];
 
-const GAUGES: [Series<f64>; 4] = [
+const GAUGES: [Series<f64>; 5] = [
     Series {
         name: "peer_up",
         help: "1 while packets go out without a handshake first",
@@ -126,6 +126,12 @@ const GAUGES: [Series<f64>; 4] = [
         help: "1 while packets to the peer go out in clear",
         unit: None,
         read: |peer| peer.backend.map(|backend| if backend.encrypts() { 0.0 } else { 1.0 }),
+    },
+    Series {
+        name: "peer_fallback",
+        help: "1 while another carrier stands in for the one that the Mesh prefers",
+        unit: None,
+        read: |peer| peer.backend.map(|_| if peer.instead_of.is_some() { 1.0 } else { 0.0 }),
     },
     Series {
         name: "peer_last_handshake_timestamp",
@@ -195,6 +201,7 @@ mod tests {
             r#"hawser_peer_transmit_bytes_total{peer="node-2"} 20"#,
             r#"hawser_peer_up{peer="node-2"} 1.0"#,
             r#"hawser_peer_clear{peer="node-2"} 1.0"#,
+            r#"hawser_peer_fallback{peer="node-2"} 1.0"#,
             r#"hawser_peer_last_handshake_timestamp_seconds{peer="node-2"} 1795345086.0"#,
             r#"hawser_peer_rtt_seconds{peer="node-2"} 0.0004"#,
             "# EOF",

@@ -16,6 +16,7 @@ mod refusal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     time::Duration,
 };
@@ -59,6 +60,8 @@ pub struct Facts {
     /// Endpoints of others that no router lies before, and the device that they are on. Asked for
     /// only where a plain route is wanted.
     pub on_link: BTreeMap<IpAddr, String>,
+    /// What to use to each node, where there is a choice; who is missing gets the first that can.
+    pub chosen: BTreeMap<String, Way>,
 }
 
 /// When the API that the view is from last answered.
@@ -88,7 +91,28 @@ pub struct PodRoute {
     pub device: String,
 }
 
-/// A route of ours in the main table.
+/// A carrier, and which way its datagrams take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Way {
+    pub backend: Backend,
+    /// Sealed datagrams in the shape of VXLAN.
+    pub shaped: bool,
+}
+
+impl From<Backend> for Way {
+    fn from(backend: Backend) -> Self {
+        Self { backend, shaped: false }
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shape = if self.shaped { " in the shape of VXLAN" } else { "" };
+        write!(f, "{}{shape}", self.backend)
+    }
+}
+
+/// A route of ours.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     pub prefix: IpNet,
@@ -115,6 +139,55 @@ pub enum Target {
     Machine {
         name: String,
     },
+    /// For this agent's probes alone, in a table of their own: another node by a carrier, whether or
+    /// not that is in use.
+    Probe {
+        table: SideTable,
+        gateway: IpAddr,
+        device: String,
+        source: Option<IpAddr>,
+    },
+}
+
+impl Route {
+    /// None: the main table.
+    pub fn table(&self) -> Option<SideTable> {
+        match &self.target {
+            Target::Machine { .. } => Some(SideTable::Machines),
+            Target::Probe { table, .. } => Some(*table),
+            Target::Unreachable | Target::Device { .. } | Target::Via { .. } => None,
+        }
+    }
+}
+
+/// A routing table of ours beside the main one; packets of its mark are looked up there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SideTable {
+    /// Pods' packets to other machines.
+    Machines,
+    /// Probes by the kernel's VXLAN.
+    Vxlan,
+    /// Probes by plain routes.
+    Direct,
+}
+
+impl SideTable {
+    /// What a packet that is looked up there has in its mark: the value, and which bits of it count.
+    /// Pods' packets may have marks of others beside ours, probes have none.
+    pub const fn mark(self) -> (u32, u32) {
+        match self {
+            Self::Machines => (0x40, 0x40),
+            Self::Vxlan => (0x4857_0009, u32::MAX),
+            Self::Direct => (0x4857_000a, u32::MAX),
+        }
+    }
+}
+
+/// Sends packets of a table's mark there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Rule {
+    pub family: Family,
+    pub table: SideTable,
 }
 
 /// An address family.
@@ -146,13 +219,17 @@ pub struct Plan {
     pub pod_mtu: u16,
     /// How each node is reached.
     pub carriers: BTreeMap<String, Backend>,
+    /// What else it could be reached by, best first and that one included, where there is a choice.
+    pub ways: BTreeMap<String, Vec<Way>>,
+    /// Whose sealed datagrams travel in the shape of VXLAN.
+    pub shaped: BTreeSet<String>,
     pub vxlan: Option<Vxlan>,
     /// This node's own addresses, on the tunnel device.
     pub addresses: BTreeSet<IpNet>,
     /// Without the guard's.
     pub routes: BTreeSet<Route>,
-    /// The families in which pods' packets to machines have a table of their own.
-    pub rules: BTreeSet<Family>,
+    /// For every table beside the main one that has routes.
+    pub rules: BTreeSet<Rule>,
     pub sysctls: Sysctls,
     pub peers: Peers,
     pub refusals: Vec<Refusal>,
@@ -171,19 +248,23 @@ impl Plan {
         let carriers = me.map(|_| carrier::of(view, facts, &addresses)).unwrap_or_default();
         refusals.extend(carriers.refusals.iter().cloned());
         peers.clear.clone_from(&carriers.clear);
+        peers.shaped.clone_from(&carriers.shaped);
         let asking = facts.heard == Heard::Asking;
         let open = if asking { BTreeMap::new() } else { carriers.open.clone() };
-        let guard = guard::of(view, facts, open);
+        let guard = guard::of(view, facts, (&carriers.chosen, open));
         let others = routes(view, &peers.others, &addresses, (&guard.machines, facts));
         let routes: BTreeSet<Route> = others.chain(carriers.routes.iter().cloned()).collect();
-        let to_machines = |route: &&Route| matches!(route.target, Target::Machine { .. });
+        let rule =
+            |route: &Route| Some(Rule { family: Family::of(&route.prefix), table: route.table()? });
         let mtu = |measured: u16| view.mtu.unwrap_or(measured).max(SMALLEST_MTU);
         Self {
-            mtu: mtu(carrier::tunnel_mtu(facts)),
-            pod_mtu: mtu(carriers.mtu(facts)),
+            mtu: mtu(carrier::tunnel_mtu(view, facts)),
+            pod_mtu: mtu(carriers.mtu(view, facts)),
             vxlan: carriers.vxlan.map(|vxlan| Vxlan { mtu: mtu(vxlan.mtu), ..vxlan }),
             carriers: carriers.chosen,
-            rules: routes.iter().filter(to_machines).map(|r| Family::of(&r.prefix)).collect(),
+            shaped: carriers.in_shape,
+            ways: if asking { BTreeMap::new() } else { carriers.ways },
+            rules: routes.iter().filter_map(rule).collect(),
             guard,
             routes,
             addresses,

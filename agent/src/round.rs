@@ -10,12 +10,17 @@ use std::{
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use cni::{NodeFile, Reservations};
-use tokio::{sync::Notify, task::spawn_blocking};
+use tokio::{
+    sync::{Notify, watch},
+    task::spawn_blocking,
+};
 
 use crate::{
     apply::{ApplyError, apply},
     datapath::Datapath,
-    facts, install,
+    facts,
+    failover::Chosen,
+    install,
     kernel::Kernel,
     keyring::Keyring,
     options::{Run, SourceOption},
@@ -36,6 +41,8 @@ pub(crate) struct Round {
     keyring: Arc<Keyring>,
     changed: Arc<Notify>,
     pub(crate) contact: Contact,
+    /// What answers, where there is a choice of carriers.
+    pub(crate) chosen: watch::Receiver<Chosen>,
     told: Peers,
     /// The view that the last run left.
     from_disk: Option<Arc<View>>,
@@ -67,12 +74,13 @@ pub(crate) struct Machine {
     /// Rung after each turn.
     pub(crate) changed: Arc<Notify>,
     pub(crate) contact: Contact,
+    pub(crate) chosen: watch::Receiver<Chosen>,
 }
 
 impl Round {
     /// `kept` is the view on disk.
     pub(crate) fn new(machine: Machine, options: Run, kept: Option<Arc<View>>) -> Self {
-        let Machine { kernel, datapath, snapshot, keyring, changed, contact } = machine;
+        let Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen } = machine;
         Self {
             options,
             kernel,
@@ -81,6 +89,7 @@ impl Round {
             keyring,
             changed,
             contact,
+            chosen,
             told: Peers::default(),
             from_disk: kept.clone(),
             kept,
@@ -151,6 +160,7 @@ impl Round {
         self.told = Peers::default();
         self.datapath.set_own_prefixes(Vec::new());
         self.datapath.set_clear(&[]);
+        self.datapath.set_shaped(None);
         self.datapath.set_peers(Vec::new());
         Reservations::remove_all(&state).context("removing the pods' reservations")?;
         store::remove(&state).context("removing the last view")?;
@@ -176,6 +186,7 @@ impl Round {
             Some(Found { facts, actual, .. }) => (facts.told_of(view, heard), Some(actual)),
             None => (facts::gather(&self.kernel, &self.options, view, heard).await?, None),
         };
+        let facts = Facts { chosen: self.chosen.borrow().clone(), ..facts };
         let plan = Plan::new(view, &facts);
         let mut actual = match found {
             Some(actual) => self.complete(actual),

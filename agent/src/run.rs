@@ -28,7 +28,9 @@ use tokio::{
 use crate::{
     admin::{self, Live},
     datapath::{Config, Datapath},
-    facts, first, identity,
+    facts,
+    failover::{Chosen, Watch},
+    first, identity,
     kernel::{Kernel, events, sysctl},
     keyring::{self, Keyring},
     live::Agent,
@@ -109,7 +111,10 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         }
     }
     let node = options.node.clone();
-    let machine = round::Machine { kernel, datapath, snapshot, keyring, changed, contact };
+    let (choosing, chosen) = watch::channel(Chosen::new());
+    let (seen, path) = (Arc::clone(&snapshot), Arc::clone(&datapath));
+    tokio::spawn(Watch { snapshot: seen, datapath: path, chosen: choosing }.follow());
+    let machine = round::Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen };
     let round = Round::new(machine, options, kept);
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
@@ -260,6 +265,7 @@ async fn follow(
     let mut retry = RETRY;
     let mut keep_clock = Instant::now();
     let contact = round.contact.clone();
+    let mut chosen = round.chosen.clone();
     loop {
         let view = views.borrow_and_update().clone();
         let settled = match view {
@@ -277,6 +283,10 @@ async fn follow(
             changed = views.changed() => {
                 changed.context("following the source")?;
                 settle_views(&mut views, &round).await;
+                (Duration::ZERO, false)
+            }
+            changed = chosen.changed() => {
+                changed.context("watching the carriers")?;
                 (Duration::ZERO, false)
             }
             event = events.recv() => (event.map(|()| SETTLE).context("watching the kernel")?, true),

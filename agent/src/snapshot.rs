@@ -1,7 +1,7 @@
 //! What the agent last decided and found, for whoever asks: the local API and the node's status.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use crate::{
     kernel::{Blocked, guard_in_force},
-    plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay},
+    plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay, Way},
     rotation::{Installed, sending},
     view::{Backend, PlainPeer, View},
 };
@@ -28,6 +28,12 @@ pub struct Snapshot {
     pub subnets: Vec<IpNet>,
     /// How each node is reached.
     pub carriers: BTreeMap<String, Backend>,
+    /// What else each could be reached by, best first, where there is a choice.
+    pub ways: BTreeMap<String, Vec<Way>>,
+    /// Those whose sealed datagrams travel in the shape of VXLAN.
+    pub shaped: BTreeSet<String>,
+    /// For how long one that failed must answer before it is gone back to.
+    pub return_after: Duration,
     /// What the view says of each peer.
     pub peers: BTreeMap<String, PeerFacts>,
     /// The keys of all nodes in force, as this agent's own status may confirm them; kept on disk.
@@ -98,6 +104,9 @@ impl Snapshot {
             underlay: Underlay { v4: None, v6: None, mtu: 0 },
             subnets: Vec::new(),
             carriers: BTreeMap::new(),
+            ways: BTreeMap::new(),
+            shaped: BTreeSet::new(),
+            return_after: api::return_after(),
             peers: BTreeMap::new(),
             installed: Installed::new(),
             routes: Vec::new(),
@@ -137,11 +146,15 @@ impl Snapshot {
             underlay: facts.underlay,
             subnets: plan.peers.own.clone(),
             carriers: plan.carriers.clone(),
+            ways: plan.ways.clone(),
+            shaped: plan.shaped.clone(),
+            return_after: view.return_after,
             peers: peer_facts(view, &self.node),
             installed: installed(view, actual.peers == plan.peers),
             routes: actual
                 .routes
                 .iter()
+                .filter(|route| !matches!(route.target, Target::Probe { .. }))
                 .map(|route| route_fact(route, view, plan, facts))
                 .collect(),
             guard: GuardFact { routes, nft },
@@ -195,7 +208,9 @@ fn route_fact(route: &Route, view: &View, plan: &Plan, facts: &Facts) -> RouteFa
         Target::Device { name, .. } | Target::Machine { name } if *name == facts.tun => {
             owner(&route.prefix).map_or(Leads::Nowhere, Leads::Peer)
         }
-        Target::Via { .. } => via(route, view).map_or(Leads::Nowhere, Leads::Peer),
+        Target::Via { .. } | Target::Probe { .. } => {
+            via(route, view).map_or(Leads::Nowhere, Leads::Peer)
+        }
         Target::Device { name, .. } | Target::Machine { name } => {
             Leads::Pod { device: name.clone() }
         }

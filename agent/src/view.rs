@@ -37,6 +37,15 @@ pub struct View {
     pub pools: Vec<IpNet>,
     pub backend: Backend,
     pub encryption: Encryption,
+    /// What carries where the backend does not get through, best first.
+    #[serde(default)]
+    pub fallback: Vec<Backend>,
+    /// Where sealed datagrams may travel in the shape of VXLAN.
+    #[serde(default)]
+    pub vxlan_shaped_port: Option<u16>,
+    /// A carrier that failed is gone back to when it has answered for so long.
+    #[serde(default = "api::return_after")]
+    pub return_after: Duration,
     /// A node whose key is gone may be sent to in clear, where encryption is Preferred.
     #[serde(default)]
     pub allow_downgrade: bool,
@@ -84,6 +93,17 @@ pub struct Node {
 }
 
 impl View {
+    /// What may carry, best first, each once; `flag` stands in for the Mesh's backend.
+    pub fn carriers(&self, flag: Option<Backend>) -> Vec<Backend> {
+        let mut listed = vec![flag.unwrap_or(self.backend)];
+        for backend in &self.fallback {
+            if !listed.contains(backend) {
+                listed.push(*backend);
+            }
+        }
+        listed
+    }
+
     /// True if the node `me` is told something new, or somebody is out who was in.
     pub fn is_urgent_after(&self, before: &Self, me: &str) -> bool {
         let told = |view: &Self| {

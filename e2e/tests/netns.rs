@@ -17,6 +17,8 @@ mod cni;
 mod datapath;
 #[path = "netns/demo.rs"]
 mod demo;
+#[path = "netns/fallback.rs"]
+mod fallback;
 #[path = "netns/flood.rs"]
 mod flood;
 #[path = "netns/guard.rs"]

@@ -45,7 +45,7 @@ pub(super) struct Clear(ArcSwap<Table>);
 #[derive(Default)]
 struct Table {
     to: Routes<SocketAddr>,
-    from: Routes<IpAddr>,
+    from: Routes<SocketAddr>,
     any: bool,
 }
 
@@ -54,7 +54,7 @@ impl Clear {
         let mut table = Table { any: !peers.is_empty(), ..Table::default() };
         for peer in peers {
             for prefix in &peer.prefixes {
-                table.from.insert(*prefix, peer.endpoint.ip());
+                table.from.insert(*prefix, peer.endpoint);
                 if peer.send {
                     table.to.insert(*prefix, peer.endpoint);
                 }
@@ -69,11 +69,12 @@ impl Clear {
         if !table.any {
             return None;
         }
-        let destination = match packet {
-            Super::One(packet) => IpPacket::parse(packet)?.destination(),
-            Super::Many(split) => split.destination(),
-        };
-        table.to.owner_of(destination)
+        table.to.owner_of(destination(packet)?)
+    }
+
+    /// Where a packet would go in clear, whether or not others do.
+    pub(super) fn known(&self, packet: &Super<'_>) -> Option<SocketAddr> {
+        self.0.load().from.owner_of(destination(packet)?)
     }
 
     /// True if there is a frame among these datagrams, and anybody may send one.
@@ -86,7 +87,7 @@ impl Clear {
         let bytes = frame.get(HEADER..).unwrap_or_default();
         let packet = IpPacket::parse(bytes).ok_or(Discard::MalformedPacket)?;
         let owner = self.0.load().from.owner_of(packet.source());
-        if owner != Some(from.ip()) {
+        if owner.map(|endpoint| endpoint.ip()) != Some(from.ip()) {
             return Err(Discard::NotTheirAddress);
         }
         Ok(HEADER..HEADER + packet.bytes().len())
@@ -114,6 +115,13 @@ impl Clear {
             }
         }
     }
+}
+
+fn destination(packet: &Super<'_>) -> Option<IpAddr> {
+    Some(match packet {
+        Super::One(packet) => IpPacket::parse(packet)?.destination(),
+        Super::Many(split) => split.destination(),
+    })
 }
 
 fn is_frame(datagram: &[u8]) -> bool {

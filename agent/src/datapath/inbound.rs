@@ -71,6 +71,25 @@ impl Inbound {
         // Whatever it ends with (nothing more, or an error that a datagram of ours came back
         // with), what was read counts.
         let _ = udp::receive(socket, &mut self.slots, self.most, &mut self.arrivals);
+        self.deliver(device, out);
+    }
+
+    /// The same for what comes in another shape.
+    pub(super) fn turn_shaped(
+        &mut self,
+        socket: &UdpSocket,
+        device: Option<(&Tun, &Queue)>,
+        out: &mut Departures<'_>,
+    ) {
+        self.arrivals.clear();
+        let _ = udp::receive(socket, &mut self.slots, self.most, &mut self.arrivals);
+        let shared = out.shared();
+        let strange = shared.shapes.take_off(&mut self.slots, &mut self.arrivals);
+        shared.count(Discard::NotWireGuard, strange);
+        self.deliver(device, out);
+    }
+
+    fn deliver(&mut self, device: Option<(&Tun, &Queue)>, out: &mut Departures<'_>) {
         if self.arrivals.is_empty() {
             return;
         }

@@ -4,6 +4,7 @@
 //!   one worker a core:  tun.rs → outbound.rs → sessions.rs → train.rs → udp.rs
 //!                       udp.rs → inbound.rs  → sessions.rs → offload/ → tun.rs
 //!                       (clear.rs in the place of sessions.rs, where encryption is none)
+//!   between trains and sockets: shape.rs, for peers that are reached by another port
 //!   beside them, one:   control.rs: handshakes, waiting packets, timers
 //! ```
 
@@ -14,6 +15,7 @@ mod inbound;
 pub mod offload;
 mod outbound;
 mod sessions;
+mod shape;
 mod shared;
 mod train;
 mod tun;
@@ -35,7 +37,8 @@ use keys::{KeyEpoch, PrivateKey};
 pub use self::{
     clear::ClearPeer,
     config::{Config, DatapathError, Engine, TunInfo},
-    offload::ecn::Dscp,
+    offload::{ecn::Dscp, shape::HEADER as SHAPE, udp_packet},
+    shape::Shaped,
 };
 use self::{
     config::Cores,
@@ -142,6 +145,58 @@ impl Datapath {
     /// Makes these the peers that packets may be in clear to and from; all others are sealed to.
     pub fn set_clear(&self, peers: &[ClearPeer]) {
         self.shared.clear.set(peers);
+    }
+
+    /// Who may be reached in another shape, and who is: listens on its port from now on, or no more.
+    /// A port that is taken by others stays theirs, and everybody is reached as usual.
+    pub fn set_shaped(&self, shaped: Option<Shaped>) {
+        let Some(shaped) = shaped else {
+            self.shared.shapes.set(Shaped::default(), None);
+            return;
+        };
+        let before = self.shared.shapes.sockets();
+        let sockets = match before.filter(|_| self.shared.shapes.port() == shaped.port) {
+            Some(sockets) => Some(sockets),
+            None => self.listen_beside(shaped.port),
+        };
+        self.shared.shapes.set(shaped, sockets);
+    }
+
+    fn listen_beside(&self, port: u16) -> Option<Arc<udp::Sockets>> {
+        // Another's sockets must be closed before the port is free.
+        self.shared.shapes.set(Shaped::default(), None);
+        let sockets = match Udp::beside(port, self.config.fwmark) {
+            Ok(sockets) => Arc::new(sockets),
+            Err(error) => {
+                tracing::warn!(%error, port, "no datagrams in the shape of VXLAN; who listens there?");
+                return None;
+            }
+        };
+        let (shared, own) = (Arc::clone(&self.shared), Arc::clone(&sockets));
+        let run = move || shape::listen::run(&shared, &own);
+        // It ends by itself, half a second after the data path or its port.
+        let started = thread::Builder::new().name("hawser-shaped".to_owned()).spawn(run);
+        started.map(|_| sockets).inspect_err(|error| tracing::warn!(%error, "no thread")).ok()
+    }
+
+    /// Sends a whole packet sealed to whom its destination is of, plain or in the shape, whatever
+    /// carries the others.
+    pub fn send_sealed(&self, packet: &[u8], shaped: bool) {
+        let mut out = Made::new(&self.shared);
+        out.departures.set_way(if shaped { shape::By::Shape } else { shape::By::Plain });
+        self.shared.sessions.begin(packet, &mut out, Instant::now());
+        out.departures.send();
+        self.shared.desk.ring();
+    }
+
+    /// Sends a whole packet in clear, if its destination is of somebody who may be heard in clear.
+    pub fn send_clear(&self, packet: &mut [u8]) {
+        let mut out = Made::new(&self.shared);
+        let packet = offload::Super::One(packet);
+        if let Some(to) = self.shared.clear.known(&packet) {
+            clear::send(packet, to, &mut out.departures);
+        }
+        out.departures.send();
     }
 
     /// This node's own prefixes: no peer may send from them.

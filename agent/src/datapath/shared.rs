@@ -16,7 +16,8 @@ use rustix::{
 };
 
 use super::{
-    clear::Clear, control::Desk, offload::ecn::Dscp, sessions::Sessions, tun::Tun, udp::Udp,
+    clear::Clear, control::Desk, offload::ecn::Dscp, sessions::Sessions, shape::Shapes, tun::Tun,
+    udp::Udp,
 };
 
 pub(super) struct Shared {
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     /// Who is spoken to without a session.
     pub(super) clear: Clear,
     pub(super) udp: Udp,
+    /// Who is reached by another port, in another shape.
+    pub(super) shapes: Shapes,
     pub(super) desk: Desk,
     /// Code point of the outer header.
     pub(super) dscp: Dscp,
@@ -51,6 +54,7 @@ impl Shared {
             sessions,
             clear: Clear::default(),
             udp,
+            shapes: Shapes::default(),
             desk,
             dscp,
             tun: ArcSwapOption::empty(),

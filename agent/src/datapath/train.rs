@@ -9,6 +9,7 @@
 use std::{net::SocketAddr, ops::Range};
 
 use super::{
+    shape::By,
     shared::Shared,
     udp::{MOST_BYTES, MOST_SEGMENTS, Sockets, Train},
 };
@@ -23,12 +24,13 @@ pub(super) struct Departures<'a> {
     bytes: Box<[u8]>,
     used: usize,
     trains: Vec<Train>,
+    by: By,
 }
 
 impl<'a> Departures<'a> {
     pub(super) fn new(shared: &'a Shared, sockets: &'a Sockets) -> Self {
         let bytes = vec![0; ROOM].into();
-        Self { shared, sockets, bytes, used: 0, trains: Vec::with_capacity(64) }
+        Self { shared, sockets, bytes, used: 0, trains: Vec::with_capacity(64), by: By::Chosen }
     }
 
     pub(super) fn shared(&self) -> &'a Shared {
@@ -70,12 +72,23 @@ impl<'a> Departures<'a> {
         });
     }
 
+    /// What comes from now on goes this way; what waits goes before, as it was meant to.
+    pub(super) fn set_way(&mut self, by: By) -> By {
+        self.send();
+        std::mem::replace(&mut self.by, by)
+    }
+
     /// Sends everything, in order.
     pub(super) fn send(&mut self) {
         if self.trains.is_empty() {
             return;
         }
-        let refused = self.sockets.send(&self.trains, &self.bytes);
+        let shapes = &self.shared.shapes;
+        let refused = if shapes.any() || self.by != By::Chosen {
+            shapes.send(&self.trains, &self.bytes, self.by, self.sockets)
+        } else {
+            self.sockets.send(&self.trains, &self.bytes)
+        };
         self.shared.count(crypto::Discard::SendFailed, refused);
         self.trains.clear();
         self.used = 0;

@@ -59,6 +59,14 @@ impl Udp {
         Ok(Self { workers: sockets.collect(), port })
     }
 
+    /// One socket a family on another port, beside the workers' own.
+    pub(super) fn beside(port: u16, mark: Option<u32>) -> io::Result<Sockets> {
+        let (v4, v6, _) = open::groups(port, mark, 1)?;
+        let segments = v4.iter().chain(&v6).all(open::takes_trains);
+        let trains = Arc::new(AtomicBool::new(segments));
+        Ok(Sockets { v4: v4.into_iter().next(), v6: v6.into_iter().next(), trains })
+    }
+
     pub(super) fn port(&self) -> u16 {
         self.port
     }

@@ -21,12 +21,12 @@ use serde_json::Value;
 use tokio::task;
 
 use super::KernelError;
-use crate::plan::Guard;
+use crate::plan::{Guard, SideTable};
 
 const TABLE: &str = "hawser";
 /// The bit that marks pods' packets to other machines. Kubernetes uses 0x4000 and 0x8000, and other
 /// networks the upper half.
-pub(super) const MARK: u32 = 0x40;
+pub(super) const MARK: u32 = SideTable::Machines.mark().0;
 
 /// Packets that the guard dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

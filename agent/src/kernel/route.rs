@@ -1,4 +1,4 @@
-//! Our routes in the main table, told from others by their protocol number.
+//! Our routes in the main table and beside it, told from others by their protocol number.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use netlink_packet_route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::{KernelError, ROUTE_PROTOCOL, link::Links};
-use crate::plan::{Route, Target};
+use crate::plan::{Route, SideTable, Target};
 
 /// The guard's: the last that anybody asks.
 const GUARD_METRIC: u32 = u32::MAX;
@@ -27,13 +27,27 @@ const METRIC: u32 = 1024;
 /// Behind the one that the CNI plugin makes, which a pod has from its first moment: ours is there
 /// for when that is flushed, and never in its way.
 const POD_METRIC: u32 = 2048;
-/// The table of pods' packets to other machines; [`super::rule`] sends them here.
-pub(super) const MACHINES: u8 = 72;
+/// Tables beside the main one; [`super::rule`] sends packets there.
+pub(super) const SIDE_TABLES: [(u8, SideTable); 3] =
+    [(72, SideTable::Machines), (73, SideTable::Vxlan), (74, SideTable::Direct)];
+
+pub(super) fn number(table: SideTable) -> u8 {
+    match table {
+        SideTable::Machines => 72,
+        SideTable::Vxlan => 73,
+        SideTable::Direct => 74,
+    }
+}
+
+pub(super) fn side_table(number: u8) -> Option<SideTable> {
+    SIDE_TABLES.into_iter().find(|(known, _)| *known == number).map(|(_, table)| table)
+}
 
 pub(super) async fn list(handle: &Handle, links: &Links) -> Result<BTreeSet<Route>, KernelError> {
     let mut found = BTreeSet::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        for table in [RouteHeader::RT_TABLE_MAIN, MACHINES] {
+        let side = SIDE_TABLES.map(|(number, _)| number);
+        for table in side.into_iter().chain([RouteHeader::RT_TABLE_MAIN]) {
             let messages = dump(handle, family, table).await?;
             found.extend(messages.iter().filter_map(|message| parse(message, links)));
         }
@@ -60,10 +74,9 @@ async fn dump(
 
 fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
     let header = &message.header;
-    let table = header.table;
-    if header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
-        || ![RouteHeader::RT_TABLE_MAIN, MACHINES].contains(&table)
-    {
+    let table = side_table(header.table);
+    let ours = header.table == RouteHeader::RT_TABLE_MAIN || table.is_some();
+    if header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL) || !ours {
         return None;
     }
     let mut address = match header.address_family {
@@ -81,11 +94,12 @@ fn parse(message: &RouteMessage, links: &Links) -> Option<Route> {
         }
     }
     let name = || Some(links.name_of(device?)?.to_owned());
-    let target = match (header.kind, gateway) {
-        (RouteType::Unreachable, _) => Target::Unreachable,
-        _ if table == MACHINES => Target::Machine { name: name()? },
-        (_, Some(gateway)) => Target::Via { gateway, device: name()?, source },
-        (_, None) => Target::Device { name: name()?, source },
+    let target = match (header.kind, table, gateway) {
+        (RouteType::Unreachable, ..) => Target::Unreachable,
+        (_, Some(SideTable::Machines), _) => Target::Machine { name: name()? },
+        (_, Some(table), _) => Target::Probe { table, gateway: gateway?, device: name()?, source },
+        (_, None, Some(gateway)) => Target::Via { gateway, device: name()?, source },
+        (_, None, None) => Target::Device { name: name()?, source },
     };
     Some(Route { prefix: IpNet::new(address, header.destination_prefix_length).ok()?, target })
 }
@@ -159,17 +173,16 @@ fn message(route: &Route, device: Option<u32>) -> RouteMessage {
             GUARD_METRIC
         }
         Target::Device { ref name, .. } if name.starts_with(POD_DEVICE_PREFIX) => POD_METRIC,
-        Target::Via { gateway, .. } => {
+        Target::Via { gateway, .. } | Target::Probe { gateway, .. } => {
             message.attributes.push(RouteAttribute::Gateway(RouteAddress::from(gateway)));
             message.header.flags |= RouteFlags::Onlink;
             METRIC
         }
-        Target::Device { .. } => METRIC,
-        Target::Machine { .. } => {
-            message.header.table = MACHINES;
-            METRIC
-        }
+        Target::Device { .. } | Target::Machine { .. } => METRIC,
     };
+    if let Some(table) = route.table() {
+        message.header.table = number(table);
+    }
     message.attributes.push(RouteAttribute::Priority(metric));
     message.attributes.extend(device.map(RouteAttribute::Oif));
     message
@@ -183,10 +196,11 @@ fn message_v4(net: Ipv4Net, route: &Route) -> RouteMessage {
             builder.pref_source(*source).scope(RouteScope::Link).build()
         }
         Target::Device { .. } | Target::Machine { .. } => builder.scope(RouteScope::Link).build(),
-        Target::Via { source: Some(IpAddr::V4(source)), .. } => {
+        Target::Via { source: Some(IpAddr::V4(source)), .. }
+        | Target::Probe { source: Some(IpAddr::V4(source)), .. } => {
             builder.pref_source(*source).build()
         }
-        Target::Via { .. } | Target::Unreachable => builder.build(),
+        Target::Via { .. } | Target::Probe { .. } | Target::Unreachable => builder.build(),
     }
 }
 
@@ -195,11 +209,13 @@ fn message_v6(net: Ipv6Net, route: &Route) -> RouteMessage {
     let builder = builder.destination_prefix(net.addr(), net.prefix_len());
     match &route.target {
         Target::Device { source: Some(IpAddr::V6(source)), .. }
-        | Target::Via { source: Some(IpAddr::V6(source)), .. } => {
+        | Target::Via { source: Some(IpAddr::V6(source)), .. }
+        | Target::Probe { source: Some(IpAddr::V6(source)), .. } => {
             builder.pref_source(*source).build()
         }
         Target::Device { .. }
         | Target::Via { .. }
+        | Target::Probe { .. }
         | Target::Machine { .. }
         | Target::Unreachable => builder.build(),
     }

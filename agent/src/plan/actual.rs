@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Family, Guard, Peers, Route, Vxlan};
+use super::{Guard, Peers, Route, Rule, Vxlan};
 
 /// Ours only: routes of our protocol number, our device, our table.
 #[derive(Clone, Debug, Default)]
 pub struct Actual {
     pub device: Option<Device>,
     pub routes: BTreeSet<Route>,
-    pub rules: BTreeSet<Family>,
+    pub rules: BTreeSet<Rule>,
     /// The table as it was installed; none if it is gone or somebody changed it.
     pub table: Option<Guard>,
     pub sysctls: BTreeMap<&'static str, String>,

@@ -2,10 +2,12 @@
 //! choice among them.
 //!
 //! ```text
-//! encryption ─┐
-//! backend ────┼─▶ choose(pair) ─▶ wireguard | udp | vxlan | direct, or why none
-//! peer, link ─┘
+//! encryption ──────────┐
+//! backend, fallback ───┼─▶ the ways of a pair ─▶ one of them: wireguard | udp | vxlan | direct,
+//! peer, link ──────────┘                         or why none
 //! ```
+//! Where there are several, `failover` says which of them answers; here it is only obeyed.
+//!
 //! Sessions of WireGuard are kept with every node, whatever carries: so a mesh leaves clear text
 //! without a handshake to wait for.
 
@@ -23,9 +25,9 @@ use ipnet::IpNet;
 
 pub use self::vxlan::{DEVICE as VXLAN_DEVICE, Mac, PORT as VXLAN_PORT, VNI, Vtep, Vxlan};
 use self::{direct::Direct, udp::Frames, vxlan::Overlay, wireguard::Tunnel};
-use super::{Facts, Open, Refusal, Route, Target};
+use super::{Facts, Open, Refusal, Route, SideTable, Target, Way, peers::reachable};
 use crate::{
-    datapath::ClearPeer,
+    datapath::{ClearPeer, Shaped},
     view::{Backend, Encryption, Node, View},
 };
 
@@ -35,7 +37,7 @@ pub(super) trait Carrier {
     fn target(&self, pair: &Pair<'_>, prefix: &IpNet) -> Result<Target, Refusal>;
 
     /// The largest packet that it takes, in bytes.
-    fn mtu(&self, facts: &Facts) -> u16;
+    fn mtu(&self, view: &View, facts: &Facts) -> u16;
 }
 
 /// This node and another.
@@ -69,56 +71,74 @@ impl Pair<'_> {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Carriers {
     pub(super) chosen: BTreeMap<String, Backend>,
+    /// Where there are several, best first.
+    pub(super) ways: BTreeMap<String, Vec<Way>>,
     pub(super) routes: BTreeSet<Route>,
     /// By device: what may cross it in clear.
     pub(super) open: BTreeMap<String, Open>,
     pub(super) vxlan: Option<Vxlan>,
     /// Whom the data path speaks to in clear, or hears.
     pub(super) clear: Vec<ClearPeer>,
+    pub(super) in_shape: BTreeSet<String>,
+    /// Whose sealed datagrams may travel in another shape, and whose do.
+    pub(super) shaped: Option<Shaped>,
     pub(super) refusals: Vec<Refusal>,
 }
 
 pub(super) fn of(view: &View, facts: &Facts, own: &BTreeSet<IpNet>) -> Carriers {
-    let mut carriers = Carriers::default();
+    let shaped = |port| Shaped { port, ..Shaped::default() };
+    let shaped = view.vxlan_shaped_port.map(shaped);
+    let mut carriers = Carriers { shaped, ..Carriers::default() };
     let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && !node.revoked);
     for (peer, node) in others {
         let pair = Pair { facts, peer, node, own };
-        match choose(view, &pair) {
-            Ok((_, routes)) if routes.is_empty() => {}
-            Ok((backend, routes)) => carriers.take(backend, &pair, routes),
-            Err(refusal) => carriers.refusals.push(refusal),
-        }
-        if view.encryption == Encryption::Preferred {
-            carriers.accept(wanted(view, facts), &pair);
+        carriers.settle(view, &pair);
+        for backend in heard(view, facts) {
+            carriers.accept(backend, (view.encryption, &pair));
         }
     }
     carriers
 }
 
-/// The permitted backend, with its routes; none where a session is wanted and there is no key.
-fn choose(view: &View, pair: &Pair<'_>) -> Result<(Backend, BTreeSet<Route>), Refusal> {
-    let backend = permitted(view, pair.facts, (pair.peer, pair.node));
+/// The routes by a carrier; none where a session is wanted and there is no key.
+fn way(backend: Backend, pair: &Pair<'_>) -> Result<Option<BTreeSet<Route>>, Refusal> {
     if backend.encrypts() && pair.node.keys.is_empty() {
-        return Ok((backend, BTreeSet::new()));
+        return Ok(None);
     }
-    Ok((backend, routes(backend, pair)?))
+    Ok(Some(routes(backend, pair)?).filter(|routes| !routes.is_empty()))
 }
 
-/// What may carry to a node, whether or not it can. Only `encryption: None` sends in clear to a node
-/// that ever had a key: else whoever takes its key away, or drops its packets, would choose clear
-/// text. With `allowDowngrade` he does, and the operator said so.
-pub(super) fn permitted(view: &View, facts: &Facts, (name, node): (&str, &Node)) -> Backend {
+/// What may carry to a node, best first, whether or not it can. Only `encryption: None` sends in clear
+/// to a node that ever had a key: else whoever takes its key away, or drops its packets, would choose
+/// clear text. With `allowDowngrade` he does, and the operator said so: to one without a key by any
+/// plain carrier, to one with a key by those of `fallback`, where the tunnel does not get through.
+pub(super) fn permitted(view: &View, facts: &Facts, (name, node): (&str, &Node)) -> Vec<Backend> {
     let had_key = view.sealed.contains(name) || node.had_key();
     let sealed = !node.keys.is_empty() || (had_key && !view.allow_downgrade);
+    let plain = |listed: Vec<Backend>| listed.into_iter().filter(|backend| !backend.encrypts());
     match view.encryption {
-        Encryption::Required => Backend::Wireguard,
-        Encryption::Preferred if sealed => Backend::Wireguard,
-        Encryption::Preferred | Encryption::None => wanted(view, facts),
+        Encryption::Required => vec![Backend::Wireguard],
+        Encryption::Preferred if sealed && !view.allow_downgrade => vec![Backend::Wireguard],
+        Encryption::Preferred if sealed => {
+            [Backend::Wireguard].into_iter().chain(plain(view.fallback.clone())).collect()
+        }
+        Encryption::Preferred => plain(listed(view, facts)).collect(),
+        Encryption::None => listed(view, facts),
     }
 }
 
-fn wanted(view: &View, facts: &Facts) -> Backend {
-    facts.backend.unwrap_or(view.backend)
+/// What is taken in clear from every node, though it may be answered by another carrier.
+fn heard(view: &View, facts: &Facts) -> Vec<Backend> {
+    let listed = listed(view, facts).into_iter().filter(|backend| !backend.encrypts());
+    match view.encryption {
+        Encryption::Required => Vec::new(),
+        Encryption::Preferred | Encryption::None => listed.collect(),
+    }
+}
+
+/// The backend and what may stand in for it, best first.
+pub(crate) fn listed(view: &View, facts: &Facts) -> Vec<Backend> {
+    view.carriers(facts.backend)
 }
 
 fn routes(backend: Backend, pair: &Pair<'_>) -> Result<BTreeSet<Route>, Refusal> {
@@ -144,11 +164,73 @@ pub(crate) fn is_available(backend: Backend) -> bool {
 }
 
 /// The largest packet that the tunnel takes.
-pub(super) fn tunnel_mtu(facts: &Facts) -> u16 {
-    Tunnel.mtu(facts)
+pub(super) fn tunnel_mtu(view: &View, facts: &Facts) -> u16 {
+    Tunnel.mtu(view, facts)
 }
 
 impl Carriers {
+    /// What is used to a node, of what may be and can; refused only if nothing can.
+    fn settle(&mut self, view: &View, pair: &Pair<'_>) {
+        let (mut ways, mut refused) = (Vec::new(), None);
+        for backend in permitted(view, pair.facts, (pair.peer, pair.node)) {
+            match way(backend, pair) {
+                Ok(None) => {}
+                Ok(Some(routes)) => {
+                    ways.push((Way::from(backend), routes.clone()));
+                    ways.extend(self.shape(backend, pair).map(|way| (way, routes)));
+                }
+                Err(refusal) => drop(refused.get_or_insert(refusal)),
+            }
+        }
+        let told = pair.facts.chosen.get(pair.peer);
+        let place = ways.iter().position(|(way, _)| Some(way) == told).unwrap_or(0);
+        if ways.is_empty() {
+            self.refusals.extend(refused);
+            return;
+        }
+        let (way, routes) = ways.remove(place);
+        if !ways.is_empty() {
+            self.probe(&routes, pair, true);
+            for (_, routes) in &ways {
+                self.probe(routes, pair, false);
+            }
+            let mut all: Vec<Way> = ways.iter().map(|(way, _)| *way).collect();
+            all.insert(place, way);
+            self.ways.insert(pair.peer.to_owned(), all);
+        }
+        if let Some(shaped) = self.shaped.as_mut().filter(|_| way.shaped) {
+            self.in_shape.insert(pair.peer.to_owned());
+            shaped.used.extend(reachable(&pair.node.endpoints, pair.facts.underlay));
+        }
+        self.take(way.backend, pair, routes);
+    }
+
+    /// The tunnel has two ways, where the Mesh says so.
+    fn shape(&mut self, backend: Backend, pair: &Pair<'_>) -> Option<Way> {
+        let shaped = self.shaped.as_mut().filter(|_| backend == Backend::Wireguard)?;
+        let endpoint = reachable(&pair.node.endpoints, pair.facts.underlay)?;
+        shaped.peers.insert(endpoint);
+        Some(Way { backend, shaped: true })
+    }
+
+    /// Probes reach the peer's own addresses this way. One that waits lets nothing else out.
+    fn probe(&mut self, routes: &BTreeSet<Route>, pair: &Pair<'_>, in_use: bool) {
+        for route in routes {
+            let Target::Via { gateway, device, source } = route.target.clone() else {
+                continue;
+            };
+            let prefix = IpNet::from(api::first_host(route.prefix));
+            if !in_use {
+                self.open.entry(device.clone()).or_default().to.insert(prefix);
+            }
+            let direct = device != VXLAN_DEVICE;
+            let table = if direct { SideTable::Direct } else { SideTable::Vxlan };
+            let source = source.or_else(|| pair.source(&prefix));
+            let target = Target::Probe { table, gateway, device, source };
+            self.routes.insert(Route { prefix, target });
+        }
+    }
+
     fn take(&mut self, backend: Backend, pair: &Pair<'_>, routes: BTreeSet<Route>) {
         for (device, prefix) in in_clear(&routes) {
             let open = self.open.entry(device).or_default();
@@ -160,11 +242,13 @@ impl Carriers {
         self.routes.extend(routes);
     }
 
-    /// Takes what a peer sends in clear, though it is answered encrypted: so whoever changes first
-    /// loses nothing, from None to Preferred and back: not its machine's answers to pods either, which
-    /// were asked through the tunnel. What can't be reached sends nothing.
-    fn accept(&mut self, backend: Backend, pair: &Pair<'_>) {
-        if backend.encrypts() {
+    /// Takes what a peer sends in clear, though it is answered otherwise: so whoever changes first
+    /// loses nothing, from None to Preferred and back, or to another carrier of the list: not its
+    /// machine's answers to pods either, which were asked through the tunnel. What can't be reached
+    /// sends nothing.
+    fn accept(&mut self, backend: Backend, (encryption, pair): (Encryption, &Pair<'_>)) {
+        let in_use = self.chosen.get(pair.peer) == Some(&backend);
+        if in_use && encryption == Encryption::None {
             return;
         }
         let Ok(routes) = routes(backend, pair) else {
@@ -175,7 +259,7 @@ impl Carriers {
             from.insert(prefix);
             from.extend(pair.machine());
         }
-        if self.chosen.get(pair.peer) != Some(&backend) {
+        if !in_use {
             self.reach(backend, pair, false);
         }
     }
@@ -190,11 +274,14 @@ impl Carriers {
         }
     }
 
-    /// The largest packet that every carrier in use takes; the tunnel's if there is none yet.
-    pub(super) fn mtu(&self, facts: &Facts) -> u16 {
+    /// The largest packet that every carrier takes that is in use, or may be at the next moment; the
+    /// tunnel's if there is none yet.
+    pub(super) fn mtu(&self, view: &View, facts: &Facts) -> u16 {
+        let waiting = self.ways.values().flatten().map(|way| &way.backend);
+        let used = self.chosen.values().chain(waiting);
         let used: BTreeSet<Option<u16>> =
-            self.chosen.values().map(|backend| Some(carrier(*backend)?.mtu(facts))).collect();
-        used.into_iter().flatten().min().unwrap_or_else(|| tunnel_mtu(facts))
+            used.map(|backend| Some(carrier(*backend)?.mtu(view, facts))).collect();
+        used.into_iter().flatten().min().unwrap_or_else(|| tunnel_mtu(view, facts))
     }
 }
 
@@ -202,7 +289,10 @@ impl Carriers {
 fn in_clear(routes: &BTreeSet<Route>) -> impl Iterator<Item = (String, IpNet)> {
     routes.iter().filter_map(|route| match &route.target {
         Target::Via { device, .. } => Some((device.clone(), route.prefix)),
-        Target::Device { .. } | Target::Machine { .. } | Target::Unreachable => None,
+        Target::Device { .. }
+        | Target::Machine { .. }
+        | Target::Probe { .. }
+        | Target::Unreachable => None,
     })
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Actual, Family, Guard, Peers, Plan, Route, Target, Vxlan};
+use super::{Actual, Guard, Peers, Plan, Route, Rule, Target, Vxlan};
 
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -18,9 +18,9 @@ pub enum Change {
     Table(Guard),
     AddRoute(Route),
     RemoveRoute(Route),
-    /// Sends pods' marked packets into their table.
-    AddRule(Family),
-    RemoveRule(Family),
+    /// Sends marked packets into their table.
+    AddRule(Rule),
+    RemoveRule(Rule),
     Sysctl {
         path: &'static str,
         value: &'static str,
@@ -130,16 +130,17 @@ impl Plan {
     fn is_stale(&self, route: &Route) -> bool {
         let source = match &route.target {
             Target::Unreachable => return false,
-            Target::Device { source, .. } | Target::Via { source, .. } => *source,
+            Target::Device { source, .. }
+            | Target::Via { source, .. }
+            | Target::Probe { source, .. } => *source,
             Target::Machine { .. } => None,
         };
         if self.routes.contains(route) {
             return false;
         }
-        let to_machine = |route: &Route| matches!(route.target, Target::Machine { .. });
         let first = Route { prefix: route.prefix, target: Target::Unreachable };
         let mut there = self.routes.range(first..).take_while(|r| r.prefix == route.prefix);
-        let replaced = there.any(|other| to_machine(other) == to_machine(route));
+        let replaced = there.any(|other| other.table() == route.table());
         let mut own = self.addresses.iter().map(IpNet::addr);
         !replaced || source.is_some_and(|source| own.all(|address| address != source))
     }

@@ -8,7 +8,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{Facts, carrier};
-use crate::view::{Node, View};
+use crate::view::{Backend, Node, View};
 
 /// Both layers of the guard: an unreachable route for each range, and a table that drops what is
 /// addressed to or from a range on any device but the tunnel and this node's pods', and those of a
@@ -54,8 +54,13 @@ impl Guard {
     }
 }
 
-/// The pools, and what plain peers own outside them.
-pub(super) fn of(view: &View, facts: &Facts, open: BTreeMap<String, Open>) -> Guard {
+/// The pools, and what plain peers own outside them; with what carries to each node, and what that
+/// opens.
+pub(super) fn of(
+    view: &View,
+    facts: &Facts,
+    (chosen, open): (&BTreeMap<String, Backend>, BTreeMap<String, Open>),
+) -> Guard {
     let pools = view.pools.iter().copied();
     let nodes = view.nodes.values().flat_map(|node| &node.subnets).copied();
     let peers = view.peers.values().flat_map(|peer| &peer.addresses).copied();
@@ -64,16 +69,20 @@ pub(super) fn of(view: &View, facts: &Facts, open: BTreeMap<String, Open>) -> Gu
         ranges: aggregate(pools.chain(nodes).chain(peers).collect()),
         tun: facts.tun.clone(),
         masquerade: own.into_iter().collect(),
-        machines: machines(view, facts),
+        machines: machines(view, facts, chosen),
         open,
     }
 }
 
 /// What has been asked of nobody yet goes on as it did: a node without a key has no tunnel. Where a
 /// pair may be in clear, so may what its pods say to the machines.
-fn machines(view: &View, facts: &Facts) -> BTreeSet<IpNet> {
+fn machines(view: &View, facts: &Facts, chosen: &BTreeMap<String, Backend>) -> BTreeSet<IpNet> {
+    let carrier = |name: &str, node: &Node| {
+        let permitted = || carrier::permitted(view, facts, (name, node)).first().copied();
+        chosen.get(name).copied().or_else(permitted)
+    };
     let sealed = |name: &str, node: &Node| {
-        node.is_peer() && carrier::permitted(view, facts, (name, node)).encrypts()
+        node.is_peer() && carrier(name, node).is_none_or(Backend::encrypts)
     };
     let others =
         view.nodes.iter().filter(|(name, node)| **name != facts.node && sealed(name, node));

@@ -11,7 +11,7 @@ use keys::KeyEpoch;
 
 use super::{Facts, Refusal, Underlay};
 use crate::{
-    datapath::ClearPeer,
+    datapath::{ClearPeer, Shaped},
     rotation::sending,
     view::{Node, PlainPeer, View},
 };
@@ -27,12 +27,14 @@ pub struct Peers {
     pub others: Vec<PeerConfig>,
     /// Nodes that packets may be in clear to and from, by the data path's own frames.
     pub clear: Vec<ClearPeer>,
+    /// Whose sealed datagrams may travel in another shape; none where nobody's may.
+    pub shaped: Option<Shaped>,
 }
 
 impl Peers {
     /// The same with nobody to speak with: who was revoked meanwhile must not be among them.
     pub(super) fn silent(self) -> Self {
-        Self { others: Vec::new(), clear: Vec::new(), ..self }
+        Self { others: Vec::new(), clear: Vec::new(), shaped: None, ..self }
     }
 }
 
@@ -60,7 +62,7 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
         }
     }
     let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
-    (Peers { own, others: peers, clear: Vec::new() }, refused)
+    (Peers { own, others: peers, ..Peers::default() }, refused)
 }
 
 /// All keys are listened to; the one to send with is the controller's word.

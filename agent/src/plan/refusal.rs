@@ -59,7 +59,8 @@ impl Refusal {
 }
 
 pub(super) fn judge(view: &View, facts: &Facts) -> Vec<Refusal> {
-    let backend = backend(view.encryption, facts.backend.unwrap_or(view.backend)).err();
+    let mut carriers = carrier::listed(view, facts).into_iter();
+    let backend = carriers.find_map(|listed| backend(view.encryption, listed).err());
     let place = match view.nodes.get(&facts.node) {
         None => Some(Refusal::NotInTheMesh(facts.node.clone())),
         Some(node) if node.revoked => Some(Refusal::Revoked),

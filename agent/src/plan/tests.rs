@@ -46,6 +46,9 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         pools: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
         backend: Backend::Wireguard,
         encryption: Encryption::Required,
+        fallback: vec![],
+        vxlan_shaped_port: None,
+        return_after: api::return_after(),
         allow_downgrade: false,
         sealed: BTreeSet::new(),
         mtu: None,
@@ -69,6 +72,7 @@ pub(super) fn facts() -> Facts {
         heard: Heard::Now,
         backend: None,
         on_link: BTreeMap::new(),
+        chosen: BTreeMap::new(),
     }
 }
 
@@ -108,7 +112,7 @@ fn pods_alone_reach_other_machines_through_the_tunnel_and_never_in_clear() {
     assert_eq!(plan.guard.machines, [net("192.0.2.2/32")].into());
     assert!(plan.peers.others[0].allowed.contains(&net("192.0.2.2/32")));
     assert!(!plan.guard.covers(&net("192.0.2.2/32")), "the tunnel's own datagrams must pass");
-    assert_eq!(plan.rules, [Family::V4].into());
+    assert_eq!(plan.rules, [Rule { family: Family::V4, table: SideTable::Machines }].into());
 }
 
 #[test]

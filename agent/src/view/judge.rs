@@ -96,11 +96,16 @@ fn frame(
     };
     let pools = spec.pools.iter().map(|pool| parse_prefix(&pool.cidr)).collect::<Result<_, _>>();
     let max_age = max_age(spec, previous, complaints);
+    let return_after = spec.return_after.as_deref().and_then(api::duration);
+    let return_after = return_after.unwrap_or_else(api::return_after);
     match pools {
         Ok(pools) => Some(View {
             pools,
             backend: spec.backend,
             encryption: spec.encryption,
+            fallback: spec.fallback.clone(),
+            vxlan_shaped_port: spec.vxlan_shaped_port,
+            return_after,
             allow_downgrade: spec.allow_downgrade,
             sealed: BTreeSet::new(),
             mtu: spec.mtu,

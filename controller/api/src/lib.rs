@@ -31,7 +31,7 @@ pub use crds::{crds, crds_yaml, manifests};
 pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused};
 pub use mesh::{
     Backend, Encryption, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage,
-    RotationSchedule,
+    RotationSchedule, return_after,
 };
 pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};

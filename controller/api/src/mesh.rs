@@ -1,6 +1,6 @@
 //! `Mesh`: what the whole mesh shares. There is one, named `default`.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -22,6 +22,9 @@ use crate::Condition;
     doc = "A Mesh is an encrypted overlay network: its address pools, its backend and how strictly it encrypts. There is one, named default.",
     validation = Rule::new("self.metadata.name == 'default'").message("there is one Mesh, and its name is default"),
     validation = Rule::new("self.spec.encryption != 'Required' || self.spec.backend in ['wireguard', 'esp']").message("backends udp, vxlan and direct send in clear, which encryption Required forbids: choose wireguard, or write encryption Preferred or None"),
+    validation = Rule::new("self.spec.encryption != 'Required' || !has(self.spec.fallback) || self.spec.fallback.all(b, b in ['wireguard', 'esp'])").message("fallback names a backend that sends in clear (udp, vxlan or direct), which encryption Required forbids: leave it out, or write encryption Preferred or None"),
+    validation = Rule::new("!has(self.spec.fallback) || self.spec.fallback.all(b, b != self.spec.backend)").message("fallback repeats spec.backend: name each once"),
+    validation = Rule::new("!has(self.spec.vxlanShapedPort) || self.spec.vxlanShapedPort != 4789 || (self.spec.backend != 'vxlan' && (!has(self.spec.fallback) || self.spec.fallback.all(b, b != 'vxlan')))").message("backend vxlan listens on 4789 itself: write vxlanShapedPort 8472"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
     printcolumn(name = "Backend", type_ = "string", json_path = ".spec.backend"),
     printcolumn(name = "Encryption", type_ = "string", json_path = ".spec.encryption"),
@@ -45,6 +48,27 @@ pub struct MeshSpec {
     /// How pod traffic is carried between nodes.
     #[serde(default)]
     pub backend: Backend,
+    /// What carries where the backend does not get through, best first. Each pair of nodes uses the
+    /// first that answers: it is left within 5 seconds of failing, and gone back to after returnAfter.
+    /// Names no backend twice. With encryption Preferred, plain ones carry to nodes that never had a
+    /// key, and with allowDowngrade also where the tunnel does not get through.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    #[x_kube(validation = Rule::new("self.all(b, self.exists_one(c, c == b))").message("fallback repeats a backend: name each once"))]
+    pub fallback: Vec<Backend>,
+    /// For how long a backend that failed must answer without a break before a pair goes back to it,
+    /// such as 30s, which it is if unset. Doubled each time that it fails again, up to 32 times.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 8), regex(pattern = r"^[1-9][0-9]{0,3}[smh]$"))]
+    pub return_after: Option<String>,
+    /// Where the tunnel's own UDP port is blocked, its sealed datagrams travel in the shape of VXLAN to
+    /// this UDP port, still encrypted, and plain again when that works: within 5 seconds, and after
+    /// returnAfter. Every node then listens there too, and packets in the tunnel are 50 bytes shorter.
+    /// 4789 is VXLAN's own, 8472 what Linux and Flannel once took; unset: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 4789, max = 8472))]
+    #[x_kube(validation = Rule::new("self == 4789 || self == 8472").message("VXLAN's ports are 4789 and 8472"))]
+    pub vxlan_shaped_port: Option<u16>,
     /// Whether a plain backend is permitted. Required refuses it.
     #[serde(default)]
     pub encryption: Encryption,
@@ -146,6 +170,18 @@ impl Backend {
             Self::Wireguard | Self::Esp => true,
             Self::Udp | Self::Vxlan | Self::Direct => false,
         }
+    }
+}
+
+/// `MeshSpec.returnAfter`, where it is unset.
+pub fn return_after() -> Duration {
+    Duration::from_secs(30)
+}
+
+impl MeshSpec {
+    /// What may carry, best first.
+    pub fn carriers(&self) -> impl Iterator<Item = Backend> + '_ {
+        [self.backend].into_iter().chain(self.fallback.iter().copied())
     }
 }
 

@@ -26,6 +26,7 @@ pub fn duration(text: &str) -> Option<Duration> {
     let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let number: u64 = number.parse().ok().filter(|number| digits && *number < 1_000_000)?;
     match text.as_bytes().last()? {
+        b's' => Some(Duration::from_secs(number)),
         b'm' => Some(Duration::from_secs(60 * number)),
         b'h' => Some(Duration::from_secs(3600 * number)),
         _ => None,

@@ -41,6 +41,12 @@ pub struct Peer {
     pub endpoint: Option<String>,
     /// What carries packets to it.
     pub backend: Option<String>,
+    /// How its datagrams travel, if not as usual.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What `backend` stands in for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     pub epoch: Option<u32>,
     pub last_handshake: Option<Timestamp>,
     /// As the agent judges it; else it is judged by the handshake's age.

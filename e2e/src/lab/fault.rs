@@ -14,7 +14,32 @@ impl Node {
             let chain = format!("{hook}; policy accept; numgen random mod 100 < {percent} drop");
             rules.extend(["table netdev lab-loss {\nchain in {\n", &chain, "\n}\n}\n"]);
         }
-        let nft = self.command("nft").args(["-f", "-"]).input(rules).stdout();
-        nft.map(drop).with_context(|| format!("losing {percent} % on {}", self.name()))
+        self.nft(rules).with_context(|| format!("losing {percent} % on {}", self.name()))
+    }
+
+    /// From now on loses the frames that arrive and match any of these conditions, as nft writes them
+    /// (`udp dport 4789`); none ends it.
+    pub fn block(&self, conditions: &[&str]) -> anyhow::Result<()> {
+        self.block_at("ingress", conditions)
+    }
+
+    /// The same for frames that would leave: they reach no wire.
+    pub fn block_outgoing(&self, conditions: &[&str]) -> anyhow::Result<()> {
+        self.block_at("egress", conditions)
+    }
+
+    fn block_at(&self, place: &str, conditions: &[&str]) -> anyhow::Result<()> {
+        let mut rules = "table netdev lab-block\ndelete table netdev lab-block\n".to_owned();
+        if !conditions.is_empty() {
+            let hook = format!("type filter hook {place} device \"{DEVICE}\" priority 0");
+            let drops: String = conditions.iter().map(|which| format!("{which} drop\n")).collect();
+            let chain = format!("{hook}; policy accept;\n{drops}");
+            rules.extend(["table netdev lab-block {\nchain in {\n", &chain, "}\n}\n"]);
+        }
+        self.nft(rules).with_context(|| format!("blocking {conditions:?} on {}", self.name()))
+    }
+
+    fn nft(&self, rules: String) -> anyhow::Result<()> {
+        self.command("nft").args(["-f", "-"]).input(rules).stdout().map(drop)
     }
 }

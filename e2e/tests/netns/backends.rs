@@ -28,7 +28,7 @@ pub(crate) fn ask_for(
 }
 
 /// What carries to each peer, by the agents' own word.
-fn carriers(member: &Member) -> Vec<String> {
+pub(crate) fn carriers(member: &Member) -> Vec<String> {
     let state = member.state().unwrap_or_default();
     let peers = state["peers"].as_array().cloned().unwrap_or_default();
     peers.iter().map(|peer| peer["backend"].as_str().unwrap_or_default().to_owned()).collect()
@@ -44,7 +44,7 @@ fn carried_by(mesh: &Mesh, backend: &str) {
     std::thread::sleep(Duration::from_secs(1));
 }
 
-fn flows(mesh: &Mesh, marker: &[u8]) -> Vec<Flow> {
+pub(crate) fn flows(mesh: &Mesh, marker: &[u8]) -> Vec<Flow> {
     let pods = mesh.pods();
     let ways = [(pods[0], pods[1]), (pods[1], pods[0])];
     let start = |(from, to): (&e2e::mesh::Pod, &e2e::mesh::Pod), v4| {

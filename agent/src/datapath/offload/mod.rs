@@ -12,13 +12,16 @@
 
 mod checksum;
 pub mod coalesce;
+mod datagram;
 pub mod ecn;
 mod layout;
 mod merge;
+pub mod shape;
 pub mod split;
 pub mod vnet;
 
 pub use coalesce::{Coalesce, Full, Merged, Merging};
+pub use datagram::udp_packet;
 pub use split::{Split, Super};
 pub use vnet::{Gso, VNET, VnetHeader};
 

@@ -152,7 +152,9 @@ fn fill(batch: &mut Batch<'static>, turned: Turned<'_>) {
     marked_is_lost(batch, turned.turn);
 }
 
-/// Each with its elements, which are of one family.
+/// Each with its elements, which are of one family and hold none of each other: intervals of a set
+/// must not overlap, and on the way from one guard to another a prefix and an address in it may both
+/// be let through.
 fn sets(Turned { guard, turn }: Turned<'_>) -> Vec<(String, BTreeSet<IpNet>)> {
     let named =
         [("mesh", &guard.ranges), ("pods", &guard.masquerade), ("machines", &guard.machines)];
@@ -163,7 +165,8 @@ fn sets(Turned { guard, turn }: Turned<'_>) -> Vec<(String, BTreeSet<IpNet>)> {
     let open = open.filter(|(_, nets)| !nets.is_empty());
     let families = |(name, nets): (String, &BTreeSet<IpNet>)| {
         [("4", true), ("6", false)].map(|(family, v4)| {
-            let nets = nets.iter().filter(|net| is_v4(net) == v4).copied().collect();
+            let nets: Vec<IpNet> = nets.iter().filter(|net| is_v4(net) == v4).copied().collect();
+            let nets = IpNet::aggregate(&nets).into_iter().collect();
             (turn.name(&format!("{name}{family}")), nets)
         })
     };

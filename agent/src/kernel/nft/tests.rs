@@ -57,6 +57,18 @@ fn another_guards_sets_are_filled_before_its_rules_ask_them_and_chains_stay() {
 }
 
 #[test]
+fn a_prefix_and_an_address_in_it_are_one_interval_of_their_set() {
+    let mut guard = guard(&["10.42.0.0/16"]);
+    let to = ["10.42.2.0/24".parse().unwrap(), "10.42.2.1/32".parse().unwrap()].into();
+    guard.open.insert("hawser-vx".into(), Open { to, from: BTreeSet::new() });
+
+    let sets = commands(ruleset::prepare(&guard, ruleset::Turn::A));
+
+    let set = sets.iter().rfind(|c| c["add"]["set"]["name"] == "to_0_4_a").unwrap();
+    assert_eq!(set["add"]["set"]["elem"].as_array().unwrap().len(), 1, "{set}");
+}
+
+#[test]
 fn no_rule_has_a_set_of_its_own_that_would_be_empty_when_it_begins() {
     let mut guard = guard(&["10.42.0.0/16", "fd42::/48"]);
     let peers = BTreeSet::from(["10.42.2.0/24", "fd42:0:0:2::/64"].map(|net| net.parse().unwrap()));

@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{Carrier, Pair};
-use crate::plan::{Facts, Refusal, Target};
+use crate::{
+    plan::{Facts, Refusal, Target},
+    view::View,
+};
 
 pub(super) struct Direct;
 
@@ -21,7 +24,7 @@ impl Carrier for Direct {
         Ok(Target::Via { gateway, device: device.clone(), source: pair.source(prefix) })
     }
 
-    fn mtu(&self, facts: &Facts) -> u16 {
+    fn mtu(&self, _: &View, facts: &Facts) -> u16 {
         facts.underlay.mtu
     }
 }

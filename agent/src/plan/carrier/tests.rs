@@ -29,10 +29,13 @@ fn carriers(plan: &Plan) -> Vec<Backend> {
 }
 
 fn via(plan: &Plan, prefix: &str) -> Option<(String, String)> {
-    plan.routes.iter().find(|route| route.prefix == net(prefix)).and_then(|route| {
+    plan.routes.iter().find(|r| r.prefix == net(prefix) && r.table().is_none()).and_then(|route| {
         match &route.target {
             Target::Via { gateway, device, .. } => Some((gateway.to_string(), device.clone())),
-            Target::Device { .. } | Target::Machine { .. } | Target::Unreachable => None,
+            Target::Device { .. }
+            | Target::Machine { .. }
+            | Target::Probe { .. }
+            | Target::Unreachable => None,
         }
     })
 }
@@ -244,4 +247,135 @@ fn nothing_is_in_clear_before_the_api_was_asked_and_nothing_is_taken_down() {
     let frames = |heard| plan(Encryption::None, Backend::Udp, |_, facts| facts.heard = heard);
     let clear = [Heard::Now, Heard::Asking].map(|heard| frames(heard).peers.clear.len());
     assert_eq!(clear, [2, 0]);
+}
+
+fn listed(
+    encryption: Encryption,
+    list: &[Backend],
+    change: impl FnOnce(&mut View, &mut Facts),
+) -> Plan {
+    plan(encryption, list[0], |view, facts| {
+        view.fallback = list[1..].to_vec();
+        change(view, facts);
+    })
+}
+
+#[test]
+fn of_a_list_each_pair_uses_the_best_that_can_or_the_one_that_was_chosen() {
+    use Backend::{Direct, Udp, Vxlan, Wireguard};
+    let list = [Direct, Vxlan, Udp, Wireguard];
+    let plan = listed(Encryption::None, &list, |view, facts| {
+        facts.on_link.remove(&"192.0.2.3".parse().unwrap());
+        facts.chosen =
+            [("n2".to_owned(), Wireguard.into()), ("n3".to_owned(), Direct.into())].into();
+        view.nodes.get_mut("n3").unwrap().keys.clear();
+    });
+
+    assert_eq!(carriers(&plan), [Wireguard, Vxlan]);
+    assert_eq!(plan.ways["n2"], list.map(Way::from));
+    assert_eq!(plan.ways["n3"], [Vxlan, Udp].map(Way::from), "no link of its own, and no key");
+    assert!(plan.refusals.is_empty(), "{:?}", plan.refusals);
+    assert_eq!(plan.pod_mtu, 1420, "a packet fits whichever is next");
+}
+
+#[test]
+fn a_carrier_that_waits_lets_probes_out_and_everything_in() {
+    use Backend::{Udp, Vxlan};
+    let plan = listed(Encryption::None, &[Vxlan, Udp], |view, facts| {
+        with_machines(view);
+        facts.chosen = [("n2".to_owned(), Udp.into())].into();
+    });
+
+    let open = &plan.guard.open[VXLAN_DEVICE];
+    let probed = [net("10.42.2.1/32"), net("fd42:0:0:2::1/128")];
+    let third = [net("10.42.3.0/24"), net("fd42:0:0:3::/64")];
+    assert_eq!(open.to, probed.into_iter().chain(third).collect());
+    assert!(open.from.contains(&net("10.42.2.0/24")) && open.from.contains(&net("10.42.3.0/24")));
+    let probes = plan.routes.iter().filter(|route| route.table() == Some(SideTable::Vxlan));
+    assert_eq!(probes.count(), 4, "both families of both peers, in use or not");
+    assert!(plan.rules.iter().all(|rule| rule.table == SideTable::Vxlan));
+    let sends: Vec<bool> = plan.peers.clear.iter().map(|peer| peer.send).collect();
+    assert_eq!(sends, [true, false]);
+    assert_eq!(plan.vxlan.unwrap().others.len(), 2);
+}
+
+#[test]
+fn with_required_a_plain_carrier_in_the_list_is_refused_and_nothing_is_carried() {
+    for list in [[Backend::Wireguard, Backend::Udp], [Backend::Wireguard, Backend::Direct]] {
+        let plan = listed(Encryption::Required, &list, |_, facts| {
+            facts.chosen = [("n2".to_owned(), list[1].into())].into();
+        });
+
+        assert_eq!(plan.refusals, [Refusal::Plain(list[1])]);
+        assert!(!plan.takes_part() && plan.guard.open.is_empty() && plan.ways.is_empty());
+    }
+}
+
+#[test]
+fn preferred_falls_back_to_clear_text_only_where_a_downgrade_is_allowed() {
+    use Backend::{Udp, Vxlan, Wireguard};
+    let plan = |allow_downgrade| {
+        listed(Encryption::Preferred, &[Wireguard, Vxlan, Udp], |view, facts| {
+            view.allow_downgrade = allow_downgrade;
+            view.nodes.get_mut("n3").unwrap().keys.clear();
+            facts.chosen = [("n2".to_owned(), Udp.into()), ("n3".to_owned(), Udp.into())].into();
+        })
+    };
+
+    let firm = plan(false);
+    assert_eq!(carriers(&firm), [Wireguard, Udp]);
+    assert_eq!(firm.ways, [("n3".to_owned(), [Vxlan, Udp].map(Way::from).to_vec())].into());
+    let loose = plan(true);
+    assert_eq!(carriers(&loose), [Udp, Udp]);
+    assert_eq!(loose.ways["n2"], [Wireguard, Vxlan, Udp].map(Way::from));
+}
+
+#[test]
+fn pods_speak_to_machines_by_the_carrier_in_use() {
+    use Backend::{Udp, Wireguard};
+    for (chosen, sealed) in [(Wireguard, 4), (Udp, 2)] {
+        let plan = listed(Encryption::None, &[Wireguard, Udp], |view, facts| {
+            with_machines(view);
+            facts.chosen = [("n2".to_owned(), chosen.into())].into();
+        });
+
+        assert_eq!((plan.guard.machines.len(), to_machines(&plan)), (sealed, sealed), "{chosen}");
+    }
+}
+
+#[test]
+fn without_a_choice_nothing_is_probed() {
+    for (encryption, backend) in
+        [(Encryption::Required, Backend::Wireguard), (Encryption::None, Backend::Vxlan)]
+    {
+        let plan = plan(encryption, backend, |_, _| {});
+
+        assert!(plan.ways.is_empty() && plan.rules.is_empty());
+        assert!(plan.routes.iter().all(|route| route.table().is_none()));
+    }
+    let asking = listed(Encryption::None, &[Backend::Vxlan, Backend::Udp], |_, facts| {
+        facts.heard = Heard::Asking;
+    });
+    assert!(asking.ways.is_empty(), "the guard lets nothing out yet");
+}
+
+#[test]
+fn the_tunnel_has_a_second_way_where_the_mesh_says_so_and_packets_fit_both() {
+    let plan = |shaped| {
+        plan(Encryption::Required, Backend::Wireguard, |view, facts| {
+            view.vxlan_shaped_port = Some(8472);
+            facts.chosen = [("n3".to_owned(), Way { backend: Backend::Wireguard, shaped })].into();
+        })
+    };
+
+    let usual = plan(false);
+    assert_eq!((usual.mtu, usual.pod_mtu), (1370, 1370));
+    let shaped = usual.peers.shaped.unwrap();
+    assert_eq!((shaped.port, shaped.peers.len(), shaped.used.len()), (8472, 2, 0));
+    assert!(usual.guard.open.is_empty() && usual.peers.clear.is_empty(), "all is sealed");
+    let blocked = plan(true);
+    let used = blocked.peers.shaped.clone().unwrap().used;
+    assert_eq!(used, ["192.0.2.3:51820".parse().unwrap()].into());
+    assert_eq!(blocked.shaped, ["n3".to_owned()].into());
+    assert_eq!(carriers(&blocked), [Backend::Wireguard; 2]);
 }

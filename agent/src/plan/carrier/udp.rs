@@ -6,6 +6,7 @@ use super::{Carrier, Pair, Tunnel};
 use crate::{
     datapath::ClearPeer,
     plan::{Facts, Refusal, Target, peers::reachable},
+    view::View,
 };
 
 pub(super) struct Frames;
@@ -19,8 +20,8 @@ impl Carrier for Frames {
     }
 
     /// The device is the tunnel's, where others may be sealed to.
-    fn mtu(&self, facts: &Facts) -> u16 {
-        Tunnel.mtu(facts)
+    fn mtu(&self, view: &View, facts: &Facts) -> u16 {
+        Tunnel.mtu(view, facts)
     }
 }
 

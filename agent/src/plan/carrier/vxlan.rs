@@ -16,7 +16,10 @@ use api::first_host;
 use ipnet::IpNet;
 
 use super::{Carrier, Pair};
-use crate::plan::{Facts, Refusal, Target};
+use crate::{
+    plan::{Facts, Refusal, Target},
+    view::View,
+};
 
 pub const DEVICE: &str = "hawser-vx";
 /// As IANA assigned it.
@@ -57,18 +60,22 @@ impl Carrier for Overlay {
         Ok(Target::Via { gateway, device: DEVICE.to_owned(), source })
     }
 
-    fn mtu(&self, facts: &Facts) -> u16 {
-        let overhead = match local(facts) {
-            Some(IpAddr::V6(_)) => OVERHEAD_V6,
-            Some(IpAddr::V4(_)) | None => OVERHEAD_V4,
-        };
-        facts.underlay.mtu.saturating_sub(overhead)
+    fn mtu(&self, _: &View, facts: &Facts) -> u16 {
+        mtu(facts)
     }
+}
+
+fn mtu(facts: &Facts) -> u16 {
+    let overhead = match local(facts) {
+        Some(IpAddr::V6(_)) => OVERHEAD_V6,
+        Some(IpAddr::V4(_)) | None => OVERHEAD_V4,
+    };
+    facts.underlay.mtu.saturating_sub(overhead)
 }
 
 impl Vxlan {
     pub(super) fn new(facts: &Facts) -> Option<Self> {
-        let (local, mac, mtu) = (local(facts)?, mac(&facts.node), Overlay.mtu(facts));
+        let (local, mac, mtu) = (local(facts)?, mac(&facts.node), mtu(facts));
         Some(Self { local, mac, mtu, others: BTreeMap::new() })
     }
 

@@ -3,7 +3,11 @@
 use ipnet::IpNet;
 
 use super::{Carrier, Pair};
-use crate::plan::{Facts, Refusal, Target};
+use crate::{
+    datapath::SHAPE,
+    plan::{Facts, Refusal, Target},
+    view::View,
+};
 
 /// What a WireGuard record costs over IPv6: 40 IP, 8 UDP, 32 record, and 80 in all on IPv4 too, so
 /// that a path may change its family.
@@ -16,7 +20,9 @@ impl Carrier for Tunnel {
         Ok(Target::Device { name: pair.facts.tun.clone(), source: pair.source(prefix) })
     }
 
-    fn mtu(&self, facts: &Facts) -> u16 {
-        facts.underlay.mtu.saturating_sub(OVERHEAD)
+    /// As in the shape of VXLAN, where datagrams may take that: a packet fits whichever way is next.
+    fn mtu(&self, view: &View, facts: &Facts) -> u16 {
+        let shape = view.vxlan_shaped_port.map_or(0, |_| SHAPE as u16);
+        facts.underlay.mtu.saturating_sub(OVERHEAD + shape)
     }
 }

@@ -25,14 +25,18 @@ fn step(actual: &mut Actual, change: Change) {
                     "{route:?} would be dropped"
                 );
             }
-            actual.routes.retain(|old| {
-                old.prefix != route.prefix || place(&old.target) != place(&route.target)
-            });
+            if let Target::Probe { device, .. } = &route.target {
+                assert!(device != VXLAN_DEVICE || actual.vxlan.is_some(), "no VXLAN for {route:?}");
+                let open = &actual.table.as_ref().unwrap().open[device].to;
+                let passes = open.iter().any(|net| net.contains(&route.prefix));
+                assert!(passes, "{route:?} would be dropped");
+            }
+            actual.routes.retain(|old| old.prefix != route.prefix || place(old) != place(&route));
             actual.routes.insert(route);
         }
         Change::RemoveRoute(route) => assert!(actual.routes.remove(&route), "{route:?}"),
-        Change::AddRule(family) => assert!(actual.rules.insert(family)),
-        Change::RemoveRule(family) => assert!(actual.rules.remove(&family)),
+        Change::AddRule(rule) => assert!(actual.rules.insert(rule)),
+        Change::RemoveRule(rule) => assert!(actual.rules.remove(&rule)),
         Change::Sysctl { path, value } => drop(actual.sysctls.insert(path, value.into())),
         Change::Attach => {
             let device = actual.device.get_or_insert_with(|| Device {
@@ -52,15 +56,17 @@ fn step(actual: &mut Actual, change: Change) {
             assert!(actual.device.as_mut().unwrap().addresses.remove(&address));
             actual.routes.retain(|route| match &route.target {
                 Target::Device { source: Some(source), .. } => *source != address.addr(),
-                Target::Via { source: Some(source), .. } => *source != address.addr(),
+                Target::Via { source: Some(source), .. }
+                | Target::Probe { source: Some(source), .. } => *source != address.addr(),
                 Target::Device { source: None, .. }
+                | Target::Probe { source: None, .. }
                 | Target::Via { source: None, .. }
                 | Target::Machine { .. }
                 | Target::Unreachable => true,
             });
         }
         Change::Vxlan(vxlan) => {
-            let used = |route: &Route| matches!(&route.target, Target::Via { device, .. } if device == VXLAN_DEVICE);
+            let used = |route: &Route| over(VXLAN_DEVICE, route);
             assert!(vxlan.is_some() || !actual.routes.iter().any(used), "a route lost its device");
             actual.vxlan = vxlan;
         }
@@ -68,12 +74,15 @@ fn step(actual: &mut Actual, change: Change) {
     }
 }
 
-/// Routes to one prefix replace each other, but the guard's and those of the machines' table.
-fn place(target: &Target) -> u8 {
-    match target {
-        Target::Unreachable => 0,
-        Target::Device { .. } | Target::Via { .. } => 1,
-        Target::Machine { .. } => 2,
+/// Routes to one prefix in one table replace each other, but the guard's.
+fn place(route: &Route) -> (bool, Option<SideTable>) {
+    (route.target == Target::Unreachable, route.table())
+}
+
+fn over(wanted: &str, route: &Route) -> bool {
+    match &route.target {
+        Target::Via { device, .. } | Target::Probe { device, .. } => device == wanted,
+        Target::Device { .. } | Target::Machine { .. } | Target::Unreachable => false,
     }
 }
 
@@ -111,9 +120,10 @@ fn any_view() -> impl Strategy<Value = View> {
     let nodes = prop::collection::btree_set(1u8..9, 0..8);
     let backends = vec![Backend::Wireguard, Backend::Vxlan, Backend::Direct, Backend::Udp];
     let encryptions = vec![Encryption::Required, Encryption::Preferred, Encryption::None];
-    let carriers = (prop::sample::select(backends), prop::sample::select(encryptions));
+    let fallback = prop::sample::subsequence(backends.clone(), 0..3);
+    let carriers = (prop::sample::select(backends), prop::sample::select(encryptions), fallback);
     (nodes, any::<bool>(), carriers, any::<bool>(), any::<bool>()).prop_map(
-        |(nodes, small, (backend, encryption), router, machines)| {
+        |(nodes, small, (backend, encryption, fallback), router, machines)| {
             let mut view = view(nodes);
             if machines {
                 for node in view.nodes.values_mut() {
@@ -124,6 +134,7 @@ fn any_view() -> impl Strategy<Value = View> {
                 view.pools = vec![net("10.42.0.0/20"), net("fd42::/56")];
             }
             (view.backend, view.encryption) = (backend, encryption);
+            view.fallback = fallback;
             if router {
                 view.peers.insert("router".into(), peer(&["192.168.7.0/24", "10.42.200.7/32"]));
             }
@@ -134,13 +145,17 @@ fn any_view() -> impl Strategy<Value = View> {
 
 fn any_facts() -> impl Strategy<Value = Facts> {
     let pods = prop::collection::btree_set(2u8..12, 0..4);
-    (pods, any::<bool>(), 1280u16..9000).prop_map(|(pods, ipv6, mtu)| {
+    let backends = vec![Backend::Wireguard, Backend::Vxlan, Backend::Direct, Backend::Udp];
+    let choice = prop::sample::select(backends).prop_map(Way::from);
+    let chosen = prop::collection::btree_map((1u8..9).prop_map(|n| format!("n{n}")), choice, 0..8);
+    (pods, any::<bool>(), 1280u16..9000, chosen).prop_map(|(pods, ipv6, mtu, chosen)| {
         let pod = |n: u8| PodRoute { address: [10, 42, 1, n].into(), device: format!("hwp{n}") };
         let underlay = Underlay { mtu, ..facts().underlay };
         let endpoint =
             |node: u8| [[192, 0, 2, node].into(), format!("2001:db8::{node:x}").parse().unwrap()];
         let on_link = (2..6).flat_map(endpoint).map(|at: IpAddr| (at, "eth0".to_owned())).collect();
-        Facts { pods: pods.into_iter().map(pod).collect(), ipv6, underlay, on_link, ..facts() }
+        let pods = pods.into_iter().map(pod).collect();
+        Facts { underlay, ipv6, pods, on_link, chosen, ..facts() }
     })
 }
 
@@ -181,7 +196,7 @@ fn any_damage() -> impl Strategy<Value = Damage> {
 fn damage(mut actual: Actual, damage: &Damage) -> Actual {
     let through_tunnel = |route: &Route| match &route.target {
         Target::Device { name, .. } | Target::Machine { name } => name == "hawser0",
-        Target::Via { .. } | Target::Unreachable => false,
+        Target::Via { .. } | Target::Probe { .. } | Target::Unreachable => false,
     };
     match damage {
         Damage::Nothing => {}
@@ -191,8 +206,7 @@ fn damage(mut actual: Actual, damage: &Damage) -> Actual {
         }
         Damage::Vxlan => {
             actual.vxlan = None;
-            let over = |route: &Route| matches!(&route.target, Target::Via { device, .. } if device == VXLAN_DEVICE);
-            actual.routes.retain(|route| !over(route));
+            actual.routes.retain(|route| !over(VXLAN_DEVICE, route));
         }
         Damage::Table => actual.table = None,
         Damage::Routes => actual.routes.clear(),

@@ -24,6 +24,10 @@ pub struct MeshSet {
     /// What carries packets between nodes; udp, vxlan and direct do so in clear
     #[arg(long, value_name = "BACKEND", value_parser = backend())]
     pub backend: Option<Backend>,
+    /// What carries where the backend does not get through, best first, such as udp,wireguard; none
+    /// takes the list away
+    #[arg(long, value_name = "BACKENDS", value_parser = fallback)]
+    pub fallback: Option<Fallback>,
     /// With Preferred: in clear also to nodes whose key is gone
     #[arg(long, value_name = "BOOL")]
     pub allow_downgrade: Option<bool>,
@@ -34,7 +38,9 @@ pub struct MeshSet {
 
 impl MeshSet {
     pub fn is_empty(&self) -> bool {
-        self.encryption.is_none() && self.backend.is_none() && self.allow_downgrade.is_none()
+        let Self { encryption, backend, fallback, allow_downgrade, accept_risk: _ } = self;
+        (encryption.is_none() && backend.is_none())
+            && (fallback.is_none() && allow_downgrade.is_none())
     }
 }
 
@@ -51,6 +57,24 @@ fn encryption() -> impl TypedValueParser<Value = Encryption> {
             _ => Encryption::Required,
         }
     })
+}
+
+/// A list of carriers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback(pub Vec<Backend>);
+
+fn fallback(text: &str) -> Result<Fallback, String> {
+    let known = |word: &str| match word {
+        "wireguard" => Ok(Backend::Wireguard),
+        "udp" => Ok(Backend::Udp),
+        "vxlan" => Ok(Backend::Vxlan),
+        "direct" => Ok(Backend::Direct),
+        _ => Err(format!("{word:?} is none of wireguard, udp, vxlan, direct")),
+    };
+    if text == "none" {
+        return Ok(Fallback(Vec::new()));
+    }
+    text.split(',').map(known).collect::<Result<_, _>>().map(Fallback)
 }
 
 /// Those that this version has.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
-    args::MeshSet,
+    args::{Fallback, MeshSet},
     output::{Item, Output},
     text,
     view::nodes::name_of,
@@ -16,11 +16,12 @@ use crate::{
 const SHOWN: usize = 8;
 
 /// What the Mesh says of how packets travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Carrying {
     encryption: Encryption,
     backend: Backend,
+    fallback: Vec<Backend>,
     allow_downgrade: bool,
 }
 
@@ -45,11 +46,16 @@ impl Change {
         let before = Carrying {
             encryption: mesh.spec.encryption,
             backend: mesh.spec.backend,
+            fallback: mesh.spec.fallback.clone(),
             allow_downgrade: mesh.spec.allow_downgrade,
         };
         let after = Carrying {
             encryption: wanted.encryption.unwrap_or(before.encryption),
             backend: wanted.backend.unwrap_or(before.backend),
+            fallback: match &wanted.fallback {
+                Some(Fallback(list)) => list.clone(),
+                None => before.fallback.clone(),
+            },
             allow_downgrade: wanted.allow_downgrade.unwrap_or(before.allow_downgrade),
         };
         let live = || nodes.iter().filter(|node| !node.spec.revoked);
@@ -72,9 +78,15 @@ impl Change {
 
     /// Why the API would refuse it.
     pub fn impossible(&self) -> Option<String> {
-        let Carrying { encryption, backend, .. } = self.after;
-        (encryption == Encryption::Required && !backend.encrypts())
-            .then(|| format!("backend {backend} sends in clear, which encryption Required forbids"))
+        let Carrying { encryption, backend, ref fallback, .. } = self.after;
+        let twice = |(at, one): (usize, &Backend)| *one == backend || fallback[..at].contains(one);
+        if let Some((_, one)) = fallback.iter().enumerate().find(|(at, one)| twice((*at, one))) {
+            return Some(format!("fallback repeats {one}, and each is named once"));
+        }
+        let plain = self.after.plain();
+        (encryption == Encryption::Required && !plain.is_empty()).then(|| {
+            format!("backend {} sends in clear, which encryption Required forbids", plain[0])
+        })
     }
 
     /// True if it opens a way into clear text that was closed until now.
@@ -84,7 +96,7 @@ impl Change {
             return false;
         }
         let looser = rank(after.encryption) > rank(before.encryption);
-        let plain = before.backend.encrypts() && !after.backend.encrypts();
+        let plain = before.plain().is_empty() && !after.plain().is_empty();
         let downgrade = after.allow_downgrade && !before.allow_downgrade;
         looser || plain || (downgrade && after.encryption == Encryption::Preferred)
     }
@@ -95,7 +107,7 @@ impl Change {
             lines.extend(self.exposure());
         }
         let skips = rank(self.after.encryption).abs_diff(rank(self.before.encryption)) == 2;
-        if skips && !(self.before.backend.encrypts() && self.after.backend.encrypts()) {
+        if skips && !(self.before.plain().is_empty() && self.after.plain().is_empty()) {
             lines.push(
                 "By way of Preferred no packet is lost; in one step, those on their way are."
                     .to_owned(),
@@ -109,6 +121,7 @@ impl Change {
         let words = [
             ("encryption", before.encryption.to_string(), after.encryption.to_string()),
             ("backend", before.backend.to_string(), after.backend.to_string()),
+            ("fallback", text::list(&before.fallback), text::list(&after.fallback)),
             (
                 "allowDowngrade",
                 before.allow_downgrade.to_string(),
@@ -122,8 +135,9 @@ impl Change {
 
     /// What the network between the nodes can read from then on.
     fn exposure(&self) -> Vec<String> {
-        let Carrying { encryption, backend, allow_downgrade } = self.after;
-        if backend.encrypts() {
+        let Carrying { encryption, backend, allow_downgrade, .. } = self.after;
+        let plain = self.after.plain();
+        if plain.is_empty() {
             return vec![format!(
                 "Nothing is in clear while the backend is {backend}, but the API takes plain ones then."
             )];
@@ -134,8 +148,14 @@ impl Change {
         let all: Vec<&String> = self.keyed.iter().chain(&self.keyless).collect();
         if encryption == Encryption::None {
             let pairs = all.len() * all.len().saturating_sub(1) / 2;
+            let when = if backend.encrypts() {
+                format!(" where {backend} does not get through")
+            } else {
+                String::new()
+            };
             lines.push(format!(
-                "  all packets of pods, by {backend}, between {} ({pairs} pairs)",
+                "  all packets of pods{when}, by {}, between {} ({pairs} pairs)",
+                text::list(&plain),
                 some(&all)
             ));
             return lines;
@@ -147,7 +167,13 @@ impl Change {
             lines.push(format!("  and to nodes that had one and have it no more: {}", some(&lost)));
             lines.push("  (whoever can take a node's key away then chooses clear text)".to_owned());
         }
-        lines.push(format!("  and what any node still sends by {backend} is taken"));
+        lines.push(format!("  and what any node still sends by {} is taken", text::list(&plain)));
+        let by_fallback = self.after.fallback.iter().any(|backend| !backend.encrypts());
+        if allow_downgrade && by_fallback {
+            lines
+                .push("  and all packets of pods where the tunnel does not get through".to_owned());
+            lines.push("  (whoever can drop packets then chooses clear text)".to_owned());
+        }
         lines.push(format!("Sealed as before: {}", some(&self.sealed())));
         lines
     }
@@ -160,16 +186,30 @@ impl Change {
     /// With the version that this was judged by.
     pub fn patch(&self) -> Value {
         let [uid, version] = &self.identity;
-        let Carrying { encryption, backend, allow_downgrade } = self.after;
+        let Carrying { encryption, backend, ref fallback, allow_downgrade } = self.after;
+        let fallback = (!fallback.is_empty()).then_some(fallback);
         json!({
             "metadata": {"uid": uid, "resourceVersion": version},
-            "spec": {"encryption": encryption, "backend": backend, "allowDowngrade": allow_downgrade},
+            "spec": {
+                "encryption": encryption,
+                "backend": backend,
+                "fallback": fallback,
+                "allowDowngrade": allow_downgrade,
+            },
         })
     }
 
     pub fn output(&self, verb: &str) -> Output {
         let text = format!("mesh/{} {verb}\n", api::MESH);
         Output::screen("MeshChange", text, Item::new(format!("mesh/{}", api::MESH), self))
+    }
+}
+
+impl Carrying {
+    /// Those that may carry, and do so in clear.
+    fn plain(&self) -> Vec<Backend> {
+        let all = [self.backend].into_iter().chain(self.fallback.iter().copied());
+        all.filter(|backend| !backend.encrypts()).collect()
     }
 }
 
@@ -212,7 +252,8 @@ mod tests {
     ) -> Change {
         let mut mesh = fixture::mesh();
         (mesh.spec.encryption, mesh.spec.backend) = (before, carried);
-        let wanted = MeshSet { encryption, backend, allow_downgrade, accept_risk: None };
+        let fallback = None;
+        let wanted = MeshSet { encryption, backend, fallback, allow_downgrade, accept_risk: None };
         Change::new(&mesh, &wanted, &fixture::nodes())
     }
 
@@ -251,6 +292,35 @@ mod tests {
         let plain = (Encryption::None, Backend::Udp);
         assert!(refused(plain, Some(Encryption::Required), None).is_some());
         assert_eq!(refused(plain, Some(Encryption::Required), Some(Backend::Wireguard)), None);
+    }
+
+    #[test]
+    fn a_plain_fallback_opens_a_way_into_clear_text_like_a_plain_backend() {
+        use Backend::{Udp, Vxlan, Wireguard};
+        let change = |encryption, list: &[Backend]| {
+            let mut mesh = fixture::mesh();
+            (mesh.spec.encryption, mesh.spec.backend) = (encryption, Wireguard);
+            let wanted = MeshSet {
+                encryption: None,
+                backend: None,
+                fallback: Some(Fallback(list.to_vec())),
+                allow_downgrade: None,
+                accept_risk: None,
+            };
+            Change::new(&mesh, &wanted, &fixture::nodes())
+        };
+
+        let plain = change(Encryption::None, &[Udp, Vxlan]);
+        assert!(plain.risks_plaintext());
+        insta::assert_snapshot!(plain.text(), @r"
+        Mesh default: fallback <none> -> udp,vxlan
+        In clear, for whoever is on the network between them to read and to forge:
+          all packets of pods where wireguard does not get through, by udp,vxlan, between node-1,node-2,node-3 (3 pairs)
+        ");
+        let refused = |list: &[Backend]| change(Encryption::Required, list).impossible();
+        assert!(refused(&[Udp]).unwrap().contains("in clear"));
+        assert!(refused(&[Wireguard]).unwrap().contains("repeats wireguard"));
+        assert_eq!(refused(&[]), None);
     }
 
     #[test]

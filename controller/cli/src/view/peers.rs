@@ -167,6 +167,9 @@ pub(super) fn path(peer: &Peer) -> String {
     if let Some(backend) = peer.in_clear() {
         return format!("CLEAR:{backend}");
     }
+    if let Some(path) = &peer.path {
+        return text::cell(path);
+    }
     match (&peer.relay, &peer.endpoint) {
         (Some(relay), _) => format!("relay:{relay}"),
         (None, Some(_)) => "direct".to_owned(),

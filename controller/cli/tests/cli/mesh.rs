@@ -68,6 +68,16 @@ fn a_mesh_that_asks_for_the_impossible_is_refused_at_admission_by_field() {
     for (change, words) in [
         (json!({"backend": "ipip"}), ["spec.backend", "wireguard"]),
         (json!({"backend": "vxlan"}), ["in clear", "choose wireguard"]),
+        (json!({"fallback": ["udp"]}), ["in clear", "leave it out"]),
+        (json!({"fallback": ["wireguard"]}), ["repeats", "each once"]),
+        (json!({"encryption": "None", "fallback": ["udp", "udp"]}), ["repeats", "each once"]),
+        (json!({"fallback": ["ipip"]}), ["spec.fallback", "wireguard"]),
+        (json!({"vxlanShapedPort": 5000}), ["spec.vxlanShapedPort", "4789 and 8472"]),
+        (
+            json!({"encryption": "None", "backend": "vxlan", "vxlanShapedPort": 4789}),
+            ["listens on 4789 itself", "8472"],
+        ),
+        (json!({"returnAfter": "soon"}), ["spec.returnAfter", "[smh]"]),
         (json!({"encryption": "Sometimes"}), ["spec.encryption", "Preferred"]),
         (json!({"mtu": 1279}), ["spec.mtu", "1280"]),
         (json!({"allowDowngrade": "perhaps"}), ["spec.allowDowngrade", "boolean"]),
@@ -77,4 +87,6 @@ fn a_mesh_that_asks_for_the_impossible_is_refused_at_admission_by_field() {
         assert!(words.iter().all(|word| refused.contains(word)), "{change}: {refused}");
     }
     assert_eq!(refusal(json!({"mtu": 1280, "encryption": "None", "backend": "vxlan"})), "");
+    let list = json!({"fallback": ["udp", "wireguard"], "returnAfter": "5s"});
+    assert_eq!(refusal(list), "");
 }

@@ -167,9 +167,9 @@ fn reason(problem: &PoolProblem) -> &'static str {
 }
 
 fn refused_backend(mesh: &Mesh) -> Option<String> {
-    let backend = mesh.spec.backend;
-    let refused = mesh.spec.encryption == Encryption::Required && !backend.encrypts();
-    refused.then(|| {
+    let required = mesh.spec.encryption == Encryption::Required;
+    let backend = mesh.spec.carriers().find(|backend| !backend.encrypts());
+    backend.filter(|_| required).map(|backend| {
         format!(
             "backend {backend} carries clear text and encryption is Required, so agents carry \
              nothing; choose backend wireguard, or encryption None if clear text is meant"
@@ -178,22 +178,26 @@ fn refused_backend(mesh: &Mesh) -> Option<String> {
 }
 
 fn encrypted(mesh: &Mesh) -> Judged {
-    let (backend, encryption) = (mesh.spec.backend, mesh.spec.encryption);
+    let encryption = mesh.spec.encryption;
+    let plain = mesh.spec.carriers().find(|backend| !backend.encrypts());
     match encryption {
         Encryption::Required => Judged::good("Required", "nothing leaves in clear"),
-        Encryption::Preferred if mesh.spec.allow_downgrade && !backend.encrypts() => Judged::bad(
+        Encryption::Preferred if mesh.spec.allow_downgrade && plain.is_some() => Judged::bad(
             "DowngradeAllowed",
             "in clear with nodes that have no key, also with those that had one (allowDowngrade)",
         ),
         Encryption::Preferred => {
             Judged::good("Preferred", "in clear only with nodes that never had a key")
         }
-        Encryption::None if backend.encrypts() => {
-            Judged::good("ByBackend", format!("backend {backend} encrypts; nothing demands it"))
-        }
-        Encryption::None => {
-            Judged::bad("ClearText", format!("backend {backend} carries clear text"))
-        }
+        Encryption::None => match plain {
+            None => {
+                let backend = mesh.spec.backend;
+                Judged::good("ByBackend", format!("backend {backend} encrypts; nothing demands it"))
+            }
+            Some(backend) => {
+                Judged::bad("ClearText", format!("backend {backend} carries clear text"))
+            }
+        },
     }
 }
 

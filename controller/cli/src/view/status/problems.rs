@@ -53,6 +53,8 @@ const CLONE_REFUSED: (&str, Severity) = ("HW1103", Severity::Warning);
 const PEER_NOT_ACCEPTED: (&str, Severity) = ("HW1201", Severity::Warning);
 const TUNNEL_STALE: (&str, Severity) = ("HW2104", Severity::Warning);
 const NEVER_HANDSHAKEN: (&str, Severity) = ("HW2105", Severity::Warning);
+const CARRIER_SILENT: (&str, Severity) = ("HW2106", Severity::Warning);
+const PORT_BLOCKED: (&str, Severity) = ("HW2107", Severity::Warning);
 const GUARD_MISSING: (&str, Severity) = ("HW4001", Severity::Error);
 const CLEAR_PERMITTED: (&str, Severity) = ("HW4002", Severity::Warning);
 const PEERS_IN_CLEAR: (&str, Severity) = ("HW4003", Severity::Warning);
@@ -101,13 +103,16 @@ fn of_mesh(mesh: Option<&Mesh>) -> Vec<Problem> {
         found.push(problem(MESH_NOT_READY, "mesh", said(c), fix));
     }
     if !requires_encryption(mesh) {
+        let carriers = text::list(mesh.spec.carriers());
         let downgrade = if mesh.spec.allow_downgrade {
             ", also to nodes that were sealed to before (allowDowngrade)"
         } else {
             ""
         };
         let encryption = mesh.spec.encryption;
-        let message = format!("encryption is {encryption}: packets may leave in clear{downgrade}");
+        let message = format!(
+            "encryption is {encryption}, by {carriers}: packets may leave in clear{downgrade}"
+        );
         found.push(problem(CLEAR_PERMITTED, "mesh", message, "set spec.encryption: Required"));
     }
     found
@@ -148,6 +153,8 @@ fn said(condition: &Condition) -> String {
 fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
     let mut found: Vec<Problem> =
         state.peers.iter().filter_map(|peer| of_tunnel(state, peer, now)).collect();
+    found.extend(stood_in_for(state));
+    found.extend(shaped(state));
     found.extend(in_clear(state));
     let missing: &[&str] = match (state.guard.routes, state.guard.nft) {
         (true, true) => &[],
@@ -161,6 +168,30 @@ fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
         found.push(problem(GUARD_MISSING, &state.node, message, fix));
     }
     found
+}
+
+/// Who is reached by a fallback now, in one line.
+fn stood_in_for(state: &State) -> Option<Problem> {
+    const SHOWN: usize = 5;
+    let peers: Vec<_> = state.peers.iter().filter(|peer| peer.instead_of.is_some()).collect();
+    let first = peers.first()?;
+    let (by, silent) = (first.backend.as_deref()?, first.instead_of.as_deref()?);
+    let names = text::list(peers.iter().take(SHOWN).map(|peer| &peer.name));
+    let message =
+        format!("{silent} does not get through to {} peers: {names}; {by} does", peers.len());
+    let fix = format!("is what {silent} needs open between them? It is gone back to by itself");
+    Some(problem(CARRIER_SILENT, &state.node, message, fix))
+}
+
+/// Whose sealed datagrams take another way now, in one line.
+fn shaped(state: &State) -> Option<Problem> {
+    const SHOWN: usize = 5;
+    let peers: Vec<_> = state.peers.iter().filter(|peer| peer.path.is_some()).collect();
+    let path = peers.first()?.path.as_deref()?;
+    let names = text::list(peers.iter().take(SHOWN).map(|peer| &peer.name));
+    let message = format!("sealed datagrams to {} peers travel {path}: {names}", peers.len());
+    let fix = "open the tunnels' UDP port (51820) between them; it is gone back to by itself";
+    Some(problem(PORT_BLOCKED, &state.node, message, fix))
 }
 
 /// Who is sent to in clear now, in one line.

@@ -86,6 +86,29 @@ fn peers_that_are_sent_to_in_clear_are_named_loudly() {
 }
 
 #[test]
+fn peers_whose_datagrams_travel_in_another_shape_are_named() {
+    let mut known = known();
+    live(&mut known).peers[0].path = Some("vxlan-shaped".into());
+
+    let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
+
+    let words = "sealed datagrams to 1 peers travel vxlan-shaped: node-2";
+    assert!(screen.contains("HW2107") && screen.contains(words), "{screen}");
+}
+
+#[test]
+fn peers_that_a_fallback_carries_to_are_named() {
+    let mut known = known();
+    let peer = &mut live(&mut known).peers[0];
+    (peer.backend, peer.instead_of) = (Some("wireguard".into()), Some("vxlan".into()));
+
+    let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
+
+    let words = "vxlan does not get through to 1 peers: node-2; wireguard does";
+    assert!(screen.contains("HW2106") && screen.contains(words), "{screen}");
+}
+
+#[test]
 fn without_an_agent_the_api_still_tells() {
     let mut known = known();
     known.agent = Agent::Absent;
