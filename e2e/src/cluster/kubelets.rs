@@ -74,18 +74,12 @@ impl Kubelets {
     /// The CLI on a machine outside of the cluster, as its admin.
     pub fn hawser(&self) -> Command {
         let program = bin_dir().join("hawser");
-        self.outside(&[&program.display().to_string(), "--kubeconfig", &self.kubeconfig()])
+        outside(&[&program.display().to_string(), "--kubeconfig", &self.kubeconfig()])
     }
 
     /// Helm, likewise.
     pub fn helm(&self) -> Command {
-        self.outside(&["helm", "--kubeconfig", &self.kubeconfig(), "--namespace", NAMESPACE])
-    }
-
-    fn outside(&self, words: &[&str]) -> Command {
-        let mut command = Command::new("nsenter");
-        command.arg("--net=/run/netns/k8s-cp").arg("--").args(words);
-        command
+        outside(&["helm", "--kubeconfig", &self.kubeconfig(), "--namespace", NAMESPACE])
     }
 
     fn kubeconfig(&self) -> String {
@@ -228,6 +222,13 @@ fn alone() -> anyhow::Result<File> {
     let file = File::create(&path).with_context(what)?;
     flock(&file, FlockOperation::LockExclusive).with_context(what)?;
     Ok(file)
+}
+
+/// A program on the machine of the control plane.
+fn outside(words: &[&str]) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg("--net=/run/netns/k8s-cp").arg("--").args(words);
+    command
 }
 
 /// Runs to the end; what it said is the error.
