@@ -103,6 +103,9 @@ mod tests {
         View {
             pools: vec!["10.42.0.0/16".parse().unwrap()],
             backend: Backend::Wireguard,
+            fallback: vec![],
+            vxlan_shaped_port: None,
+            return_after: api::return_after(),
             encryption: Encryption::Required,
             allow_downgrade: false,
             sealed: BTreeSet::new(),
