@@ -160,6 +160,10 @@ fn flags(chart: Chart, verb: Verb, release: &Release, dry: bool) -> Vec<String> 
     if dry {
         flags.push("--dry-run=server");
     }
+    if chart == Chart::Definitions && verb != Verb::Template {
+        // The schema that API servers before 1.25 publish of definitions knows no CEL rules.
+        flags.push("--disable-openapi-validation");
+    }
     let wait = format!("{}s", release.wait.as_secs());
     match chart {
         _ if verb == Verb::Template || dry => {}

@@ -51,6 +51,10 @@ async fn apply(
 ) -> Result<Exit, Failure> {
     let dry = dry_run == Some(DryRun::Server);
     let rendered = dry_run == Some(DryRun::Client);
+    if verb == Verb::Install {
+        // A wrong value is found before anything is made.
+        helm.apply(Chart::AddOn, Verb::Template, release, false).await?;
+    }
     if !release.skip_crds {
         let verb = if rendered { Verb::Template } else { Verb::Upgrade };
         let printed = helm.apply(Chart::Definitions, verb, release, dry).await?;
