@@ -14,6 +14,7 @@ pub mod datapath;
 pub mod facts;
 mod failover;
 mod first;
+mod freebind;
 pub mod identity;
 pub mod install;
 pub mod kernel;

@@ -67,10 +67,7 @@ impl Inbound {
         device: Option<(&Tun, &Queue)>,
         out: &mut Departures<'_>,
     ) {
-        self.arrivals.clear();
-        // Whatever it ends with (nothing more, or an error that a datagram of ours came back
-        // with), what was read counts.
-        let _ = udp::receive(socket, &mut self.slots, self.most, &mut self.arrivals);
+        self.receive(socket);
         self.deliver(device, out);
     }
 
@@ -81,12 +78,18 @@ impl Inbound {
         device: Option<(&Tun, &Queue)>,
         out: &mut Departures<'_>,
     ) {
-        self.arrivals.clear();
-        let _ = udp::receive(socket, &mut self.slots, self.most, &mut self.arrivals);
+        self.receive(socket);
         let shared = out.shared();
         let strange = shared.shapes.take_off(&mut self.slots, &mut self.arrivals);
         shared.count(Discard::NotWireGuard, strange);
         self.deliver(device, out);
+    }
+
+    /// Whatever it ends with (nothing more, or an error that a datagram of ours came back with), what
+    /// was read counts.
+    fn receive(&mut self, socket: &UdpSocket) {
+        self.arrivals.clear();
+        let _ = udp::receive(socket, &mut self.slots, self.most, &mut self.arrivals);
     }
 
     fn deliver(&mut self, device: Option<(&Tun, &Queue)>, out: &mut Departures<'_>) {

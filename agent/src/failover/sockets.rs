@@ -9,11 +9,11 @@ use std::{
 };
 
 use futures::future::select_all;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::{net::UdpSocket, time::sleep};
 
 use super::message::{LENGTH, Message, PORT};
-use crate::{datapath::Datapath, plan::SideTable, view::Backend};
+use crate::{datapath::Datapath, freebind, plan::SideTable, view::Backend};
 
 /// A socket that fails does so again at once.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ impl Sockets {
             if self.0.contains_key(address) {
                 continue;
             }
-            match open(*address) {
+            match freebind::udp(SocketAddr::new(*address, PORT)) {
                 Ok(socket) => drop(self.0.insert(*address, socket)),
                 Err(error) => tracing::debug!(%error, %address, port = PORT, "no probes here"),
             }
@@ -102,18 +102,4 @@ fn by_mark(socket: &UdpSocket, table: SideTable, to: IpAddr, message: Message) {
     if let Err(error) = sent {
         tracing::trace!(%error, %to, by = %message.by, "probe not sent");
     }
-}
-
-/// Also before the address is on the device.
-fn open(address: IpAddr) -> io::Result<UdpSocket> {
-    let address = SocketAddr::new(address, PORT);
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv4() {
-        socket.set_freebind_v4(true)?;
-    } else {
-        socket.set_freebind_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
 }

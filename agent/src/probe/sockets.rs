@@ -13,10 +13,11 @@ use std::{
 };
 
 use futures::future::select_all;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::{net::UdpSocket, time::sleep};
 
 use super::message::{LENGTH, Message};
+use crate::freebind;
 
 /// Every agent's, on its mesh addresses alone. Below the range that outgoing connections take.
 const PORT: u16 = 7374;
@@ -38,7 +39,7 @@ impl Sockets {
             if self.open.contains_key(address) {
                 continue;
             }
-            match open(*address) {
+            match freebind::udp(SocketAddr::new(*address, PORT)) {
                 Ok(socket) => {
                     self.refused.remove(address);
                     self.open.insert(*address, socket);
@@ -99,17 +100,3 @@ impl Sockets {
 
 /// Nothing came after all.
 const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
-
-/// Also before the address is on the device.
-fn open(address: IpAddr) -> io::Result<UdpSocket> {
-    let address = SocketAddr::new(address, PORT);
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv4() {
-        socket.set_freebind_v4(true)?;
-    } else {
-        socket.set_freebind_v6(true)?;
-    }
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
-}
