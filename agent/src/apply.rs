@@ -43,7 +43,7 @@ pub async fn apply(changes: Vec<Change>, kernel: &mut Kernel, datapath: &Datapat
 
 fn is_guard(change: &Change) -> bool {
     match change {
-        Change::Table(_) => true,
+        Change::Table(_) | Change::Bar(_) | Change::Unbar(_) | Change::LocalBehind(_) => true,
         Change::AddRoute(route) | Change::RemoveRoute(route) => route.target == Target::Unreachable,
         Change::Sysctl { .. }
         | Change::AddRule(_)
@@ -61,6 +61,9 @@ fn is_guard(change: &Change) -> bool {
 async fn step(change: Change, kernel: &mut Kernel, datapath: &Datapath) -> Result<(), ApplyError> {
     match change {
         Change::Table(guard) => kernel.replace_table(&guard).await?,
+        Change::Bar(rule) => kernel.bar(&rule).await?,
+        Change::Unbar(rule) => kernel.unbar(&rule).await?,
+        Change::LocalBehind(family) => kernel.look_for_local_behind(family).await?,
         Change::AddRoute(route) => kernel.add_route(&route).await?,
         Change::RemoveRoute(route) => kernel.remove_route(&route).await?,
         Change::AddRule(rule) => kernel.add_rule(rule).await?,

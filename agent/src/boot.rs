@@ -10,9 +10,9 @@ use anyhow::Context;
 use cni::{NodeFile, NodeFileError};
 
 use crate::{
-    kernel::Kernel,
+    kernel::{Kernel, KernelError, sysctl},
     options::State,
-    plan::{Guard, Route, Target},
+    plan::{Family, Guard, Route, Target, barred},
     state,
 };
 
@@ -36,8 +36,23 @@ pub async fn run(State { directory }: State) -> anyhow::Result<()> {
         let route = Route { prefix: *prefix, target: Target::Unreachable };
         kernel.add_route(&route).await.context("guarding by a route")?;
     }
+    bar(&mut kernel, &guard).await.context("guarding by routing rules")?;
     kernel.replace_table(&guard).await.context("guarding by the table")?;
     tracing::info!(ranges = guard.ranges.len(), "guard in force");
+    Ok(())
+}
+
+/// Against what comes in by the devices that are there by now; the table knows no exception.
+async fn bar(kernel: &mut Kernel, guard: &Guard) -> Result<(), KernelError> {
+    let rules = barred::of(guard, &kernel.foreign_devices().await?, sysctl::has_ipv6());
+    for rule in &rules {
+        kernel.bar(rule).await?;
+    }
+    let local = kernel.read(&BTreeMap::new()).await?.local;
+    let families: BTreeSet<Family> = rules.iter().map(|rule| Family::of(&rule.source)).collect();
+    for family in families.into_iter().filter(|family| !barred::stands(&local, *family)) {
+        kernel.look_for_local_behind(family).await?;
+    }
     Ok(())
 }
 

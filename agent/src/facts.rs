@@ -40,6 +40,7 @@ pub async fn gather(
         tun: options.tun.clone(),
         underlay: kernel.underlay(&choice(options)).await?,
         ipv6: sysctl::has_ipv6(),
+        foreign: kernel.foreign_devices().await?,
         pods: pods(kernel, &options.state.directory).await?,
         preshared: preshared_keys(view),
         heard,

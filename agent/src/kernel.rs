@@ -28,7 +28,8 @@ use rtnetlink::Handle;
 
 pub use self::{link::PodDevices, nft::Blocked};
 use crate::plan::{
-    Actual, Device, Guard, Peers, Plan, Route, Rule, Sysctls, Target, VXLAN_DEVICE, Vxlan,
+    Actual, Barred, Device, Family, Guard, LocalLookups, Peers, Plan, Route, Rule, Sysctls, Target,
+    VXLAN_DEVICE, Vxlan, barred,
 };
 
 /// Marks our routes (`ip route show proto 72`), so that we read and touch no others.
@@ -101,10 +102,13 @@ impl Kernel {
             }),
             None => None,
         };
+        let rules = rule::list(&self.handle).await?;
         Ok(Actual {
             device,
             routes: route::list(&self.handle, &links).await?,
-            rules: rule::list(&self.handle).await?,
+            rules: rules.marked,
+            barred: rules.barred,
+            local: rules.local,
             table: self.table_in_force().await?,
             sysctls: sysctl::read(wanted),
             vxlan: vxlan::read(&self.handle, &links).await?,
@@ -132,6 +136,11 @@ impl Kernel {
         Ok(link::list(&self.handle).await?.pod_devices())
     }
 
+    /// What else packets may come in by.
+    pub async fn foreign_devices(&self) -> Result<BTreeSet<String>, KernelError> {
+        Ok(link::list(&self.handle).await?.foreign(&self.tun))
+    }
+
     pub async fn replace_table(&mut self, guard: &Guard) -> Result<(), KernelError> {
         self.table.replace(guard).await
     }
@@ -154,6 +163,18 @@ impl Kernel {
     pub async fn remove_route(&self, route: &Route) -> Result<(), KernelError> {
         let device = self.index_of(route).await?;
         route::remove(&self.handle, route, device).await
+    }
+
+    pub async fn bar(&self, rule: &Barred) -> Result<(), KernelError> {
+        rule::bar(&self.handle, rule).await
+    }
+
+    pub async fn unbar(&self, rule: &Barred) -> Result<(), KernelError> {
+        rule::unbar(&self.handle, rule).await
+    }
+
+    pub async fn look_for_local_behind(&self, family: Family) -> Result<(), KernelError> {
+        rule::move_local(&self.handle, family, (barred::FIRST, barred::BEHIND)).await
     }
 
     pub async fn add_rule(&self, rule: Rule) -> Result<(), KernelError> {
@@ -240,10 +261,28 @@ impl Kernel {
             link::delete(&self.handle, self.tunnel().await?).await?;
         }
         self.remove_vxlan().await?;
+        self.let_in(&actual.barred, &actual.local).await?;
         for route in guard {
             self.remove_route(&route).await?;
         }
         self.table.remove().await
+    }
+
+    /// Takes the guard's rules away, and has local addresses looked for as the kernel does.
+    async fn let_in(
+        &self,
+        barred: &BTreeSet<Barred>,
+        local: &LocalLookups,
+    ) -> Result<(), KernelError> {
+        for rule in barred {
+            self.unbar(rule).await?;
+        }
+        for (family, places) in local {
+            if places.contains(&barred::BEHIND) {
+                rule::move_local(&self.handle, *family, (barred::BEHIND, barred::FIRST)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether nothing of ours is left but perhaps the table, which nobody else makes.
@@ -251,7 +290,8 @@ impl Kernel {
         let actual = self.read(&BTreeMap::new()).await?;
         let links = link::list(&self.handle).await?;
         let devices = links.pod_devices().is_empty() && links.by_name(VXLAN_DEVICE).is_none();
-        Ok(devices && actual.device.is_none() && actual.routes.is_empty())
+        let rules = actual.rules.is_empty() && actual.barred.is_empty();
+        Ok(devices && rules && actual.device.is_none() && actual.routes.is_empty())
     }
 
     async fn tunnel(&self) -> Result<u32, KernelError> {
@@ -290,5 +330,7 @@ pub fn guard_in_force(plan: &Plan, actual: &Actual) -> (bool, bool) {
         actual.routes.contains(&Route { prefix: *prefix, target: Target::Unreachable })
     };
     let routes = plan.guard.ranges.iter().all(unreachable);
-    (routes, actual.table.as_ref() == Some(&plan.guard))
+    let asked = |rule: &Barred| barred::stands(&actual.local, Family::of(&rule.source));
+    let barred = plan.barred.iter().all(|rule| actual.barred.contains(rule) && asked(rule));
+    (routes && barred, actual.table.as_ref() == Some(&plan.guard))
 }

@@ -8,6 +8,7 @@
 //! where encryption is required) leaves a plan of the guard alone, so it fails closed.
 
 mod actual;
+pub mod barred;
 mod carrier;
 mod change;
 mod guard;
@@ -27,6 +28,7 @@ use keys::PresharedKey;
 
 pub use self::{
     actual::{Actual, Device},
+    barred::{Barred, LocalLookups},
     carrier::{Mac, VNI, VXLAN_DEVICE, VXLAN_PORT, Vtep, Vxlan},
     change::Change,
     guard::{Guard, Open},
@@ -47,6 +49,8 @@ pub struct Facts {
     pub underlay: Underlay,
     /// False on a kernel without IPv6.
     pub ipv6: bool,
+    /// Devices that are neither the tunnel's, nor a pod's, nor a port of a bridge.
+    pub foreign: BTreeSet<String>,
     /// Routes of pods whose device is there.
     pub pods: Vec<PodRoute>,
     /// The preshared keys that could be read, by MeshPeer.
@@ -230,6 +234,8 @@ pub struct Plan {
     pub routes: BTreeSet<Route>,
     /// For every table beside the main one that has routes.
     pub rules: BTreeSet<Rule>,
+    /// The guard's.
+    pub barred: BTreeSet<Barred>,
     pub sysctls: Sysctls,
     pub peers: Peers,
     pub refusals: Vec<Refusal>,
@@ -265,6 +271,7 @@ impl Plan {
             shaped: carriers.in_shape,
             ways: if asking { BTreeMap::new() } else { carriers.ways },
             rules: routes.iter().filter_map(rule).collect(),
+            barred: barred::of(&guard, &facts.foreign, facts.ipv6),
             guard,
             routes,
             addresses,

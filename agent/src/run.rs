@@ -31,7 +31,7 @@ use crate::{
     facts,
     failover::{Chosen, Watch},
     first, identity,
-    kernel::{Kernel, events, sysctl},
+    kernel::{Kernel, events, events::Events, sysctl},
     keyring::{self, Keyring},
     live::Agent,
     options::{Run, SourceOption},
@@ -66,7 +66,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let _lock = state::lock(directory).await?;
     state::remember_device(directory, &options.tun).context("writing the state directory")?;
     let kernel = Kernel::open(&options.tun)?;
-    let events = events::watch(&options.tun, kernel.tables_changed())?;
+    let Events { changed: events, moved } = events::watch(&options.tun, kernel.tables_changed())?;
     let last = view::store::load(directory);
     let told = last.as_ref().and_then(|view| Some(view.nodes.get(&options.node)?.epoch));
     let (keys, sending) = keyring::at_start(&identity, told);
@@ -87,6 +87,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let underlay = kernel.underlay(&facts::choice(&options)).await?;
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
+    tokio::spawn(announce_moves(Arc::clone(&datapath), moved));
     let agent = Agent {
         engine: options.engine.into(),
         keyring: Arc::clone(&keyring),
@@ -254,6 +255,15 @@ async fn follow_api(
         prober.follow(),
         OptionFuture::from(renewal.map(source::kube::Renewal::follow))
     );
+}
+
+/// Others speak to where they heard this node last, so they hear at once that it is elsewhere.
+async fn announce_moves(datapath: Arc<Datapath>, mut moved: mpsc::Receiver<()>) {
+    while moved.recv().await.is_some() {
+        datapath.announce();
+        // Whoever adds a hundred addresses moves once or twice.
+        sleep(SETTLE).await;
+    }
 }
 
 /// Rounds for ever, each at its cause. Fails only if the kernel can't be watched any more.

@@ -155,6 +155,16 @@ impl Mesh {
         opened
     }
 
+    /// Sends an empty message on each session: this node may have another address now, and each peer
+    /// speaks to where it heard it last.
+    pub fn announce(&mut self, out: &mut impl Outbox, now: Instant) {
+        let slots: Vec<u32> = self.roster.slots().collect();
+        for slot in slots {
+            self.with(Some(slot), out, now, Peer::announce);
+        }
+        self.settle(out, now);
+    }
+
     /// Does what is due, and what [`Paths`] asked for.
     pub fn tick(&mut self, out: &mut impl Outbox, now: Instant) {
         self.attend(out, now);

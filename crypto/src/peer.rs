@@ -433,6 +433,13 @@ impl Peer {
         }
     }
 
+    /// Shows the peer where we are, if there is a session to say it with.
+    pub(crate) fn announce<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
+        if self.chain.current().is_some() {
+            self.send(&[], scratch, io);
+        }
+    }
+
     fn keep_alive<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
         if self.keepalive_at().is_none_or(|due| due > io.at) {
             return;

@@ -39,5 +39,7 @@ mod leaks;
 mod mesh;
 #[path = "netns/peer.rs"]
 mod peer;
+#[path = "netns/roam.rs"]
+mod roam;
 #[path = "netns/rotation.rs"]
 mod rotation;

@@ -142,6 +142,13 @@ impl Datapath {
         self.apply(&desired);
     }
 
+    /// Shows every peer where this node is now.
+    pub fn announce(&self) {
+        let mut out = Made::new(&self.shared);
+        self.shared.sessions.announce(&mut out, Instant::now());
+        out.departures.send();
+    }
+
     /// Makes these the peers that packets may be in clear to and from; all others are sealed to.
     pub fn set_clear(&self, peers: &[ClearPeer]) {
         self.shared.clear.set(peers);

@@ -132,6 +132,13 @@ impl Sessions {
         }
     }
 
+    pub(super) fn announce(&self, out: &mut impl Outbox, now: Instant) {
+        match self {
+            Self::Native(native) => native.mesh().announce(out, now),
+            Self::Boringtun(mesh) => lock(mesh).announce(out, now),
+        }
+    }
+
     pub(super) fn next_wake(&self) -> Option<Instant> {
         match self {
             Self::Native(native) => native.mesh().next_wake(),

@@ -1,7 +1,8 @@
-//! Wakes the agent when somebody touches what is ours, so that repair takes milliseconds and an
+//! Wakes the agent when somebody touches what is ours, or a device comes or goes, so that repair takes milliseconds and an
 //! idle node costs nothing. What exactly happened does not matter: the whole is read again.
 
 use std::{
+    collections::HashSet,
     io,
     sync::{
         Arc,
@@ -14,6 +15,7 @@ use futures::StreamExt;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
     RouteNetlinkMessage,
+    address::AddressScope,
     link::{LinkAttribute, LinkMessage},
     route::{RouteMessage, RouteProtocol},
 };
@@ -27,30 +29,41 @@ use crate::plan::VXLAN_DEVICE;
 /// NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h).
 const NFTABLES_GROUP: u32 = 7;
 
-/// Sends a word on every change of our device, addresses, routes or of any nftables table, which
-/// also raises `tables_changed`. One waiting word is enough, so the channel holds one.
-pub fn watch(
-    tun: &str,
-    tables_changed: Arc<AtomicBool>,
-) -> Result<mpsc::Receiver<()>, KernelError> {
-    let (changed, receiver) = mpsc::channel(1);
-    watch_routes(tun.to_owned(), changed.clone()).map_err(KernelError::Socket)?;
+/// Sends a word on every change of our device, addresses, routes, of any rule or nftables table,
+/// which also raises `tables_changed`. One waiting word is enough, so the channel holds one.
+pub fn watch(tun: &str, tables_changed: Arc<AtomicBool>) -> Result<Events, KernelError> {
+    let (changed, events) = mpsc::channel(1);
+    let (moves, moved) = mpsc::channel(1);
+    watch_routes(tun.to_owned(), changed.clone(), moves).map_err(KernelError::Socket)?;
     watch_tables(changed, tables_changed).map_err(KernelError::Socket)?;
-    Ok(receiver)
+    Ok(Events { changed: events, moved })
 }
 
-fn watch_routes(tun: String, changed: mpsc::Sender<()>) -> io::Result<()> {
+/// Words without content: what happened is to be looked at.
+pub struct Events {
+    pub changed: mpsc::Receiver<()>,
+    /// This machine may speak from another address now.
+    pub moved: mpsc::Receiver<()>,
+}
+
+fn watch_routes(tun: String, changed: mpsc::Sender<()>, moved: mpsc::Sender<()>) -> io::Result<()> {
     let (connection, _, mut messages) = rtnetlink::new_multicast_connection(&[
         MulticastGroup::Link,
         MulticastGroup::Ipv4Ifaddr,
         MulticastGroup::Ipv6Ifaddr,
         MulticastGroup::Ipv4Route,
         MulticastGroup::Ipv6Route,
+        MulticastGroup::Ipv4Rule,
+        MulticastGroup::Ipv6Rule,
     ])?;
     tokio::spawn(connection);
     tokio::spawn(async move {
+        let mut known = HashSet::new();
         while let Some((message, _)) = messages.next().await {
-            if concerns_us(&message, &tun) {
+            if may_move_us(&message) {
+                moved.try_send(()).ok();
+            }
+            if concerns_us(&message, &tun) || is_new(&message, &mut known) {
                 changed.try_send(()).ok();
             }
         }
@@ -72,6 +85,36 @@ fn concerns_us(message: &NetlinkMessage<RouteNetlinkMessage>, tun: &str) -> bool
         },
         // The kernel's queue ran over: something was missed.
         _ => true,
+    }
+}
+
+/// A device that comes or goes, or the first word of one: the guard knows them all.
+fn is_new(message: &NetlinkMessage<RouteNetlinkMessage>, known: &mut HashSet<u32>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+            known.insert(link.header.index)
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+            known.remove(&link.header.index);
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Addresses, and the routes by which most is reached.
+fn may_move_us(message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(inner) => match inner {
+            RouteNetlinkMessage::NewAddress(address) | RouteNetlinkMessage::DelAddress(address) => {
+                address.header.scope == AddressScope::Universe
+            }
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+                route.header.destination_prefix_length == 0
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
 use cni::POD_DEVICE_PREFIX;
 use futures::TryStreamExt;
 use netlink_packet_route::link::{
-    InfoData, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoPortKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use rtnetlink::{Handle, LinkUnspec};
 
 use super::KernelError;
-use crate::plan::Mac;
+use crate::plan::{Mac, VXLAN_DEVICE};
 
 /// Names of the pods' host side devices.
 pub type PodDevices = BTreeSet<String>;
@@ -23,6 +23,7 @@ pub(super) struct Link {
     pub(super) up: bool,
     pub(super) mtu: u16,
     pub(super) mac: Option<Mac>,
+    pub(super) bridge_port: bool,
     /// Of a VXLAN device: where it sends from.
     pub(super) vxlan_local: Option<IpAddr>,
 }
@@ -45,6 +46,16 @@ impl Links {
         let names = self.by_name.keys();
         names.filter(|name| name.starts_with(POD_DEVICE_PREFIX)).cloned().collect()
     }
+
+    /// Others' devices that packets come in by: those of a bridge's port come in by the bridge.
+    pub(super) fn foreign(&self, tun: &str) -> BTreeSet<String> {
+        let ours =
+            |name: &str| name == tun || name == VXLAN_DEVICE || name.starts_with(POD_DEVICE_PREFIX);
+        let links = self.by_name.iter();
+        let foreign =
+            links.filter(|(name, link)| !ours(name) && *name != "lo" && !link.bridge_port);
+        foreign.map(|(name, _)| name.clone()).collect()
+    }
 }
 
 pub(super) async fn list(handle: &Handle) -> Result<Links, KernelError> {
@@ -64,6 +75,7 @@ fn named(message: &LinkMessage) -> Option<(String, Link)> {
         up: message.header.flags.contains(LinkFlags::Up),
         mtu: 0,
         mac: None,
+        bridge_port: false,
         vxlan_local: None,
     };
     let mut name = None;
@@ -72,7 +84,10 @@ fn named(message: &LinkMessage) -> Option<(String, Link)> {
             LinkAttribute::IfName(text) => name = Some(text.clone()),
             LinkAttribute::Mtu(mtu) => link.mtu = u16::try_from(*mtu).unwrap_or(u16::MAX),
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
-            LinkAttribute::LinkInfo(info) => link.vxlan_local = vxlan_local(info),
+            LinkAttribute::LinkInfo(info) => {
+                link.vxlan_local = vxlan_local(info);
+                link.bridge_port = info.contains(&LinkInfo::PortKind(InfoPortKind::Bridge));
+            }
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 
-use super::{Guard, Peers, Route, Rule, Vxlan};
+use super::{Barred, Guard, LocalLookups, Peers, Route, Rule, Vxlan};
 
 /// Ours only: routes of our protocol number, our device, our table.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,9 @@ pub struct Actual {
     pub device: Option<Device>,
     pub routes: BTreeSet<Route>,
     pub rules: BTreeSet<Rule>,
+    pub barred: BTreeSet<Barred>,
+    /// Everybody's.
+    pub local: LocalLookups,
     /// The table as it was installed; none if it is gone or somebody changed it.
     pub table: Option<Guard>,
     pub sysctls: BTreeMap<&'static str, String>,

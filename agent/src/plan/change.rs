@@ -10,12 +10,17 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 
-use super::{Actual, Guard, Peers, Plan, Route, Rule, Target, Vxlan};
+use super::{Actual, Barred, Family, Guard, Peers, Plan, Route, Rule, Target, Vxlan, barred};
 
 #[derive(Clone, Debug)]
 pub enum Change {
     /// Replaces the whole table in one transaction.
     Table(Guard),
+    /// Drops what a rule of the guard is about.
+    Bar(Barred),
+    Unbar(Barred),
+    /// Has local addresses looked for behind the guard's rules.
+    LocalBehind(Family),
     AddRoute(Route),
     RemoveRoute(Route),
     /// Sends marked packets into their table.
@@ -58,14 +63,19 @@ impl Plan {
     fn guard_grows(&self, actual: &Actual) -> Vec<Change> {
         let missing = self.guard_routes().into_iter().filter(|r| !actual.routes.contains(r));
         let mut changes: Vec<_> = missing.map(Change::AddRoute).collect();
-        let between = match &actual.table {
-            Some(installed) => self.guard.joined(installed),
-            None => self.guard.clone(),
-        };
+        let between = self.guard_between(actual);
+        changes.extend(barred::grows(self, actual, &between));
         if actual.table.as_ref() != Some(&between) {
             changes.push(Change::Table(between));
         }
         changes
+    }
+
+    fn guard_between(&self, actual: &Actual) -> Guard {
+        match &actual.table {
+            Some(installed) => self.guard.joined(installed),
+            None => self.guard.clone(),
+        }
     }
 
     fn guard_shrinks(&self, actual: &Actual) -> Vec<Change> {
@@ -75,6 +85,7 @@ impl Plan {
         if actual.table.as_ref().is_some_and(|table| self.guard.joined(table) != self.guard) {
             changes.push(Change::Table(self.guard.clone()));
         }
+        changes.extend(barred::shrinks(self, actual, &self.guard_between(actual)));
         let stale = actual.routes.iter().filter(unwanted).cloned();
         changes.extend(stale.map(Change::RemoveRoute));
         changes

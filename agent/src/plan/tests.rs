@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::view::PlainPeer;
 
+mod inbound;
 mod model;
 
 fn node(number: u8) -> Node {
@@ -66,6 +67,7 @@ pub(super) fn facts() -> Facts {
         tun: "hawser0".into(),
         underlay: Underlay { v4: Some([192, 0, 2, 1].into()), v6: None, mtu: 1500 },
         ipv6: true,
+        foreign: ["eth0".to_owned()].into(),
         pods: vec![],
         preshared: BTreeMap::new(),
         rotates: true,

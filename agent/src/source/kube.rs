@@ -9,6 +9,7 @@
 //! Objects are decoded one by one, so one that this version doesn't understand costs only itself.
 
 mod brake;
+mod client;
 mod credential;
 mod events;
 mod item;
@@ -102,7 +103,7 @@ pub async fn connect(kubeconfig: Option<PathBuf>) -> anyhow::Result<(Client, Opt
                 .with_context(what)?
         }
     };
-    Ok((Client::try_from(config).context("preparing the Kubernetes client")?, None))
+    Ok((client::of(config).context("preparing the Kubernetes client")?, None))
 }
 
 /// This node, and what it wants to hear of.

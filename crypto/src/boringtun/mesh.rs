@@ -117,6 +117,11 @@ impl Mesh {
         self.each(out, now, Peer::tick);
     }
 
+    /// Sends an empty message on each session: this node may have another address now.
+    pub fn announce(&mut self, out: &mut impl Outbox, now: Instant) {
+        self.each(out, now, Peer::announce);
+    }
+
     /// Tells that the wall clock was put forward. boringtun keeps the clock that a tunnel was made
     /// with; so whoever has no session gets a new one, whose handshakes are not taken for replays.
     pub fn clock_put_forward(&mut self) {

@@ -190,6 +190,15 @@ impl Peer {
         }
     }
 
+    /// Shows the peer where we are, if there is a session to say it with.
+    pub(crate) fn announce<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
+        if let Some(to) = self.endpoint.filter(|_| self.established())
+            && let Err(discard) = self.send(&[], to, io)
+        {
+            io.discards.count(discard);
+        }
+    }
+
     /// Drops what waits, and counts it.
     pub(crate) fn forget_queue(&mut self, why: Discard, discards: &mut Discards) {
         for _ in self.queue.drain(..) {

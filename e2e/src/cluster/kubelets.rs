@@ -4,6 +4,8 @@
 //! A node is a network namespace `k8s-n1` … and a mount namespace; its pods' processes are this
 //! machine's, so the programs of this machine can be run in a pod's network.
 
+mod machine;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -50,6 +50,12 @@ fn processes(node_dir: &str) -> Vec<Cost> {
     ours.collect()
 }
 
+/// The agents' processes on such a node.
+pub(crate) fn agents(node_dir: &str) -> Vec<String> {
+    let all = processes(node_dir).into_iter();
+    all.filter(|cost| cost.name == "hawser-agent").map(|cost| cost.process).collect()
+}
+
 /// Requests that ended while a closure ran, by service account.
 fn requests(cluster: &Kubelets, account: &str) -> usize {
     let log = std::fs::read_to_string(cluster.audit_log()).unwrap_or_default();

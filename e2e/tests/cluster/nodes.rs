@@ -1,4 +1,4 @@
-//! The life of a node: drained, deleted and made again.
+//! The life of a node: drained, deleted and made again, switched off and on.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -6,15 +6,29 @@ use std::time::{Duration, Instant};
 use e2e::cluster::kubelets::{Kubelets, NODES};
 use e2e::lab::until;
 use e2e::oracle::promised;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use crate::figures;
 use crate::life::{A_SECOND, Flow};
 use crate::web::Web;
 
 const LIMIT: Duration = Duration::from_secs(90);
+/// Where the agents of this cluster keep their keys.
+const STATE: &str = "/var/lib/cni/hawser";
 pub(crate) fn all(web: &Web<'_>) {
     a_drained_node_gives_its_pods_away_and_nobody_elses_suffer(web);
     a_node_made_again_with_its_key_keeps_its_subnets_and_its_pods(web);
+    let web = &a_rebooted_node_is_who_it_was(web);
+    another_machine_under_the_name_of_a_node_gets_other_subnets(web);
+}
+
+/// Its kubelet starts another one.
+fn stop_the_agent(node: &str) {
+    for id in figures::agents(&format!("k8s-{node}")) {
+        let process = Pid::from_raw(id.parse().unwrap()).unwrap();
+        kill_process(process, Signal::KILL).unwrap();
+    }
 }
 
 /// What the API says of a node of the mesh.
@@ -133,4 +147,64 @@ fn a_node_made_again_with_its_key_keeps_its_subnets_and_its_pods(web: &Web<'_>) 
     assert_eq!(back, Member { uid: back.uid.clone(), generations: next, ..before });
     cluster.wait_ready("meshnodes", NODES.len()).unwrap();
     web.all_pods_reach_all();
+}
+
+/// Its pods are started anew, and are found anew by what this gives.
+fn a_rebooted_node_is_who_it_was<'a>(web: &Web<'a>) -> Web<'a> {
+    let cluster = web.cluster;
+    let before = Member::whole(cluster, "n3").unwrap();
+    let others = Flow::start(web, "n1", 1);
+    let began = Instant::now();
+
+    cluster.reboot("n3").unwrap();
+    let started = |name: &str| {
+        let pod = cluster.json(&format!("get pod {name}")).ok()?;
+        let status = &pod["status"]["containerStatuses"][0];
+        (status["restartCount"].as_u64()? > 0 && status["ready"] == true).then_some(())
+    };
+    let back = until(LIMIT, || started("web-n3"));
+    assert!(back.is_some(), "{}", cluster.kubectl("get pods -A -o wide").unwrap());
+    println!("n3 rebooted, its pod serves after {:.1} s", began.elapsed().as_secs_f64());
+    cluster.wait_ready("meshnodes", NODES.len()).unwrap();
+
+    let (sent, lost) = others.end();
+    promised(lost == 0, || format!("{lost} of {sent} lost between nodes that run"));
+    assert_eq!(Member::whole(cluster, "n3"), Some(before), "identity and claims are kept");
+    let web = Web::start(cluster);
+    web.all_pods_reach_all();
+    web
+}
+
+/// A new disk in the place of the old one, and a Node made anew.
+fn another_machine_under_the_name_of_a_node_gets_other_subnets(web: &Web<'_>) {
+    let cluster = web.cluster;
+    let before = Member::whole(cluster, "n3").unwrap();
+    let mut node = manifest(cluster, "n3");
+    for field in ["podCIDR", "podCIDRs"] {
+        node["spec"].as_object_mut().unwrap().remove(field);
+    }
+
+    cluster.kubectl("delete pod web-n3 --force --grace-period=0").unwrap();
+    cluster.kubectl("delete node n3").unwrap();
+    for entry in std::fs::read_dir(cluster.path("n3", STATE)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.file_name().unwrap().to_string_lossy().starts_with("key-") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    stop_the_agent("n3");
+    cluster.apply(&node.to_string()).unwrap();
+    let (new, took) =
+        until(LIMIT, || Member::whole(cluster, "n3").filter(|member| member.uid != before.uid))
+            .expect("it gets subnets");
+
+    println!("another machine called n3 has its subnets after {took:.1?}");
+    assert_ne!(new.keys, before.keys);
+    assert!(new.subnets.iter().all(|subnet| !before.subnets.contains(subnet)), "{new:?}");
+    let claims = cluster.json("get subnetclaims").unwrap();
+    let of_before = |claim: &&Value| before.subnets.iter().any(|s| claim["spec"]["subnet"] == **s);
+    let old: Vec<_> = claims["items"].as_array().unwrap().iter().filter(of_before).collect();
+    assert!(old.iter().all(|claim| claim["spec"]["node"].is_null()), "{old:#?}");
+    cluster.wait_ready("meshnodes", NODES.len()).unwrap();
+    Web::start(cluster).all_pods_reach_all();
 }

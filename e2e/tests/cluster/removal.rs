@@ -35,10 +35,16 @@ impl Traces {
             entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
         };
         let links = lines(&["ip", "-o", "link"]);
-        let name = |line: &String| line.split(": ").nth(1).unwrap_or_default().to_owned();
+        // Without its far end, whose number is another one after a reboot.
+        let name = |line: &String| {
+            let name = line.split(": ").nth(1).unwrap_or_default();
+            name.split('@').next().unwrap_or_default().to_owned()
+        };
         // The kernel makes an anycast route where IPv6 is forwarded. That stays on: others may have
-        // come to need it.
-        let lasting = |route: &String| !route.starts_with("anycast");
+        // come to need it. Link-local addresses are of a cable, and that is another after a reboot.
+        let lasting = |route: &String| {
+            !["anycast", "local fe80::"].iter().any(|kind| route.starts_with(kind))
+        };
         let mut routes = lines(&["ip", "route", "show", "table", "all"]);
         routes.extend(lines(&["ip", "-6", "route", "show", "table", "all"]));
         let mut rules = lines(&["ip", "rule"]);

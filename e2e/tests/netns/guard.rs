@@ -91,6 +91,9 @@ fn blocked_packets_are_a_metric_an_event_and_a_line_of_status() {
         stranger.command("ip").args(args).stdout().unwrap();
     }
 
+    // A question for the node's link address that comes in the mesh's name gets no answer either.
+    stranger.namespace().ping_until(mesh.members[0].node.address().v4.into(), b"", LIMIT).unwrap();
+
     for _ in 0..5 {
         send(stranger.namespace(), "10.42.77.7".parse().unwrap(), (pod, PORT).into());
     }

@@ -35,6 +35,17 @@ fn step(actual: &mut Actual, change: Change) {
             actual.routes.insert(route);
         }
         Change::RemoveRoute(route) => assert!(actual.routes.remove(&route), "{route:?}"),
+        Change::Bar(rule) => {
+            let open = actual.table.as_ref().and_then(|table| table.open.get(&rule.device));
+            assert!(open.is_none_or(|open| open.from.is_empty()), "{rule:?} bars what is let in");
+            assert!(actual.barred.insert(rule));
+        }
+        Change::Unbar(rule) => assert!(actual.barred.remove(&rule)),
+        Change::LocalBehind(family) => {
+            let places = actual.local.entry(family).or_default();
+            places.remove(&barred::FIRST);
+            assert!(places.insert(barred::BEHIND));
+        }
         Change::AddRule(rule) => assert!(actual.rules.insert(rule)),
         Change::RemoveRule(rule) => assert!(actual.rules.remove(&rule)),
         Change::Sysctl { path, value } => drop(actual.sysctls.insert(path, value.into())),
@@ -148,14 +159,18 @@ fn any_facts() -> impl Strategy<Value = Facts> {
     let backends = vec![Backend::Wireguard, Backend::Vxlan, Backend::Direct, Backend::Udp];
     let choice = prop::sample::select(backends).prop_map(Way::from);
     let chosen = prop::collection::btree_map((1u8..9).prop_map(|n| format!("n{n}")), choice, 0..8);
-    (pods, any::<bool>(), 1280u16..9000, chosen).prop_map(|(pods, ipv6, mtu, chosen)| {
+    let devices = ["eth0", "eth1", "docker0"].map(str::to_owned).to_vec();
+    let foreign = prop::sample::subsequence(devices, 0..4);
+    let all = (pods, any::<bool>(), 1280u16..9000, chosen, foreign);
+    all.prop_map(|(pods, ipv6, mtu, chosen, foreign)| {
         let pod = |n: u8| PodRoute { address: [10, 42, 1, n].into(), device: format!("hwp{n}") };
         let underlay = Underlay { mtu, ..facts().underlay };
         let endpoint =
             |node: u8| [[192, 0, 2, node].into(), format!("2001:db8::{node:x}").parse().unwrap()];
         let on_link = (2..6).flat_map(endpoint).map(|at: IpAddr| (at, "eth0".to_owned())).collect();
         let pods = pods.into_iter().map(pod).collect();
-        Facts { underlay, ipv6, pods, on_link, chosen, ..facts() }
+        let foreign = foreign.into_iter().collect();
+        Facts { underlay, ipv6, foreign, pods, on_link, chosen, ..facts() }
     })
 }
 
@@ -212,7 +227,11 @@ fn damage(mut actual: Actual, damage: &Damage) -> Actual {
         Damage::Routes => actual.routes.clear(),
         Damage::GuardRoutes => actual.routes.retain(|r| r.target != Target::Unreachable),
         Damage::Sysctls => actual.sysctls.clear(),
-        Damage::Rules => actual.rules.clear(),
+        Damage::Rules => {
+            actual.rules.clear();
+            actual.barred.clear();
+            actual.local.clear();
+        }
         Damage::Down | Damage::Detached | Damage::Addresses | Damage::Mtu => {
             let Some(device) = &mut actual.device else {
                 return actual;
@@ -243,7 +262,9 @@ proptest! {
         (old_facts, new_facts) in (any_facts(), any_facts()),
         harm in any_damage(),
     ) {
-        let before = reach(&Plan::new(&old, &old_facts), Actual::default());
+        let local = [Family::V4, Family::V6].map(|family| (family, [barred::FIRST].into())).into();
+        let first = Actual { local, ..Actual::default() };
+        let before = reach(&Plan::new(&old, &old_facts), first);
         let plan = Plan::new(&new, &new_facts);
 
         let after = reach(&plan, damage(before, &harm));
@@ -256,6 +277,10 @@ proptest! {
         let unreachable = after.routes.iter().filter(|r| r.target == Target::Unreachable);
         let ranges: BTreeSet<_> = unreachable.map(|r| r.prefix).collect();
         prop_assert_eq!(&ranges, &plan.guard.ranges);
+        prop_assert_eq!(&after.barred, &plan.barred);
+        for rule in &plan.barred {
+            prop_assert!(barred::stands(&after.local, Family::of(&rule.source)));
+        }
         prop_assert_eq!(after.routes.len(), plan.routes.len() + ranges.len());
         if plan.takes_part() {
             let device = after.device.unwrap();

@@ -92,7 +92,7 @@ fn through(current: Arc<ArcSwap<Client>>, refused: Arc<Notify>) -> Client {
 async fn client_of(kubeconfig: Kubeconfig) -> anyhow::Result<Client> {
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
     let config = config.context("using the access to the gateway")?;
-    Client::try_from(config).context("preparing the client of the gateway")
+    super::client::of(config).context("preparing the client of the gateway")
 }
 
 /// None if it is another kind of access, which somebody else keeps valid.
