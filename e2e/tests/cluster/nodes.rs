@@ -1,4 +1,4 @@
-//! The life of a node: drained, deleted and made again, switched off and on.
+//! The life of a node: drained, deleted and made again, switched off and on at another address.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,15 +11,17 @@ use serde_json::{Value, json};
 
 use crate::figures;
 use crate::life::{A_SECOND, Flow};
-use crate::web::Web;
+use crate::web::{From, Web};
 
 const LIMIT: Duration = Duration::from_secs(90);
+/// Of n3, from the day on that it was rebooted.
+pub(crate) const ELSEWHERE: &str = "10.231.0.33";
 /// Where the agents of this cluster keep their keys.
 const STATE: &str = "/var/lib/cni/hawser";
 pub(crate) fn all(web: &Web<'_>) {
     a_drained_node_gives_its_pods_away_and_nobody_elses_suffer(web);
     a_node_made_again_with_its_key_keeps_its_subnets_and_its_pods(web);
-    let web = &a_rebooted_node_is_who_it_was(web);
+    let web = &a_node_rebooted_at_another_address_is_who_it_was(web);
     another_machine_under_the_name_of_a_node_gets_other_subnets(web);
 }
 
@@ -150,13 +152,13 @@ fn a_node_made_again_with_its_key_keeps_its_subnets_and_its_pods(web: &Web<'_>) 
 }
 
 /// Its pods are started anew, and are found anew by what this gives.
-fn a_rebooted_node_is_who_it_was<'a>(web: &Web<'a>) -> Web<'a> {
+fn a_node_rebooted_at_another_address_is_who_it_was<'a>(web: &Web<'a>) -> Web<'a> {
     let cluster = web.cluster;
     let before = Member::whole(cluster, "n3").unwrap();
     let others = Flow::start(web, "n1", 1);
     let began = Instant::now();
 
-    cluster.reboot("n3").unwrap();
+    cluster.reboot("n3", ELSEWHERE).unwrap();
     let started = |name: &str| {
         let pod = cluster.json(&format!("get pod {name}")).ok()?;
         let status = &pod["status"]["containerStatuses"][0];
@@ -170,8 +172,13 @@ fn a_rebooted_node_is_who_it_was<'a>(web: &Web<'a>) -> Web<'a> {
     let (sent, lost) = others.end();
     promised(lost == 0, || format!("{lost} of {sent} lost between nodes that run"));
     assert_eq!(Member::whole(cluster, "n3"), Some(before), "identity and claims are kept");
+    let told = cluster.json("get meshnode n3").unwrap()["status"]["endpoints"].to_string();
+    assert!(told.contains(ELSEWHERE), "{told}");
     let web = Web::start(cluster);
     web.all_pods_reach_all();
+    let kubelet = format!("https://{ELSEWHERE}:10250/healthz");
+    let asked = until(LIMIT, || web.get(From::Pod("n1"), &kubelet, &["-k"]));
+    assert!(asked.is_some(), "a pod does not reach n3's kubelet at its new address");
     web
 }
 

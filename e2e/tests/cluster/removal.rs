@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use e2e::cluster::NAMESPACE;
-use e2e::cluster::kubelets::{Kubelets, NODES, run};
+use e2e::cluster::kubelets::{Kubelets, NODES, internal_ip, run};
 use e2e::lab::until;
 
+use crate::nodes::ELSEWHERE;
 use crate::web::LIMIT;
 
 const THEIRS: &str = "99-theirs.conf";
@@ -28,7 +29,8 @@ impl Traces {
         std::fs::write(theirs, "not ours, and not valid either").unwrap();
         let lines = |words: &[&str]| -> BTreeSet<String> {
             let text = run(&mut cluster.on_node(node, words)).unwrap();
-            text.lines().map(|line| line.trim().to_owned()).collect()
+            let as_before = |line: &str| line.trim().replace(ELSEWHERE, &internal_ip(node));
+            text.lines().map(as_before).collect()
         };
         let names = |path: &str| -> BTreeSet<String> {
             let entries = std::fs::read_dir(cluster.path(node, path)).unwrap();

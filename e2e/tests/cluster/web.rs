@@ -82,7 +82,8 @@ impl<'a> Web<'a> {
         until(LIMIT, account).expect("pods need the default account");
         let pods = NODES.map(|node| pod(&format!("web-{node}"), node, &json!({})));
         cluster.apply(&pods.join("\n")).unwrap();
-        cluster.wait_ready("pods", NODES.len()).unwrap();
+        let pods = NODES.map(|node| format!("pod/web-{node}")).join(" ");
+        cluster.kubectl(&format!("wait --for=condition=Ready --timeout=90s {pods}")).unwrap();
         let process = |node| cluster.process_of(node, &format!("web-{node}")).unwrap();
         let address = |node| {
             let pod = cluster.json(&format!("get pod web-{node}")).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Kubelets, internal_ip, run};
+use super::{Kubelets, run};
 use crate::lab::until;
 
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -16,8 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const VOLATILE: [&str; 2] = ["/run/containerd", "/run/netns"];
 
 impl Kubelets {
-    /// Off and on again: nothing that runs outlives it, the disk does.
-    pub fn reboot(&self, node: &str) -> anyhow::Result<()> {
+    /// Off and on again, at this address: nothing that runs outlives it, the disk does.
+    pub fn reboot(&self, node: &str, address: &str) -> anyhow::Result<()> {
         let holder = self.holder(node)?;
         for name in ["kubelet", "proxy"] {
             kill(read_pid(&self.path(node, &format!("{name}.pid")))?)?;
@@ -34,14 +34,14 @@ impl Kubelets {
             let dir = self.path(node, dir);
             std::fs::remove_dir_all(&dir).with_context(|| format!("emptying {}", dir.display()))?;
         }
-        self.plug_in(node)?;
-        self.boot(node)
+        self.plug_in(node, address)?;
+        self.boot(node, address)
     }
 
     /// Its network, as `net.sh` makes it.
-    fn plug_in(&self, node: &str) -> anyhow::Result<()> {
+    fn plug_in(&self, node: &str, address: &str) -> anyhow::Result<()> {
         let (name, port) = (format!("k8s-{node}"), format!("p-{node}"));
-        let address = format!("{}/24", internal_ip(node));
+        let address = format!("{address}/24");
         let lines = [
             vec!["netns", "add", &name],
             vec!["-n", &name, "link", "set", "lo", "up"],
@@ -64,7 +64,7 @@ impl Kubelets {
         run(&mut self.on_node(node, &["sysctl", "-qw", "net.ipv4.ip_forward=1"])).map(drop)
     }
 
-    fn boot(&self, node: &str) -> anyhow::Result<()> {
+    fn boot(&self, node: &str, address: &str) -> anyhow::Result<()> {
         let home = std::env::var_os("HOME").context("HOME is not set")?;
         let kube = std::env::var_os("HAWSER_KUBE").map(Into::into);
         let kube = kube.unwrap_or_else(|| Path::new(&home).join(".cache/hawser-kube"));
@@ -73,7 +73,7 @@ impl Kubelets {
         let mut command = Command::new("setsid");
         command.arg("nsenter").arg(format!("--net=/run/netns/k8s-{node}"));
         command.args(["unshare", "-m", "-u", "--propagation", "private"]);
-        command.arg(self.scripts.join("node.sh")).args([node, &internal_ip(node)]);
+        command.arg(self.scripts.join("node.sh")).args([node, address]);
         command.env("DIR", self.state()).env("BIN", kube.join("bin/v1.20.2"));
         command.env("HAWSER_KUBE", &kube).env("PROXY", "iptables").current_dir(&self.scripts);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
