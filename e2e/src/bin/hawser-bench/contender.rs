@@ -43,6 +43,15 @@ pub(crate) fn contenders() -> Vec<Contender> {
             Ok(Running { target: machines.b.address.into(), _processes: Vec::new() })
         }),
         contender("vxlan", &[], vxlan),
+        // The same on nodes that track connections, as each one does where Services are.
+        contender("veth-tracked", &["nft"], |machines| {
+            track(machines)?;
+            Ok(Running { target: machines.b.address.into(), _processes: Vec::new() })
+        }),
+        contender("vxlan-tracked", &["nft"], |machines| {
+            track(machines)?;
+            vxlan(machines)
+        }),
         contender("wireguard-go", &["wireguard-go", "wg"], |machines| {
             wireguard::start(machines, "wireguard-go", &["-f"])
         }),
@@ -89,4 +98,15 @@ fn vxlan(machines: &Machines) -> anyhow::Result<Running> {
         })?;
     }
     Ok(Running { target: machines.b.inner.into(), _processes: Vec::new() })
+}
+
+/// One rule that rewrites sources, and none here, has the kernel track every connection.
+fn track(machines: &Machines) -> anyhow::Result<()> {
+    const TABLE: &str = "add table inet tracked\n\
+        add chain inet tracked post { type nat hook postrouting priority 100; }\n\
+        add rule inet tracked post ip saddr 192.0.2.1 masquerade\n";
+    for machine in [&machines.a, &machines.b] {
+        machine.command("nft").args(["--file", "-"]).input(TABLE).stdout()?;
+    }
+    Ok(())
 }
