@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use api::Backend;
+use api::{Backend, Encryption};
 use axum::{
     Json, Router,
     extract::State as Extract,
@@ -98,6 +98,9 @@ pub struct PeerState {
     pub mtu: u16,
     pub subnets: Vec<IpNet>,
     pub site: Option<String>,
+    /// What the Mesh says of encryption between its site and this node's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub encryption: Option<Encryption>,
 }
 
 /// A prefix and either the peer it leads to or what else becomes of it.

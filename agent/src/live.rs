@@ -105,6 +105,7 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
             mtu: snapshot.mtu,
             subnets: facts.subnets.clone(),
             site: facts.site.clone(),
+            encryption: Some(facts.encryption),
         }
     };
     known.map(state).collect()

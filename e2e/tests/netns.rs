@@ -41,3 +41,5 @@ mod mesh;
 mod peer;
 #[path = "netns/rotation.rs"]
 mod rotation;
+#[path = "netns/sites.rs"]
+mod sites;

@@ -53,6 +53,7 @@ pub(crate) fn sample() -> State {
                 mtu: 1420,
                 subnets: vec!["10.42.2.0/24".parse().unwrap()],
                 site: None,
+                encryption: None,
             },
             PeerState {
                 name: "quo\"te".to_owned(),
@@ -69,6 +70,7 @@ pub(crate) fn sample() -> State {
                 mtu: 1420,
                 subnets: vec![],
                 site: Some("edge".to_owned()),
+                encryption: Some(Encryption::None),
             },
         ],
         routes: vec![RouteState {

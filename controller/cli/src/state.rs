@@ -57,6 +57,9 @@ pub struct Peer {
     pub mtu: Option<u16>,
     pub subnets: Vec<IpNet>,
     pub site: Option<String>,
+    /// What the Mesh says of the pair: Required, Preferred or None.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<String>,
     pub relay: Option<String>,
     pub last_discard: Option<String>,
 }

@@ -3,7 +3,7 @@
 //! The problems are found first and by themselves, so that the screen, the JSON, `--wait` and the
 //! exit code cannot disagree.
 
-use api::{Encryption, KeyRotation, Mesh, MeshNode, MeshPeer, conditions};
+use api::{KeyRotation, Mesh, MeshNode, MeshPeer, SiteEncryption, conditions};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -76,6 +76,8 @@ struct MeshSummary {
     ready: Option<String>,
     backend: Option<String>,
     encryption: Option<String>,
+    /// What holds for some pairs of sites in its place.
+    site_encryption: Vec<SiteEncryption>,
 }
 
 #[derive(Debug, Serialize)]
@@ -213,6 +215,7 @@ fn summary(mesh: Option<&Mesh>) -> MeshSummary {
         ready,
         backend: mesh.map(|mesh| mesh.spec.backend.to_string()),
         encryption: mesh.map(|mesh| mesh.spec.encryption.to_string()),
+        site_encryption: mesh.map(|mesh| mesh.spec.site_encryption.clone()).unwrap_or_default(),
     }
 }
 
@@ -256,8 +259,13 @@ impl MeshSummary {
             Some(other) => format!("encryption {}", other.to_lowercase()),
             None => String::new(),
         };
+        let sites = match self.site_encryption.len() {
+            0 => String::new(),
+            1 => ", but for 1 pair of sites".to_owned(),
+            some => format!(", but for {some} pairs of sites"),
+        };
         let backend = self.backend.clone().unwrap_or_default();
-        [self.ready_word().to_owned(), format!("{backend}  {encryption}").trim().to_owned()]
+        [self.ready_word().to_owned(), format!("{backend}  {encryption}{sites}").trim().to_owned()]
     }
 }
 
@@ -287,11 +295,6 @@ impl Clear {
         }
         [if whole { "guarded" } else { "UNGUARDED" }.to_owned(), rest]
     }
-}
-
-/// Whether the mesh forbids packets in clear; used by the problems too.
-pub(super) fn requires_encryption(mesh: &Mesh) -> bool {
-    mesh.spec.encryption == Encryption::Required
 }
 
 pub(super) fn node_name(node: &MeshNode) -> String {

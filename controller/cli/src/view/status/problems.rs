@@ -1,10 +1,10 @@
 //! What is wrong with the mesh: each problem with a code, the one who has it, and what to do.
 
-use api::{Condition, Mesh, MeshNode, conditions};
+use api::{Condition, Encryption, Mesh, MeshNode, conditions};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Agent, Known, is_ready, node_name, requires_encryption};
+use super::{Agent, Known, is_ready, node_name};
 use crate::{
     state::{Peer, State},
     text,
@@ -102,18 +102,29 @@ fn of_mesh(mesh: Option<&Mesh>) -> Vec<Problem> {
         let fix = "kubectl describe hwm default; is hawser-controller running?";
         found.push(problem(MESH_NOT_READY, "mesh", said(c), fix));
     }
-    if !requires_encryption(mesh) {
+    if mesh.spec.permits_clear() {
         let carriers = text::list(mesh.spec.carriers());
         let downgrade = if mesh.spec.allow_downgrade {
             ", also to nodes that were sealed to before (allowDowngrade)"
         } else {
             ""
         };
-        let encryption = mesh.spec.encryption;
+        let (encryption, sites) = (mesh.spec.encryption, &mesh.spec.site_encryption);
+        let of_sites = if sites.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", crate::view::mesh::of_sites(sites))
+        };
         let message = format!(
-            "encryption is {encryption}, by {carriers}: packets may leave in clear{downgrade}"
+            "encryption is {encryption}{of_sites}, by {carriers}: packets may leave in \
+             clear{downgrade}"
         );
-        found.push(problem(CLEAR_PERMITTED, "mesh", message, "set spec.encryption: Required"));
+        let fix = if encryption == Encryption::Required {
+            "if no site is to be trusted with them: take spec.siteEncryption away"
+        } else {
+            "set spec.encryption: Required"
+        };
+        found.push(problem(CLEAR_PERMITTED, "mesh", message, fix));
     }
     found
 }

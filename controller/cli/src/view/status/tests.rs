@@ -150,11 +150,27 @@ fn a_missing_guard_is_an_error() {
 #[test]
 fn a_mesh_that_permits_clear_packets_says_so_loudly() {
     let mut known = known();
-    known.mesh.as_mut().unwrap().spec.encryption = Encryption::None;
+    known.mesh.as_mut().unwrap().spec.encryption = api::Encryption::None;
 
     assert_eq!(codes(&known), ["HW4002"]);
     let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
     assert!(screen.contains("NOT ENCRYPTED"));
+}
+
+#[test]
+fn sites_that_may_be_in_clear_are_named_in_a_mesh_that_is_sealed_elsewhere() {
+    let mut known = known();
+    let spec = &mut known.mesh.as_mut().unwrap().spec;
+    let of = |encryption| SiteEncryption { sites: vec!["aws".to_owned()], encryption };
+    spec.site_encryption = vec![of(api::Encryption::Required)];
+    assert_eq!(codes(&known), [] as [&str; 0]);
+
+    known.mesh.as_mut().unwrap().spec.site_encryption = vec![of(api::Encryption::None)];
+
+    assert_eq!(codes(&known), ["HW4002"]);
+    let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
+    assert!(screen.contains("encryption required, but for 1 pair of sites"), "{screen}");
+    assert!(screen.contains("encryption is Required (None within aws)"), "{screen}");
 }
 
 #[test]
