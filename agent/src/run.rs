@@ -27,6 +27,7 @@ use tokio::{
 
 use crate::{
     admin::{self, Live},
+    canary,
     datapath::{Config, Datapath},
     facts,
     failover::{Chosen, Watch},
@@ -87,7 +88,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let underlay = kernel.underlay(&facts::choice(&options)).await?;
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
+    let (report, canary) = watch::channel(None);
+    if let Some(seconds) = options.canary {
+        let every = Duration::from_secs(seconds.into());
+        let (tun, snapshot) = (options.tun.clone(), Arc::clone(&snapshot));
+        tokio::spawn(canary::Watch { tun, every, snapshot, report }.follow());
+    }
     let agent = Agent {
+        canary,
         engine: options.engine.into(),
         keyring: Arc::clone(&keyring),
         datapath: Arc::clone(&datapath),
@@ -245,9 +253,13 @@ async fn follow_api(
             clone.send(holder).ok();
         }
     };
-    let snapshot = Arc::clone(&agent.snapshot);
+    let telling = source::kube::Telling {
+        snapshot: Arc::clone(&agent.snapshot),
+        own: own_node,
+        canary: agent.canary.clone(),
+    };
     tokio::join!(
-        source::kube::tell(client.clone(), snapshot, own_node),
+        source::kube::tell(client.clone(), telling),
         source::kube::follow(client.clone(), follower, publisher),
         source::kube::follow_rotations(client, rotation),
         report,

@@ -79,6 +79,13 @@ pub(crate) fn sample() -> State {
             kind: Some("unreachable".to_owned()),
         }],
         guard: GuardState { routes: true, nft: true, blocked_packets: 17 },
+        canary: Some(CanaryState {
+            verdict: CanaryVerdict::Clear,
+            sent: 5,
+            seen_in_clear: 2,
+            devices: vec!["eth0".to_owned()],
+            why: None,
+        }),
         discards: BTreeMap::from([("no_route".to_owned(), 3), ("replay".to_owned(), 0)]),
     }
 }

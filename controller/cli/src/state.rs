@@ -21,6 +21,9 @@ pub struct State {
     pub peers: Vec<Peer>,
     pub routes: Vec<Route>,
     pub guard: Guard,
+    /// Absent where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     pub discards: BTreeMap<String, u64>,
 }
 
@@ -82,6 +85,18 @@ pub struct Guard {
     pub nft: bool,
     /// Packets that would have left in clear.
     pub blocked_packets: Option<u64>,
+}
+
+/// What became of the standing canary's probes.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Canary {
+    /// clean, clear, blind or idle.
+    pub verdict: String,
+    pub sent: u64,
+    pub seen_in_clear: u64,
+    pub devices: Vec<String>,
+    pub why: Option<String>,
 }
 
 impl Guard {

@@ -22,7 +22,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{snapshot::Snapshot, view::Backend};
+use crate::{admin::CanaryState, snapshot::Snapshot, view::Backend};
 
 const LOOK: Duration = Duration::from_secs(2);
 const AT_MOST_EVERY: Duration = Duration::from_secs(60);
@@ -30,16 +30,20 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// So many names are in a note.
 const NAMES: usize = 5;
 
-/// Tells of blocked packets and of clear ones, for ever.
-pub async fn follow(
-    client: Client,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    own: watch::Receiver<Option<MeshNode>>,
-) {
+/// What is told of, and whose events those are.
+pub struct Telling {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub own: watch::Receiver<Option<MeshNode>>,
+    pub canary: watch::Receiver<Option<CanaryState>>,
+}
+
+/// Tells of blocked packets, of clear ones and of the canary's sights, for ever.
+pub async fn follow(client: Client, Telling { snapshot, own, canary }: Telling) {
     let instance = snapshot.load().node.clone();
     let reporter = Reporter { controller: "hawser.dev/agent".to_owned(), instance: Some(instance) };
     let recorder = Recorder::new(client, reporter);
     let (mut told, mut clear) = (Told::default(), Clear::default());
+    let mut sung = Told::default();
     loop {
         let node = own.borrow().clone();
         let now = snapshot.load_full();
@@ -47,6 +51,13 @@ pub async fn follow(
             let count = blocked(&now);
             if told.is_news(count, Instant::now()) && say(&recorder, &node, &event()).await {
                 told.tell(count, Instant::now());
+            }
+            let seen = canary.borrow().clone();
+            if let Some(seen) = seen
+                && sung.is_news(seen.seen_in_clear, Instant::now())
+                && say(&recorder, &node, &canary_event(&seen)).await
+            {
+                sung.tell(seen.seen_in_clear, Instant::now());
             }
             let peers = in_clear(&now.carriers);
             if clear.is_news(&peers, Instant::now())
@@ -109,6 +120,22 @@ fn event() -> Event {
                 .to_owned(),
         ),
         action: "Guard".to_owned(),
+        secondary: None,
+    }
+}
+
+fn canary_event(seen: &CanaryState) -> Event {
+    let CanaryState { sent, seen_in_clear, devices, .. } = seen;
+    let devices = devices.join(", ");
+    let note = format!(
+        "{seen_in_clear} of {sent} marked packets to other nodes were readable on {devices}: \
+         packets of the mesh leave in clear; see `hawser verify wire` on the node"
+    );
+    Event {
+        type_: EventType::Warning,
+        reason: "CanarySeenInClear".to_owned(),
+        note: Some(note),
+        action: "Watch".to_owned(),
         secondary: None,
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     args::FailOn,
     output::{Item, Output, aligned},
-    state::State,
+    state::{Canary, State},
     text::{self, NONE, UNKNOWN},
     view::{nodes::name_of, or, peers},
 };
@@ -111,6 +111,7 @@ struct Clear {
     guard_routes: bool,
     guard_nft: bool,
     blocked: Option<u64>,
+    canary: Option<Canary>,
 }
 
 impl Status {
@@ -133,6 +134,7 @@ impl Status {
                 guard_routes: state.guard.routes,
                 guard_nft: state.guard.nft,
                 blocked: state.guard.blocked_packets,
+                canary: state.canary.clone(),
             }),
             problems: problems::find(known, now),
         }
@@ -292,6 +294,10 @@ impl Clear {
             format!("{}, {}", part("routes", self.guard_routes), part("nft table", self.guard_nft));
         if let Some(count) = self.blocked {
             rest.push_str(&format!(", {count} packets blocked"));
+        }
+        if let Some(Canary { verdict, sent, .. }) = &self.canary {
+            let verdict = if verdict == "clean" { verdict.clone() } else { verdict.to_uppercase() };
+            rest.push_str(&format!(", canary {} ({sent} sent)", text::cell(&verdict)));
         }
         [if whole { "guarded" } else { "UNGUARDED" }.to_owned(), rest]
     }

@@ -35,7 +35,7 @@ impl Change {
         }
         if !site_encryption.is_empty() && self.after.has(Encryption::Required) {
             let sealed = self.pairs(Encryption::Required);
-            lines.push(format!("Sealed: {} pairs", sealed.count));
+            lines.extend((sealed.count > 0).then(|| format!("Sealed: {} pairs", sealed.count)));
         }
         lines
     }

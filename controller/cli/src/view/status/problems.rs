@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Agent, Known, is_ready, node_name};
 use crate::{
-    state::{Peer, State},
+    state::{Canary, Peer, State},
     text,
     view::peers,
 };
@@ -58,6 +58,8 @@ const PORT_BLOCKED: (&str, Severity) = ("HW2107", Severity::Warning);
 const GUARD_MISSING: (&str, Severity) = ("HW4001", Severity::Error);
 const CLEAR_PERMITTED: (&str, Severity) = ("HW4002", Severity::Warning);
 const PEERS_IN_CLEAR: (&str, Severity) = ("HW4003", Severity::Warning);
+const CANARY_IN_CLEAR: (&str, Severity) = ("HW4004", Severity::Error);
+const CANARY_BLIND: (&str, Severity) = ("HW4005", Severity::Warning);
 const AGENT_SILENT: (&str, Severity) = ("HW5001", Severity::Warning);
 
 /// All problems, the worst first.
@@ -167,6 +169,7 @@ fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
     found.extend(stood_in_for(state));
     found.extend(shaped(state));
     found.extend(in_clear(state));
+    found.extend(of_canary(state));
     let missing: &[&str] = match (state.guard.routes, state.guard.nft) {
         (true, true) => &[],
         (false, true) => &["unreachable routes"],
@@ -203,6 +206,23 @@ fn shaped(state: &State) -> Option<Problem> {
     let message = format!("sealed datagrams to {} peers travel {path}: {names}", peers.len());
     let fix = "open the tunnels' UDP port (51820) between them; it is gone back to by itself";
     Some(problem(PORT_BLOCKED, &state.node, message, fix))
+}
+
+/// What the standing canary saw, or that it sees nothing.
+fn of_canary(state: &State) -> Option<Problem> {
+    let Canary { verdict, sent, seen_in_clear, devices, why } = state.canary.as_ref()?;
+    if *seen_in_clear > 0 {
+        let devices = text::list(devices);
+        let message = format!(
+            "{seen_in_clear} of {sent} marked packets were readable on {devices}, where only sealed \
+             ones may be"
+        );
+        let fix = "find what leads around the tunnel: hawser verify wire; then restart the agent";
+        return Some(problem(CANARY_IN_CLEAR, &state.node, message, fix));
+    }
+    let why = why.as_deref().filter(|_| verdict == "blind")?;
+    let fix = "is CAP_NET_RAW given to the agent? Until then it proves nothing";
+    Some(problem(CANARY_BLIND, &state.node, format!("the canary is blind: {why}"), fix))
 }
 
 /// Who is sent to in clear now, in one line.

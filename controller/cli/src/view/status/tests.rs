@@ -259,3 +259,29 @@ fn the_next_rotation_and_the_oldest_view_are_shown() {
     known.rotations = vec![fixture::rotation("Accepting", "2026-11-19T06:00:00Z")];
     assert!(screen(&known).contains("keyrotation/manual-1 is accepting"));
 }
+
+#[test]
+fn a_canary_that_was_seen_in_clear_or_sees_nothing_is_a_problem() {
+    let canary = |verdict: &str, seen_in_clear| {
+        let mut known = known();
+        live(&mut known).canary = Some(Canary {
+            verdict: verdict.to_owned(),
+            sent: 40,
+            seen_in_clear,
+            devices: vec!["eth0".to_owned()],
+            why: (verdict == "blind").then(|| "operation not permitted".to_owned()),
+        });
+        let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
+        (codes(&known), screen)
+    };
+
+    let (codes, screen) = canary("clean", 0);
+    assert_eq!(codes, [] as [&str; 0]);
+    assert!(screen.contains("canary clean (40 sent)"), "{screen}");
+    let (codes, screen) = canary("clear", 3);
+    assert_eq!(codes, ["HW4004"]);
+    assert!(screen.contains("canary CLEAR") && screen.contains("readable on eth0"), "{screen}");
+    let (codes, screen) = canary("blind", 0);
+    assert_eq!(codes, ["HW4005"]);
+    assert!(screen.contains("canary BLIND") && screen.contains("not permitted"), "{screen}");
+}
