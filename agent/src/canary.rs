@@ -162,6 +162,9 @@ mod tests {
 
         assert!(!tally.seen(refused, outside()) && !tally.seen(99, outside()));
         let report = tally.report(start + LATE);
-        assert_eq!((report.sent, report.seen_in_clear, report.verdict), (0, 0, CanaryVerdict::Idle));
+        assert_eq!(
+            (report.sent, report.seen_in_clear, report.verdict),
+            (0, 0, CanaryVerdict::Idle)
+        );
     }
 }

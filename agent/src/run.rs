@@ -30,7 +30,7 @@ use crate::{
     canary,
     datapath::{Config, Datapath},
     facts,
-    failover::{Chosen, Watch},
+    failover::{Watch, kept},
     first, identity,
     kernel::{Kernel, events, sysctl},
     keyring::{self, Keyring},
@@ -119,9 +119,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         }
     }
     let node = options.node.clone();
-    let (choosing, chosen) = watch::channel(Chosen::new());
-    let (seen, path) = (Arc::clone(&snapshot), Arc::clone(&datapath));
-    tokio::spawn(Watch { snapshot: seen, datapath: path, chosen: choosing }.follow());
+    let (choosing, chosen) = watch::channel(kept::load(directory));
+    let carriers = Watch {
+        snapshot: Arc::clone(&snapshot),
+        datapath: Arc::clone(&datapath),
+        chosen: choosing,
+        state: directory.clone(),
+    };
+    tokio::spawn(carriers.follow());
     let machine = round::Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen };
     let round = Round::new(machine, options, kept);
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;

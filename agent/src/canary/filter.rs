@@ -44,7 +44,8 @@ pub(super) fn program(marker: &Marker) -> Vec<SockFilter> {
         let found = SockFilter::new(EQUALS, rest as u8, 0, word);
         [SockFilter::new(LOAD, 0, 0, at as u32), found]
     });
-    let (refuse, pass) = (SockFilter::new(RETURN, 0, 0, 0), SockFilter::new(RETURN, 0, 0, u32::MAX));
+    let (refuse, pass) =
+        (SockFilter::new(RETURN, 0, 0, 0), SockFilter::new(RETURN, 0, 0, u32::MAX));
     looks.chain([refuse, pass]).collect()
 }
 

@@ -146,7 +146,8 @@ mod tests {
     fn snapshot(peers: u8) -> Snapshot {
         let mut snapshot = Snapshot::empty("n0", "kube");
         let subnets = |n: u8| {
-            [format!("10.42.{n}.0/24"), format!("fd42:0:0:{n:x}::/64")].map(|net| net.parse().unwrap())
+            [format!("10.42.{n}.0/24"), format!("fd42:0:0:{n:x}::/64")]
+                .map(|net| net.parse().unwrap())
         };
         snapshot.subnets = subnets(0).to_vec();
         for n in 1..=peers {

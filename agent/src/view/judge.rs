@@ -129,7 +129,9 @@ fn frame(
 fn of_sites(spec: &MeshSpec) -> Result<(), String> {
     match spec.site_encryption.iter().find(|of| of.pair().is_none()) {
         None => Ok(()),
-        Some(of) => Err(format!("siteEncryption: {} sites are named, not one or two", of.sites.len())),
+        Some(of) => {
+            Err(format!("siteEncryption: {} sites are named, not one or two", of.sites.len()))
+        }
     }
 }
 

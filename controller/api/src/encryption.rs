@@ -106,8 +106,7 @@ mod tests {
     #[test]
     fn a_pair_of_sites_is_judged_by_what_is_said_of_it_in_either_order_and_else_as_the_mesh() {
         use Encryption::{None as Plain, Preferred, Required};
-        let sites =
-            [of(&["a"], Plain), of(&["c", "b"], Preferred), of(&["d", "d"], Preferred)];
+        let sites = [of(&["a"], Plain), of(&["c", "b"], Preferred), of(&["d", "d"], Preferred)];
 
         for (a, b, holds) in [
             (Some("a"), Some("a"), Plain),

@@ -32,8 +32,8 @@ pub use crds::{crds, crds_yaml, manifests};
 pub use encryption::{Encryption, SiteEncryption, encryption_between};
 pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused};
 pub use mesh::{
-    Backend, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage,
-    RotationSchedule, return_after,
+    Backend, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
+    return_after,
 };
 pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};

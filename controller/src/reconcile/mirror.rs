@@ -131,7 +131,8 @@ pub(super) fn owner(node: &MeshNode) -> Option<&OwnerReference> {
 fn mesh_node((name, uid): (&str, &str), place: Place, epoch: Option<u32>) -> MeshNode {
     let first = MeshNodeSpec::default();
     let Place { addresses, site } = place;
-    let spec = MeshNodeSpec { addresses, site, key_epoch: epoch.unwrap_or(first.key_epoch), ..first };
+    let spec =
+        MeshNodeSpec { addresses, site, key_epoch: epoch.unwrap_or(first.key_epoch), ..first };
     let mut node = MeshNode::new(name, spec);
     node.metadata.owner_references = Some(vec![OwnerReference {
         api_version: "v1".to_owned(),
@@ -159,7 +160,8 @@ pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()>
                 let patch = json!({"metadata": version_of(&**node), "spec": spec});
                 let patch = Patch::Merge(&patch);
                 let answer = api.patch(&name, &PatchParams::default(), &patch).await.map(drop);
-                settle(answer).with_context(|| format!("writing the addresses and the site of {name}"))
+                settle(answer)
+                    .with_context(|| format!("writing the addresses and the site of {name}"))
             }
             Step::Delete(name, uid) => {
                 let exactly = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -276,7 +278,10 @@ mod tests {
 
         assert_eq!(site(Some("aws")).as_deref(), Some("aws"));
         assert_eq!(site(Some("rack-7")).as_deref(), Some("rack-7"));
-        assert_eq!([site(None), site(Some("")), site(Some("Rack_7")), site(Some("-a"))], [const { None }; 4]);
+        assert_eq!(
+            [site(None), site(Some("")), site(Some("Rack_7")), site(Some("-a"))],
+            [const { None }; 4]
+        );
         let made = plan(&[labelled("c", Some("aws"))], &[], &[], &BTreeMap::new());
         let Step::Create(node) = &made[0] else { panic!("{made:?}") };
         assert_eq!(node.spec.site.as_deref(), Some("aws"));

@@ -28,9 +28,10 @@ pub(super) async fn run(
 /// Only for what was shown: a Mesh that somebody else changed meanwhile is a conflict.
 async fn set(args: &MeshSet, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
     if args.is_empty() {
-        return Err(Failure::usage("nothing is to be changed")
-            .check("give --encryption, --site-encryption, --backend, --fallback, --allow-downgrade or \
-                    --vxlan-shaped-port"));
+        return Err(Failure::usage("nothing is to be changed").check(
+            "give --encryption, --site-encryption, --backend, --fallback, --allow-downgrade or \
+                    --vxlan-shaped-port",
+        ));
     }
     let cluster = Cluster::connect(settings).await?;
     let (mesh, nodes) = tokio::try_join!(cluster.mesh(), cluster.nodes())?;

@@ -105,9 +105,8 @@ impl Change {
         let Self { before, after, .. } = self;
         let told = before.site_encryption.iter().chain(&after.site_encryption);
         let pairs = told.filter_map(SiteEncryption::pair);
-        let of = |[a, b]: [&str; 2]| {
-            (before.between(Some(a), Some(b)), after.between(Some(a), Some(b)))
-        };
+        let of =
+            |[a, b]: [&str; 2]| (before.between(Some(a), Some(b)), after.between(Some(a), Some(b)));
         [(before.encryption, after.encryption)].into_iter().chain(pairs.map(of)).collect()
     }
 

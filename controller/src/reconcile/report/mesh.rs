@@ -263,8 +263,9 @@ mod tests {
     use super::*;
 
     fn judged(encryption: Encryption, backend: Backend, within: &[Encryption]) -> (bool, String) {
-        let of = |encryption: &Encryption| {
-            SiteEncryption { sites: vec!["aws".to_owned()], encryption: *encryption }
+        let of = |encryption: &Encryption| SiteEncryption {
+            sites: vec!["aws".to_owned()],
+            encryption: *encryption,
         };
         let site_encryption = within.iter().map(of).collect();
         let spec = MeshSpec { encryption, backend, site_encryption, ..MeshSpec::default() };

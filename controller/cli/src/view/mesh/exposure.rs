@@ -70,10 +70,8 @@ impl Change {
         let Carrying { allow_downgrade, ref fallback, .. } = self.after;
         let Pairs { nodes, .. } = self.pairs(Encryption::Preferred);
         let of = |names: &'_ [String]| some(names.iter().filter(|name| nodes.contains(name)));
-        let mut lines = vec![format!(
-            "  packets of pods to nodes that never had a key: {}",
-            of(&self.keyless)
-        )];
+        let mut lines =
+            vec![format!("  packets of pods to nodes that never had a key: {}", of(&self.keyless))];
         if allow_downgrade {
             lines.push(format!(
                 "  and to nodes that had one and have it no more: {}",
@@ -104,11 +102,8 @@ impl Change {
         for (at, (a, of_a)) in sites.iter().enumerate() {
             for (b, of_b) in sites.iter().skip(at) {
                 let own = a == b;
-                let count = if own {
-                    of_a.len() * (of_a.len() - 1) / 2
-                } else {
-                    of_a.len() * of_b.len()
-                };
+                let count =
+                    if own { of_a.len() * (of_a.len() - 1) / 2 } else { of_a.len() * of_b.len() };
                 if count > 0 && self.after.between(*a, *b) == wanted {
                     found.count += count;
                     found.nodes.extend(of_a.iter().chain(of_b));

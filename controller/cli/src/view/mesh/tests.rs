@@ -97,8 +97,7 @@ fn it_says_what_will_be_in_clear_between_whom() {
     By way of Preferred no packet is lost; in one step, those on their way are.
     ");
 
-    let preferred =
-        change(required, Some(Encryption::Preferred), Some(Backend::Vxlan), Some(true));
+    let preferred = change(required, Some(Encryption::Preferred), Some(Backend::Vxlan), Some(true));
     insta::assert_snapshot!(preferred.text(), @r"
     Mesh default: encryption Required -> Preferred, backend wireguard -> vxlan, allowDowngrade false -> true
     In clear, for whoever is on the network between them to read and to forge:
@@ -117,10 +116,7 @@ fn it_says_what_will_be_in_clear_between_whom() {
 }
 
 /// Of three nodes with keys: two in aws, one in onprem.
-fn of_sites(
-    before: (Encryption, Backend, &[(&[&str], Encryption)]),
-    wanted: &MeshSet,
-) -> Change {
+fn of_sites(before: (Encryption, Backend, &[(&[&str], Encryption)]), wanted: &MeshSet) -> Change {
     let mut mesh = fixture::mesh();
     (mesh.spec.encryption, mesh.spec.backend) = (before.0, before.1);
     let of = |(sites, encryption): &(&[&str], Encryption)| SiteEncryption {
