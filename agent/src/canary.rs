@@ -90,8 +90,8 @@ impl Tally {
         if self.in_clear > 0 {
             return CanaryVerdict::Clear;
         }
-        let settled = self.probes.values().filter(|probe| now >= probe.sent + LATE);
-        match settled.last() {
+        let mut latest_first = self.probes.values().rev();
+        match latest_first.find(|probe| now >= probe.sent + LATE) {
             None => CanaryVerdict::Idle,
             Some(last) if last.on_tunnel => CanaryVerdict::Clean,
             Some(_) => CanaryVerdict::Blind,

@@ -1,7 +1,12 @@
 //! Sends the probes by the kernel's own routes, as any program on the node would, and looks where they
 //! can be read.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use cni::POD_DEVICE_PREFIX;
@@ -104,13 +109,16 @@ impl Watch {
     async fn send(&self, tally: &mut Tally, marker: &Marker, targets: Vec<(IpAddr, IpAddr)>) {
         let mut sockets: BTreeMap<IpAddr, UdpSocket> = BTreeMap::new();
         for (own, to) in targets {
-            if !sockets.contains_key(&own) {
-                let Ok(socket) = freebind::udp((own, 0).into()) else { continue };
-                sockets.insert(own, socket);
-            }
+            let socket = match sockets.entry(own) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(place) => {
+                    let Ok(socket) = freebind::udp((own, 0).into()) else { continue };
+                    place.insert(socket)
+                }
+            };
             let number = tally.sends(Instant::now());
             let payload = filter::payload(marker, number);
-            if let Err(error) = sockets[&own].send_to(&payload, (to, DISCARD)).await {
+            if let Err(error) = socket.send_to(&payload, (to, DISCARD)).await {
                 tracing::trace!(%error, %to, "canary not sent");
                 tally.refused(number);
             }
