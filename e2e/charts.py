@@ -252,6 +252,17 @@ def packages():
                     yield f"{path.name} renders nothing"
 
 
+def only_the_canary_gets_raw_sockets():
+    for canary in (None, 5):
+        documents, _ = render("hawser", {"agent": {"canary": canary}})
+        agents = [d for d in documents if d["kind"] == "DaemonSet"]
+        for container in agents[0]["spec"]["template"]["spec"]["containers"]:
+            raw = "NET_RAW" in container["securityContext"]["capabilities"]["add"]
+            asked = f"--canary={canary}" in container["args"]
+            if (raw, asked) != (bool(canary), bool(canary)):
+                yield f"canary {canary}: NET_RAW {raw}, asked for {asked}"
+
+
 def main():
     write = sys.argv[1:] == ["--write"]
     checks = [
@@ -263,6 +274,7 @@ def main():
         ("kubernetes", kubernetes_takes_it()),
         ("crds", crds_are_those_of_deploy_and_kept()),
         ("rights", nothing_is_more_than_it_must_be()),
+        ("canary", only_the_canary_gets_raw_sockets()),
         ("controls", the_checks_can_fail()),
         ("packages", packages()),
     ]

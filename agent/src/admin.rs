@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
 };
 
-use api::Backend;
+use api::{Backend, Encryption};
 use axum::{
     Json, Router,
     extract::State as Extract,
@@ -53,6 +53,9 @@ pub struct State {
     pub peers: Vec<PeerState>,
     pub routes: Vec<RouteState>,
     pub guard: GuardState,
+    /// Absent where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub canary: Option<CanaryState>,
     /// How many packets died, by the reason's name.
     pub discards: BTreeMap<String, u64>,
 }
@@ -98,6 +101,9 @@ pub struct PeerState {
     pub mtu: u16,
     pub subnets: Vec<IpNet>,
     pub site: Option<String>,
+    /// What the Mesh says of encryption between its site and this node's.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub encryption: Option<Encryption>,
 }
 
 /// A prefix and either the peer it leads to or what else becomes of it.
@@ -119,6 +125,34 @@ pub struct GuardState {
     pub nft: bool,
     /// Packets that would have left in clear.
     pub blocked_packets: u64,
+}
+
+/// What became of the standing canary's probes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryState {
+    pub verdict: CanaryVerdict,
+    pub sent: u64,
+    /// Probes that were readable on a device that is not the tunnel's.
+    pub seen_in_clear: u64,
+    /// Those devices.
+    pub devices: Vec<String>,
+    /// Why it is blind.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub why: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CanaryVerdict {
+    /// Seen in the tunnel, and nowhere else.
+    Clean,
+    /// Some were seen in clear since the agent began.
+    Clear,
+    /// Not even seen where they are readable: nothing is proven.
+    Blind,
+    /// None sent yet, or nobody to send to.
+    Idle,
 }
 
 /// Serves on a Unix socket of mode 0600, in the place of one that a dead agent left.

@@ -17,7 +17,7 @@ use crate::{
     kernel::{Kernel, sysctl, underlay::Choice},
     options::Run,
     plan::{Facts, Heard, PodRoute},
-    view::{Backend, Encryption, View},
+    view::{Backend, View},
 };
 
 /// Where the operator says that this node is reached.
@@ -77,7 +77,7 @@ async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
 /// Whether the plan depends on which routes lead to others' endpoints.
 pub(crate) fn asks_for_links(options: &Run, view: &View) -> bool {
     let wanted = view.carriers(options.backend).contains(&Backend::Direct);
-    wanted && view.encryption != Encryption::Required
+    wanted && view.permits_clear()
 }
 
 /// Asks the routing table once for each endpoint, where the answers are needed.

@@ -13,6 +13,7 @@
 //! is silent at both ends, and both leave it. Where nothing answers (the other agent is down, while
 //! the kernel's carriers carry on) nothing changes: there is no better way.
 
+pub(crate) mod kept;
 mod message;
 mod sockets;
 mod watch;
@@ -68,6 +69,8 @@ pub(crate) struct Failover {
     /// Probes without an answer yet.
     open: BTreeMap<u64, Open>,
     number: u64,
+    /// What an earlier run used last to those that were not met yet.
+    last: Chosen,
 }
 
 #[derive(Debug)]
@@ -101,8 +104,8 @@ struct Line {
 
 impl Failover {
     /// `number`, by chance, is what the first probe is called: answers to an earlier run are nobody's.
-    pub(crate) fn new(number: u64) -> Self {
-        Self { pairs: BTreeMap::new(), open: BTreeMap::new(), number: number >> 1 }
+    pub(crate) fn new(number: u64, last: Chosen) -> Self {
+        Self { pairs: BTreeMap::new(), open: BTreeMap::new(), number: number >> 1, last }
     }
 
     /// Hears what may carry. A pair whose ways stay the same goes on as it is.
@@ -113,7 +116,8 @@ impl Failover {
             if old.is_some_and(|pair| pair.is_of(listed, addresses)) {
                 continue;
             }
-            self.pairs.insert(name.clone(), Pair::new(listed, addresses, now));
+            let last = self.last.remove(name);
+            self.pairs.insert(name.clone(), Pair::new((listed, last), addresses, now));
         }
         let known: BTreeSet<&String> = self.pairs.keys().collect();
         self.open.retain(|_, open| known.contains(&open.peer));
@@ -154,14 +158,23 @@ impl Failover {
         of.any(|pair| pair.lines.iter().any(|line| line.way == by))
     }
 
+    /// Those that were not met yet included.
     pub(crate) fn chosen(&self) -> Chosen {
         let used = |pair: &Pair| pair.lines[pair.used].way;
-        self.pairs.iter().map(|(name, pair)| (name.clone(), used(pair))).collect()
+        let pairs = self.pairs.iter().map(|(name, pair)| (name.clone(), used(pair)));
+        self.last.clone().into_iter().chain(pairs).collect()
+    }
+
+    /// The same without those that use their best.
+    pub(crate) fn detours(&self) -> Chosen {
+        let best = |name: &String| self.pairs.get(name).is_some_and(|pair| pair.used == 0);
+        self.chosen().into_iter().filter(|(name, _)| !best(name)).collect()
     }
 }
 
 impl Pair {
-    fn new(ways: &[Way], addresses: &[IpAddr], now: Instant) -> Self {
+    /// It begins with the last one, if that may still carry.
+    fn new((ways, last): (&[Way], Option<Way>), addresses: &[IpAddr], now: Instant) -> Self {
         let line = |way: &Way| Line {
             way: *way,
             heard: BTreeMap::new(),
@@ -172,7 +185,7 @@ impl Pair {
         Self {
             lines: ways.iter().map(line).collect(),
             addresses: addresses.to_vec(),
-            used: 0,
+            used: ways.iter().position(|way| Some(*way) == last).unwrap_or(0),
             since: now,
             returned: false,
         }

@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 use api::Backend;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use crate::{
-    admin::{GuardState, Live, PeerState, RouteState, State, ViewState},
+    admin::{CanaryState, GuardState, Live, PeerState, RouteState, State, ViewState},
     datapath::{Datapath, Engine, PeerStatus},
     keyring::Keyring,
     plan::Heard,
@@ -22,6 +23,8 @@ pub(crate) struct Agent {
     pub(crate) datapath: Arc<Datapath>,
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) contact: Contact,
+    /// What the canary reports, where it was asked for.
+    pub(crate) canary: watch::Receiver<Option<CanaryState>>,
 }
 
 impl Live for Agent {
@@ -52,6 +55,7 @@ impl Live for Agent {
                 nft: snapshot.guard.nft,
                 blocked_packets: snapshot.blocked.out + snapshot.blocked.into,
             },
+            canary: self.canary.borrow().clone(),
             discards: self.discards(),
         }
     }
@@ -105,6 +109,7 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
             mtu: snapshot.mtu,
             subnets: facts.subnets.clone(),
             site: facts.site.clone(),
+            encryption: Some(facts.encryption),
         }
     };
     known.map(state).collect()

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::admin::{PeerState, State};
+use crate::admin::{CanaryState, CanaryVerdict, PeerState, State};
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Peers up to which each has series of its own.
@@ -80,6 +80,10 @@ fn encode_node(state: &State, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
         encoder.encode_descriptor("clear_packets_blocked", help, None, blocked.metric_type())?;
     blocked.encode(out)?;
 
+    if let Some(canary) = &state.canary {
+        encode_canary(canary, encoder)?;
+    }
+
     let zero = ConstCounter::new(0u64);
     let help = "Packets that died in the data path";
     let mut family =
@@ -89,6 +93,25 @@ fn encode_node(state: &State, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
         ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+fn encode_canary(
+    canary: &CanaryState,
+    encoder: &mut DescriptorEncoder<'_>,
+) -> Result<(), fmt::Error> {
+    let counters = [
+        ("canary_sent", "Marked packets that must be seen sealed only", canary.sent),
+        ("canary_seen_in_clear", "Those that were readable off the tunnel", canary.seen_in_clear),
+    ];
+    for (name, help, value) in counters {
+        let counter = ConstCounter::new(value);
+        let out = encoder.encode_descriptor(name, help, None, counter.metric_type())?;
+        counter.encode(out)?;
+    }
+    let blind = ConstGauge::new(u64::from(canary.verdict == CanaryVerdict::Blind));
+    let help = "1 while the marked packets are seen nowhere, and nothing is proven";
+    let out = encoder.encode_descriptor("canary_blind", help, None, blind.metric_type())?;
+    blind.encode(out)
 }
 
 /// One figure of every peer; a peer of whom there is nothing to say is absent, not 0.
@@ -195,6 +218,9 @@ mod tests {
             "hawser_key_epoch 2",
             "hawser_mtu_bytes 1420",
             "hawser_clear_packets_blocked_total 17",
+            "hawser_canary_sent_total 5",
+            "hawser_canary_seen_in_clear_total 2",
+            "hawser_canary_blind 0",
             r#"hawser_discarded_packets_total{reason="no_route"} 3"#,
             r#"hawser_discarded_packets_total{reason="replay"} 0"#,
             r#"hawser_peer_receive_bytes_total{peer="node-2"} 10"#,

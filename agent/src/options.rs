@@ -108,6 +108,12 @@ pub struct Run {
     #[arg(long, env = "HAWSER_MACHINE_ID", value_name = "FILE", default_value = "/etc/machine-id")]
     pub machine_id: PathBuf,
 
+    /// Sends each other node a marked packet every so many seconds, and watches all devices for it:
+    /// it must be readable in the tunnel, and nowhere else. Needs CAP_NET_RAW. Unset: off.
+    #[arg(long, env = "HAWSER_CANARY", value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub canary: Option<u16>,
+
     /// Firewall mark on the encrypted packets, for policy routing.
     #[arg(long, env = "HAWSER_FWMARK")]
     pub fwmark: Option<u32>,

@@ -27,9 +27,10 @@ use tokio::{
 
 use crate::{
     admin::{self, Live},
+    canary,
     datapath::{Config, Datapath},
     facts,
-    failover::{Chosen, Watch},
+    failover::{Watch, kept},
     first, identity,
     kernel::{Kernel, events, events::Events, sysctl},
     keyring::{self, Keyring},
@@ -88,7 +89,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     tokio::spawn(announce_moves(Arc::clone(&datapath), moved));
+    let (report, canary) = watch::channel(None);
+    if let Some(seconds) = options.canary {
+        let every = Duration::from_secs(seconds.into());
+        let (tun, snapshot) = (options.tun.clone(), Arc::clone(&snapshot));
+        tokio::spawn(canary::Watch { tun, every, snapshot, report }.follow());
+    }
     let agent = Agent {
+        canary,
         engine: options.engine.into(),
         keyring: Arc::clone(&keyring),
         datapath: Arc::clone(&datapath),
@@ -112,9 +120,14 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         }
     }
     let node = options.node.clone();
-    let (choosing, chosen) = watch::channel(Chosen::new());
-    let (seen, path) = (Arc::clone(&snapshot), Arc::clone(&datapath));
-    tokio::spawn(Watch { snapshot: seen, datapath: path, chosen: choosing }.follow());
+    let (choosing, chosen) = watch::channel(kept::load(directory));
+    let carriers = Watch {
+        snapshot: Arc::clone(&snapshot),
+        datapath: Arc::clone(&datapath),
+        chosen: choosing,
+        state: directory.clone(),
+    };
+    tokio::spawn(carriers.follow());
     let machine = round::Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen };
     let round = Round::new(machine, options, kept);
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
@@ -246,9 +259,13 @@ async fn follow_api(
             clone.send(holder).ok();
         }
     };
-    let snapshot = Arc::clone(&agent.snapshot);
+    let telling = source::kube::Telling {
+        snapshot: Arc::clone(&agent.snapshot),
+        own: own_node,
+        canary: agent.canary.clone(),
+    };
     tokio::join!(
-        source::kube::tell(client.clone(), snapshot, own_node),
+        source::kube::tell(client.clone(), telling),
         source::kube::follow(client.clone(), follower, publisher),
         source::kube::follow_rotations(client, rotation),
         report,

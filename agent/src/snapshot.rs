@@ -11,7 +11,7 @@ use crate::{
     kernel::{Blocked, guard_in_force},
     plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay, Way},
     rotation::{Installed, sending},
-    view::{Backend, PlainPeer, View},
+    view::{Backend, Encryption, PlainPeer, View},
 };
 
 /// One moment of the agent.
@@ -66,6 +66,8 @@ pub enum Membership {
 pub struct PeerFacts {
     pub subnets: Vec<IpNet>,
     pub site: Option<String>,
+    /// What holds between it and this node; plain peers are always sealed to.
+    pub encryption: Encryption,
     /// False for a plain WireGuard peer.
     pub is_node: bool,
     /// Of a plain peer that this node is an entry of: the highest turn of its other entries.
@@ -186,14 +188,16 @@ fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
     let others = view.nodes.iter().filter(|(name, node)| *name != me && !node.revoked);
     let nodes = others.map(|(name, node)| {
         let (subnets, site) = (node.subnets.clone(), node.site.clone());
-        (name.clone(), PeerFacts { subnets, site, is_node: true, others_turn: None })
+        let encryption = view.encryption_between(me, name);
+        (name.clone(), PeerFacts { subnets, site, encryption, is_node: true, others_turn: None })
     });
     let calls_us =
         |peer: &PlainPeer| peer.entries.is_empty() || peer.entries.iter().any(|entry| entry == me);
     let plain = view.peers.iter().filter(|(_, peer)| calls_us(peer)).map(|(name, peer)| {
         let others_turn = view.others_turn(name, peer, me);
         let subnets = peer.addresses.clone();
-        (name.clone(), PeerFacts { subnets, site: None, is_node: false, others_turn })
+        let (site, encryption) = (None, Encryption::Required);
+        (name.clone(), PeerFacts { subnets, site, encryption, is_node: false, others_turn })
     });
     plain.chain(nodes).collect()
 }

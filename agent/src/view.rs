@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-pub use api::{Backend, Encryption};
+pub use api::{Backend, Encryption, SiteEncryption};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -37,6 +37,9 @@ pub struct View {
     pub pools: Vec<IpNet>,
     pub backend: Backend,
     pub encryption: Encryption,
+    /// What holds between two sites in its place; never malformed.
+    #[serde(default)]
+    pub site_encryption: Vec<SiteEncryption>,
     /// What carries where the backend does not get through, best first.
     #[serde(default)]
     pub fallback: Vec<Backend>,
@@ -102,6 +105,18 @@ impl View {
             }
         }
         listed
+    }
+
+    /// What holds between two nodes; for one that is not in the view, as if it stood nowhere.
+    pub fn encryption_between(&self, a: &str, b: &str) -> Encryption {
+        let site = |name: &str| self.nodes.get(name).and_then(|node| node.site.as_deref());
+        api::encryption_between(self.encryption, &self.site_encryption, (site(a), site(b)))
+    }
+
+    /// True if some pair may be in clear, as the Mesh has it.
+    pub fn permits_clear(&self) -> bool {
+        let of_sites = self.site_encryption.iter().map(|of| of.encryption);
+        of_sites.chain([self.encryption]).any(|one| one != Encryption::Required)
     }
 
     /// True if the node `me` is told something new, or somebody is out who was in.

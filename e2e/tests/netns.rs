@@ -9,6 +9,8 @@
 mod agent;
 #[path = "netns/backends.rs"]
 mod backends;
+#[path = "netns/canary.rs"]
+mod canary;
 #[path = "netns/cli.rs"]
 mod cli;
 #[path = "netns/cni.rs"]
@@ -43,3 +45,5 @@ mod peer;
 mod roam;
 #[path = "netns/rotation.rs"]
 mod rotation;
+#[path = "netns/sites.rs"]
+mod sites;

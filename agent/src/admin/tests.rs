@@ -53,6 +53,7 @@ pub(crate) fn sample() -> State {
                 mtu: 1420,
                 subnets: vec!["10.42.2.0/24".parse().unwrap()],
                 site: None,
+                encryption: None,
             },
             PeerState {
                 name: "quo\"te".to_owned(),
@@ -69,6 +70,7 @@ pub(crate) fn sample() -> State {
                 mtu: 1420,
                 subnets: vec![],
                 site: Some("edge".to_owned()),
+                encryption: Some(Encryption::None),
             },
         ],
         routes: vec![RouteState {
@@ -77,6 +79,13 @@ pub(crate) fn sample() -> State {
             kind: Some("unreachable".to_owned()),
         }],
         guard: GuardState { routes: true, nft: true, blocked_packets: 17 },
+        canary: Some(CanaryState {
+            verdict: CanaryVerdict::Clear,
+            sent: 5,
+            seen_in_clear: 2,
+            devices: vec!["eth0".to_owned()],
+            why: None,
+        }),
         discards: BTreeMap::from([("no_route".to_owned(), 3), ("replay".to_owned(), 0)]),
     }
 }

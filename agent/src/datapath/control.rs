@@ -22,7 +22,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     inbound::write_one,
-    shape::{By, is_handshake},
     shared::{self, Shared},
     train::Departures,
 };
@@ -169,13 +168,7 @@ impl<'a> Made<'a> {
 
 impl Outbox for Made<'_> {
     fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        if !is_handshake(datagram) || !self.departures.shared().shapes.any() {
-            self.departures.copy(to, 0, datagram);
-            return;
-        }
-        let before = self.departures.set_way(By::Every);
-        self.departures.copy(to, 0, datagram);
-        self.departures.set_way(before);
+        self.departures.say(to, 0, datagram);
     }
 
     fn deliver(&mut self, packet: &[u8]) {

@@ -23,7 +23,7 @@ struct World {
 
 impl World {
     fn new(listed: &[Backend]) -> Self {
-        let (mut failover, start) = (Failover::new(7), Instant::now());
+        let (mut failover, start) = (Failover::new(7, Chosen::new()), Instant::now());
         let addresses = vec!["10.42.2.1".parse().unwrap(), "fd42:0:0:2::1".parse().unwrap()];
         failover.meets(
             &[("n2".to_owned(), (listed.iter().copied().map(Way::from).collect(), addresses))]
@@ -198,4 +198,31 @@ proptest! {
         let used = world.failover.chosen()["n2"].backend;
         prop_assert!(works(last)(used, [10, 42, 2, 1].into()), "{used} with {last:03b}");
     }
+}
+
+#[test]
+fn a_new_run_begins_with_what_the_last_one_used_and_goes_back_when_the_better_answers() {
+    let last = [("n2".to_owned(), Way::from(Udp)), ("n9".to_owned(), Way::from(Direct))];
+    let (mut failover, start) = (Failover::new(7, last.into()), Instant::now());
+    assert_eq!(failover.chosen()["n2"], Udp.into(), "before it is met");
+    let ways = [Vxlan, Udp].map(Way::from).to_vec();
+    failover.meets(&[("n2".to_owned(), (ways, vec!["10.42.2.1".parse().unwrap()]))].into(), start);
+
+    let mut world = World { failover, start, elapsed: Duration::ZERO, used: vec![] };
+    world.run(60.0, |by, _| by == Udp).run(60.0, |_, _| true);
+
+    assert_eq!(world.order(), [Udp, Vxlan]);
+    assert_eq!(world.failover.detours(), [("n9".to_owned(), Way::from(Direct))].into());
+}
+
+#[test]
+fn a_last_way_that_may_carry_no_more_is_not_begun_with() {
+    let last = [("n2".to_owned(), Way::from(Udp))];
+    let mut failover = Failover::new(7, last.into());
+    let ways = [Vxlan, Wireguard].map(Way::from).to_vec();
+
+    let met = [("n2".to_owned(), (ways, vec!["10.42.2.1".parse().unwrap()]))];
+    failover.meets(&met.into(), Instant::now());
+
+    assert_eq!(failover.chosen()["n2"], Vxlan.into());
 }

@@ -1,7 +1,7 @@
 //! Asks and answers by every carrier that there is a choice of, and tells the agent's rounds what to
 //! use.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Ask, Failover, Ways,
+    Ask, Failover, Ways, kept,
     message::{Kind, Message},
     sockets::Sockets,
 };
@@ -28,13 +28,16 @@ pub(crate) type Chosen = BTreeMap<String, Way>;
 pub(crate) struct Watch {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) datapath: Arc<Datapath>,
+    /// Holds what the last run used.
     pub(crate) chosen: watch::Sender<Chosen>,
+    pub(crate) state: PathBuf,
 }
 
 impl Watch {
     /// For ever.
     pub(crate) async fn follow(self) {
-        let (mut failover, mut sockets) = (Failover::new(random()), Sockets::default());
+        let last = self.chosen.borrow().clone();
+        let (mut failover, mut sockets) = (Failover::new(random(), last), Sockets::default());
         let mut due = Instant::now();
         loop {
             let now = Instant::now();
@@ -46,7 +49,9 @@ impl Watch {
                     let question = Message { kind: Kind::Question, by, number };
                     sockets.send(&self.datapath, to, question);
                 }
-                self.tell(failover.chosen());
+                if self.tell(failover.chosen()) {
+                    self.keep(&failover.detours());
+                }
                 due = now + if ways.is_empty() { IDLE } else { TICK };
             }
             tokio::select! {
@@ -58,7 +63,8 @@ impl Watch {
         }
     }
 
-    fn tell(&self, chosen: Chosen) {
+    /// True if it is news.
+    fn tell(&self, chosen: Chosen) -> bool {
         self.chosen.send_if_modified(|before| {
             for (peer, to) in &chosen {
                 let from = before.get(peer);
@@ -69,7 +75,13 @@ impl Watch {
             let differs = *before != chosen;
             *before = chosen;
             differs
-        });
+        })
+    }
+
+    fn keep(&self, detours: &Chosen) {
+        if let Err(error) = kept::save(&self.state, detours) {
+            tracing::warn!(%error, "carriers in use not kept on disk");
+        }
     }
 
     /// A question is answered by the carrier that it came by, if that may carry to who asks.

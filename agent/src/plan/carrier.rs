@@ -2,7 +2,7 @@
 //! choice among them.
 //!
 //! ```text
-//! encryption ──────────┐
+//! encryption, sites ───┐
 //! backend, fallback ───┼─▶ the ways of a pair ─▶ one of them: wireguard | udp | vxlan | direct,
 //! peer, link ──────────┘                         or why none
 //! ```
@@ -45,6 +45,8 @@ pub(super) struct Pair<'a> {
     pub(super) facts: &'a Facts,
     pub(super) peer: &'a str,
     pub(super) node: &'a Node,
+    /// What holds between the two.
+    pub(super) encryption: Encryption,
     /// This node's own addresses in the mesh, one a family.
     pub(super) own: &'a BTreeSet<IpNet>,
 }
@@ -91,10 +93,11 @@ pub(super) fn of(view: &View, facts: &Facts, own: &BTreeSet<IpNet>) -> Carriers 
     let mut carriers = Carriers { shaped, ..Carriers::default() };
     let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && !node.revoked);
     for (peer, node) in others {
-        let pair = Pair { facts, peer, node, own };
+        let encryption = view.encryption_between(&facts.node, peer);
+        let pair = Pair { facts, peer, node, encryption, own };
         carriers.settle(view, &pair);
-        for backend in heard(view, facts) {
-            carriers.accept(backend, (view.encryption, &pair));
+        for backend in heard(view, &pair) {
+            carriers.accept(backend, &pair);
         }
     }
     carriers
@@ -108,15 +111,16 @@ fn way(backend: Backend, pair: &Pair<'_>) -> Result<Option<BTreeSet<Route>>, Ref
     Ok(Some(routes(backend, pair)?).filter(|routes| !routes.is_empty()))
 }
 
-/// What may carry to a node, best first, whether or not it can. Only `encryption: None` sends in clear
-/// to a node that ever had a key: else whoever takes its key away, or drops its packets, would choose
-/// clear text. With `allowDowngrade` he does, and the operator said so: to one without a key by any
-/// plain carrier, to one with a key by those of `fallback`, where the tunnel does not get through.
+/// What may carry to a node, best first, whether or not it can. Only encryption None, of the mesh or
+/// of the two sites, sends in clear to a node that ever had a key: else whoever takes its key away, or
+/// drops its packets, would choose clear text. With `allowDowngrade` he does, and the operator said so:
+/// to one without a key by any plain carrier, to one with a key by those of `fallback`, where the tunnel
+/// does not get through.
 pub(super) fn permitted(view: &View, facts: &Facts, (name, node): (&str, &Node)) -> Vec<Backend> {
     let had_key = view.sealed.contains(name) || node.had_key();
     let sealed = !node.keys.is_empty() || (had_key && !view.allow_downgrade);
     let plain = |listed: Vec<Backend>| listed.into_iter().filter(|backend| !backend.encrypts());
-    match view.encryption {
+    match view.encryption_between(&facts.node, name) {
         Encryption::Required => vec![Backend::Wireguard],
         Encryption::Preferred if sealed && !view.allow_downgrade => vec![Backend::Wireguard],
         Encryption::Preferred if sealed => {
@@ -127,10 +131,10 @@ pub(super) fn permitted(view: &View, facts: &Facts, (name, node): (&str, &Node))
     }
 }
 
-/// What is taken in clear from every node, though it may be answered by another carrier.
-fn heard(view: &View, facts: &Facts) -> Vec<Backend> {
-    let listed = listed(view, facts).into_iter().filter(|backend| !backend.encrypts());
-    match view.encryption {
+/// What is taken in clear from a node, though it may be answered by another carrier.
+fn heard(view: &View, pair: &Pair<'_>) -> Vec<Backend> {
+    let listed = listed(view, pair.facts).into_iter().filter(|backend| !backend.encrypts());
+    match pair.encryption {
         Encryption::Required => Vec::new(),
         Encryption::Preferred | Encryption::None => listed.collect(),
     }
@@ -246,9 +250,9 @@ impl Carriers {
     /// loses nothing, from None to Preferred and back, or to another carrier of the list: not its
     /// machine's answers to pods either, which were asked through the tunnel. What can't be reached
     /// sends nothing.
-    fn accept(&mut self, backend: Backend, (encryption, pair): (Encryption, &Pair<'_>)) {
+    fn accept(&mut self, backend: Backend, pair: &Pair<'_>) {
         let in_use = self.chosen.get(pair.peer) == Some(&backend);
-        if in_use && encryption == Encryption::None {
+        if in_use && pair.encryption == Encryption::None {
             return;
         }
         let Ok(routes) = routes(backend, pair) else {

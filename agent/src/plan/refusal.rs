@@ -5,7 +5,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{Facts, Heard, carrier};
-use crate::view::{Backend, Encryption, View};
+use crate::view::{Backend, View};
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -15,7 +15,8 @@ pub enum Refusal {
     Revoked,
     #[error(
         "backend {0} sends in clear and encryption is Required: set backend: wireguard, or \
-         encryption: None if the network may read everything"
+         encryption: None if the network may read everything, or name in siteEncryption between \
+         which sites it may"
     )]
     Plain(Backend),
     #[error("backend {0} is not available in this version: use wireguard, udp, vxlan or direct")]
@@ -60,7 +61,7 @@ impl Refusal {
 
 pub(super) fn judge(view: &View, facts: &Facts) -> Vec<Refusal> {
     let mut carriers = carrier::listed(view, facts).into_iter();
-    let backend = carriers.find_map(|listed| backend(view.encryption, listed).err());
+    let backend = carriers.find_map(|listed| backend(view, listed).err());
     let place = match view.nodes.get(&facts.node) {
         None => Some(Refusal::NotInTheMesh(facts.node.clone())),
         Some(node) if node.revoked => Some(Refusal::Revoked),
@@ -82,8 +83,9 @@ fn age(most: Option<Duration>, heard: Heard) -> Option<Refusal> {
     (!fresh).then_some(Refusal::ViewTooOld(text))
 }
 
-fn backend(encryption: Encryption, backend: Backend) -> Result<(), Refusal> {
-    if encryption == Encryption::Required && !backend.encrypts() {
+/// One that is plain is for the pairs that may be in clear; if there can be none, it is a mistake.
+fn backend(view: &View, backend: Backend) -> Result<(), Refusal> {
+    if !view.permits_clear() && !backend.encrypts() {
         return Err(Refusal::Plain(backend));
     }
     if carrier::is_available(backend) { Ok(()) } else { Err(Refusal::Backend(backend)) }

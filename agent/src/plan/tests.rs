@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::Encryption;
+use api::{Encryption, SiteEncryption};
 use keys::{KeyEpoch, PrivateKey};
 use proptest::prelude::*;
 
@@ -47,6 +47,7 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         pools: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
         backend: Backend::Wireguard,
         encryption: Encryption::Required,
+        site_encryption: vec![],
         fallback: vec![],
         vxlan_shaped_port: None,
         return_after: api::return_after(),

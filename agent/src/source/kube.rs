@@ -42,7 +42,9 @@ use tokio::{
 
 use self::{brake::hold, item::Item, linger::Lingering, mirror::Mirror};
 pub use self::{
-    credential::Renewal, events::follow as tell, listen::listen,
+    credential::Renewal,
+    events::{Telling, follow as tell},
+    listen::listen,
     rotations::follow as follow_rotations,
 };
 use super::{Publisher, contact::Contact};

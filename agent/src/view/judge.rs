@@ -94,7 +94,9 @@ fn frame(
         complaints.push(complaint("there is no Mesh".to_owned()));
         return old();
     };
-    let pools = spec.pools.iter().map(|pool| parse_prefix(&pool.cidr)).collect::<Result<_, _>>();
+    let pools = spec.pools.iter().map(|pool| parse_prefix(&pool.cidr));
+    let pools = pools.collect::<Result<_, _>>().map_err(|problem| format!("pools: {problem}"));
+    let pools = pools.and_then(|pools| of_sites(spec).map(|()| pools));
     let max_age = max_age(spec, previous, complaints);
     let return_after = spec.return_after.as_deref().and_then(api::duration);
     let return_after = return_after.unwrap_or_else(api::return_after);
@@ -103,6 +105,7 @@ fn frame(
             pools,
             backend: spec.backend,
             encryption: spec.encryption,
+            site_encryption: spec.site_encryption.clone(),
             fallback: spec.fallback.clone(),
             vxlan_shaped_port: spec.vxlan_shaped_port,
             return_after,
@@ -116,8 +119,18 @@ fn frame(
             max_age,
         }),
         Err(problem) => {
-            complaints.push(complaint(format!("pools: {problem}")));
+            complaints.push(complaint(problem));
             old()
+        }
+    }
+}
+
+/// One that names no pair says nothing, and it may have been the one that forbids clear text.
+fn of_sites(spec: &MeshSpec) -> Result<(), String> {
+    match spec.site_encryption.iter().find(|of| of.pair().is_none()) {
+        None => Ok(()),
+        Some(of) => {
+            Err(format!("siteEncryption: {} sites are named, not one or two", of.sites.len()))
         }
     }
 }

@@ -263,3 +263,32 @@ fn only_news_for_this_node_and_departures_are_urgent() {
     assert!(with(&|view| drop(view.peers.remove("laptop"))));
     assert!(with(&|view| view.removing = true));
 }
+
+#[test]
+fn encryption_of_sites_is_read_and_one_that_names_no_pair_leaves_the_mesh_before_in_force() {
+    let with = |sites: Value| {
+        let mut mesh = mesh();
+        mesh["spec"]["siteEncryption"] = json!([{"sites": sites, "encryption": "None"}]);
+        mesh
+    };
+    let at = |name: &str, number, site: &str| {
+        let mut node = node(name, number);
+        node["spec"]["site"] = json!(site);
+        node
+    };
+    let nodes = || vec![at("a", 1, "x"), at("b", 2, "y"), node("c", 3)];
+    let all = |mesh| [vec![mesh], nodes()].concat();
+
+    let view = judge(all(with(json!(["y", "x"]))), None).view.unwrap();
+    assert_eq!(view.encryption_between("a", "b"), Encryption::None);
+    assert_eq!(view.encryption_between("a", "c"), Encryption::Required);
+    assert!(view.permits_clear());
+    for malformed in [json!([]), json!(["x", "y", "z"])] {
+        let judgement = judge(all(with(malformed.clone())), None);
+        assert!(judgement.view.is_none(), "{malformed}");
+        assert!(judgement.complaints[0].problem.contains("siteEncryption"));
+
+        let judgement = judge(all(with(malformed)), Some(&view));
+        assert_eq!(judgement.view.unwrap().site_encryption, view.site_encryption);
+    }
+}

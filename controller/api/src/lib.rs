@@ -11,6 +11,7 @@ mod claim;
 pub mod conditions;
 mod confirmation;
 mod crds;
+mod encryption;
 pub mod join;
 mod join_token;
 mod mesh;
@@ -28,10 +29,11 @@ pub use claim::{
 pub use conditions::Condition;
 pub use confirmation::{Confirmation, ConfirmedStep, digest};
 pub use crds::{crds, crds_yaml, manifests};
+pub use encryption::{Encryption, SiteEncryption, encryption_between};
 pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused};
 pub use mesh::{
-    Backend, Encryption, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage,
-    RotationSchedule, return_after,
+    Backend, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
+    return_after,
 };
 pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};

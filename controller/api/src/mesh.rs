@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Condition;
+use crate::{Condition, Encryption, SiteEncryption, encryption_between};
 
 /// What the operator wants of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -21,8 +21,8 @@ use crate::Condition;
     derive = "PartialEq",
     doc = "A Mesh is an encrypted overlay network: its address pools, its backend and how strictly it encrypts. There is one, named default.",
     validation = Rule::new("self.metadata.name == 'default'").message("there is one Mesh, and its name is default"),
-    validation = Rule::new("self.spec.encryption != 'Required' || self.spec.backend in ['wireguard', 'esp']").message("backends udp, vxlan and direct send in clear, which encryption Required forbids: choose wireguard, or write encryption Preferred or None"),
-    validation = Rule::new("self.spec.encryption != 'Required' || !has(self.spec.fallback) || self.spec.fallback.all(b, b in ['wireguard', 'esp'])").message("fallback names a backend that sends in clear (udp, vxlan or direct), which encryption Required forbids: leave it out, or write encryption Preferred or None"),
+    validation = Rule::new("self.spec.encryption != 'Required' || self.spec.backend in ['wireguard', 'esp'] || (has(self.spec.siteEncryption) && self.spec.siteEncryption.exists(s, s.encryption != 'Required'))").message("backends udp, vxlan and direct send in clear, which encryption Required forbids: choose wireguard, or write encryption Preferred or None, for the mesh or in siteEncryption for a pair of sites"),
+    validation = Rule::new("self.spec.encryption != 'Required' || !has(self.spec.fallback) || self.spec.fallback.all(b, b in ['wireguard', 'esp']) || (has(self.spec.siteEncryption) && self.spec.siteEncryption.exists(s, s.encryption != 'Required'))").message("fallback names a backend that sends in clear (udp, vxlan or direct), which encryption Required forbids: leave it out, or write encryption Preferred or None, for the mesh or in siteEncryption for a pair of sites"),
     validation = Rule::new("!has(self.spec.fallback) || self.spec.fallback.all(b, b != self.spec.backend)").message("fallback repeats spec.backend: name each once"),
     validation = Rule::new("!has(self.spec.vxlanShapedPort) || self.spec.vxlanShapedPort != 4789 || (self.spec.backend != 'vxlan' && (!has(self.spec.fallback) || self.spec.fallback.all(b, b != 'vxlan')))").message("backend vxlan listens on 4789 itself: write vxlanShapedPort 8472"),
     printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
@@ -72,6 +72,13 @@ pub struct MeshSpec {
     /// Whether a plain backend is permitted. Required refuses it.
     #[serde(default)]
     pub encryption: Encryption,
+    /// What holds between two sites, or inside of one, in the place of encryption: None within a data
+    /// centre that is trusted, say, while what leaves it is sealed. Pairs for which Required holds are
+    /// carried by wireguard, whatever backend and fallback are. Names no pair of sites twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.all(e, self.exists_one(o, (o.sites[0] == e.sites[0] && o.sites[o.sites.size() - 1] == e.sites[e.sites.size() - 1]) || (o.sites[0] == e.sites[e.sites.size() - 1] && o.sites[o.sites.size() - 1] == e.sites[0])))").message("siteEncryption repeats a pair of sites: name each once; the order of the two does not matter"))]
+    pub site_encryption: Vec<SiteEncryption>,
     /// With encryption Preferred: a node whose key is gone is sent to in clear, though it was sealed to
     /// before. Whoever can take a key away then chooses clear text; unset, such a node is not sent to
     /// until it has a key again.
@@ -183,6 +190,17 @@ impl MeshSpec {
     pub fn carriers(&self) -> impl Iterator<Item = Backend> + '_ {
         [self.backend].into_iter().chain(self.fallback.iter().copied())
     }
+
+    /// What holds between machines of these two sites.
+    pub fn encryption_between(&self, a: Option<&str>, b: Option<&str>) -> Encryption {
+        encryption_between(self.encryption, &self.site_encryption, (a, b))
+    }
+
+    /// True if some pair may be in clear, as far as this says: `encryption` or that of two sites does.
+    pub fn permits_clear(&self) -> bool {
+        let of_sites = self.site_encryption.iter().map(|of| of.encryption);
+        of_sites.chain([self.encryption]).any(|one| one != Encryption::Required)
+    }
 }
 
 impl fmt::Display for Backend {
@@ -193,29 +211,6 @@ impl fmt::Display for Backend {
             Self::Udp => "udp",
             Self::Vxlan => "vxlan",
             Self::Direct => "direct",
-        })
-    }
-}
-
-/// How strictly the mesh encrypts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Encryption {
-    /// Nothing leaves in clear; plain backends are refused.
-    #[default]
-    Required,
-    /// In clear only with a node that never had a key; what comes in clear is taken. Go through it from
-    /// None to Required and back, and no packet is lost.
-    Preferred,
-    /// As the backend does: plain ones send in clear.
-    None,
-}
-
-impl fmt::Display for Encryption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Required => "Required",
-            Self::Preferred => "Preferred",
-            Self::None => "None",
         })
     }
 }

@@ -13,7 +13,7 @@ use clap_complete::Shell;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-pub use mesh::{Fallback, MeshCommand, MeshRisk, MeshSet};
+pub use mesh::{Fallback, MeshCommand, MeshRisk, MeshSet, ShapedPort, SiteMode};
 pub use release::{Place, Profile, Release};
 
 const EXIT_CODES: &str = "\

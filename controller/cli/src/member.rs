@@ -25,6 +25,8 @@ pub struct Member {
     pub kind: Kind,
     pub subnets: Vec<IpNet>,
     pub endpoint: Option<String>,
+    /// Where it stands, if it is said.
+    pub site: Option<String>,
     /// The epoch its peers send with; plain peers have none.
     pub epoch: Option<u32>,
     pub fingerprint: Option<String>,
@@ -49,6 +51,7 @@ impl Members {
             kind: Kind::Node,
             subnets: own.to_vec(),
             endpoint: None,
+            site: None,
             epoch: None,
             fingerprint: None,
             mtu: state.mtu,
@@ -59,6 +62,7 @@ impl Members {
             name: peer.name.clone(),
             subnets: peer.subnets.clone(),
             endpoint: peer.endpoint.clone(),
+            site: peer.site.clone(),
             epoch: peer.epoch,
             mtu: peer.mtu,
             ..myself.clone()
@@ -98,6 +102,7 @@ fn of_node(node: &MeshNode) -> Member {
         kind: Kind::Node,
         subnets: prefixes(&node.spec.subnets),
         endpoint: status.endpoints.first().cloned(),
+        site: node.spec.site.clone(),
         epoch: Some(node.spec.key_epoch),
         fingerprint: current.map(|key| fingerprint(&key.public_key)),
         mtu: status.mtu,
@@ -113,6 +118,7 @@ fn of_peer(peer: &MeshPeer) -> Member {
         kind: Kind::Peer,
         subnets: prefixes(&peer.spec.addresses),
         endpoint: peer.spec.endpoint.clone(),
+        site: None,
         epoch: None,
         fingerprint: Some(fingerprint(&peer.spec.public_key)),
         mtu: None,

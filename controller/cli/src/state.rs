@@ -21,6 +21,9 @@ pub struct State {
     pub peers: Vec<Peer>,
     pub routes: Vec<Route>,
     pub guard: Guard,
+    /// Absent where it was not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     pub discards: BTreeMap<String, u64>,
 }
 
@@ -57,6 +60,9 @@ pub struct Peer {
     pub mtu: Option<u16>,
     pub subnets: Vec<IpNet>,
     pub site: Option<String>,
+    /// What the Mesh says of the pair: Required, Preferred or None.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<String>,
     pub relay: Option<String>,
     pub last_discard: Option<String>,
 }
@@ -79,6 +85,18 @@ pub struct Guard {
     pub nft: bool,
     /// Packets that would have left in clear.
     pub blocked_packets: Option<u64>,
+}
+
+/// What became of the standing canary's probes.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Canary {
+    /// clean, clear, blind or idle.
+    pub verdict: String,
+    pub sent: u64,
+    pub seen_in_clear: u64,
+    pub devices: Vec<String>,
+    pub why: Option<String>,
 }
 
 impl Guard {

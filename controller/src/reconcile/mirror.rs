@@ -17,16 +17,28 @@ use serde_json::json;
 
 use super::write::{settle, version_of};
 
+/// The label of a Node that says where it stands. What a kubelet writes, it may write of its own Node
+/// only: at worst it has its own packets seen, which it can show anyway.
+const SITE: &str = "hawser.dev/site";
 /// As many as the schema takes.
 const ADDRESSES: usize = 8;
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
     Create(Box<MeshNode>),
-    /// The Node's own addresses, into the MeshNode as it was seen.
-    Address(Arc<MeshNode>, Vec<String>),
+    /// What the Node says, into the MeshNode as it was seen.
+    Describe(Arc<MeshNode>, Place),
     /// (name, UID of the MeshNode)
     Delete(String, String),
+}
+
+/// Where a machine is, as its Node says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Place {
+    /// Its own addresses.
+    addresses: Vec<String>,
+    /// Its label [`SITE`], if it can be a site's name.
+    site: Option<String>,
 }
 
 /// Pure: which MeshNodes are missing and which have outlived their Node.
@@ -38,7 +50,7 @@ pub(super) fn plan(
     mesh: &[IpNet],
     epochs: &BTreeMap<String, u32>,
 ) -> Vec<Step> {
-    let addresses = addresses(machines, nodes, mesh);
+    let places = places(machines, nodes, mesh);
     let machines: BTreeMap<String, String> = (machines.iter())
         .filter_map(|machine| Some((machine.name_any(), machine.uid()?)))
         .collect();
@@ -51,24 +63,26 @@ pub(super) fn plan(
     let missing =
         (machines.iter()).filter(|(name, _)| !known.contains(*name)).map(|(name, uid)| {
             let epoch = epochs.get(name).copied();
-            Step::Create(Box::new(mesh_node((name, uid), addresses[name].clone(), epoch)))
+            Step::Create(Box::new(mesh_node((name, uid), places[name].clone(), epoch)))
         });
     let moved = nodes.iter().filter_map(|node| {
         let owner = owner(node).filter(|owner| machines.get(&owner.name) == Some(&owner.uid))?;
-        let addresses = &addresses[&owner.name];
-        (*addresses != node.spec.addresses)
-            .then(|| Step::Address(Arc::clone(node), addresses.clone()))
+        let place = &places[&owner.name];
+        (place.addresses != node.spec.addresses || place.site != node.spec.site)
+            .then(|| Step::Describe(Arc::clone(node), place.clone()))
     });
     gone.chain(missing).chain(moved).collect()
 }
 
-/// Each Node's InternalIPs, as far as pods elsewhere may reach them through the tunnel. A kubelet
+/// Each Node's place: its label's site, and its InternalIPs, as far as pods elsewhere may reach them through the tunnel. A kubelet
 /// writes them itself: one that two Nodes name is neither's, unless one of them had it before.
-fn addresses(
+fn places(
     machines: &[Arc<KubeNode>],
     nodes: &[Arc<MeshNode>],
     mesh: &[IpNet],
-) -> BTreeMap<String, Vec<String>> {
+) -> BTreeMap<String, Place> {
+    let sites: BTreeMap<String, Option<String>> =
+        (machines.iter()).map(|machine| (machine.name_any(), site(machine))).collect();
     let named: Vec<(String, Vec<String>)> =
         (machines.iter()).map(|machine| (machine.name_any(), internal(machine, mesh))).collect();
     let mut owners: BTreeMap<String, usize> = BTreeMap::new();
@@ -81,9 +95,26 @@ fn addresses(
     };
     let settled = named.into_iter().map(|(name, mut all)| {
         all.retain(|address| owners[address] == 1 || had(&name, address));
-        (name, all)
+        let site = sites[&name].clone();
+        (name, Place { addresses: all, site })
     });
     settled.collect()
+}
+
+/// As MeshNode.spec.site takes it; labels may hold more.
+fn site(machine: &KubeNode) -> Option<String> {
+    let label = machine.labels().get(SITE)?;
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let good = !label.is_empty()
+        && label.len() <= 63
+        && label.bytes().all(plain)
+        && !label.starts_with('-')
+        && !label.ends_with('-');
+    if !good {
+        let node = machine.name_any();
+        tracing::warn!(?node, ?label, "label {SITE} is no site: a-z, 0-9 and - inside");
+    }
+    good.then(|| label.clone())
 }
 
 fn internal(machine: &KubeNode, mesh: &[IpNet]) -> Vec<String> {
@@ -97,9 +128,11 @@ pub(super) fn owner(node: &MeshNode) -> Option<&OwnerReference> {
     (node.owner_references().iter()).find(|owner| owner.kind == "Node" && owner.api_version == "v1")
 }
 
-fn mesh_node((name, uid): (&str, &str), addresses: Vec<String>, epoch: Option<u32>) -> MeshNode {
+fn mesh_node((name, uid): (&str, &str), place: Place, epoch: Option<u32>) -> MeshNode {
     let first = MeshNodeSpec::default();
-    let spec = MeshNodeSpec { addresses, key_epoch: epoch.unwrap_or(first.key_epoch), ..first };
+    let Place { addresses, site } = place;
+    let spec =
+        MeshNodeSpec { addresses, site, key_epoch: epoch.unwrap_or(first.key_epoch), ..first };
     let mut node = MeshNode::new(name, spec);
     node.metadata.owner_references = Some(vec![OwnerReference {
         api_version: "v1".to_owned(),
@@ -121,13 +154,14 @@ pub(super) async fn apply(client: &Client, steps: &[Step]) -> anyhow::Result<()>
                 let answer = api.create(&PostParams::default(), node).await.map(drop);
                 settle(answer).with_context(|| format!("adding {}", node.name_any()))
             }
-            Step::Address(node, addresses) => {
+            Step::Describe(node, Place { addresses, site }) => {
                 let name = node.name_any();
-                let patch =
-                    json!({"metadata": version_of(&**node), "spec": {"addresses": addresses}});
+                let spec = json!({"addresses": addresses, "site": site});
+                let patch = json!({"metadata": version_of(&**node), "spec": spec});
                 let patch = Patch::Merge(&patch);
                 let answer = api.patch(&name, &PatchParams::default(), &patch).await.map(drop);
-                settle(answer).with_context(|| format!("writing the addresses of {name}"))
+                settle(answer)
+                    .with_context(|| format!("writing the addresses and the site of {name}"))
             }
             Step::Delete(name, uid) => {
                 let exactly = Preconditions { uid: Some(uid.clone()), resource_version: None };
@@ -155,7 +189,7 @@ mod tests {
     }
 
     fn stored(name: &str, machine_uid: &str) -> Arc<MeshNode> {
-        let mut node = mesh_node((name, machine_uid), Vec::new(), None);
+        let mut node = mesh_node((name, machine_uid), Place::default(), None);
         node.metadata.uid = Some(format!("mesh-{name}"));
         Arc::new(node)
     }
@@ -175,7 +209,7 @@ mod tests {
         let delete = Step::Delete("gone".to_owned(), "mesh-gone".to_owned());
         assert_eq!(
             steps,
-            [delete, Step::Create(Box::new(mesh_node(("b", "2"), Vec::new(), None)))]
+            [delete, Step::Create(Box::new(mesh_node(("b", "2"), Place::default(), None)))]
         );
     }
 
@@ -221,7 +255,35 @@ mod tests {
 
         let steps = plan(&machines, &nodes, &mesh, &BTreeMap::new());
 
-        let moved = Step::Address(Arc::clone(&nodes[1]), vec!["fd00::2".to_owned()]);
-        assert_eq!(steps, [moved]);
+        let place = Place { addresses: vec!["fd00::2".to_owned()], site: None };
+        assert_eq!(steps, [Step::Describe(Arc::clone(&nodes[1]), place)]);
+    }
+
+    #[test]
+    fn a_nodes_label_says_its_site_and_what_can_be_none_leaves_it_without() {
+        let labelled = |name: &str, label: Option<&str>| {
+            let mut machine = KubeNode::clone(&machine(name, name));
+            let label = label.map(|label| (SITE.to_owned(), label.to_owned()));
+            machine.metadata.labels = Some(label.into_iter().collect());
+            Arc::new(machine)
+        };
+        let mut there = MeshNode::clone(&stored("b", "b"));
+        there.spec.site = Some("aws".to_owned());
+        let nodes = [Arc::new(there)];
+        let site = |label| match &plan(&[labelled("b", label)], &nodes, &[], &BTreeMap::new())[..] {
+            [] => Some("aws".to_owned()),
+            [Step::Describe(_, place)] => place.site.clone(),
+            other => panic!("{other:?}"),
+        };
+
+        assert_eq!(site(Some("aws")).as_deref(), Some("aws"));
+        assert_eq!(site(Some("rack-7")).as_deref(), Some("rack-7"));
+        assert_eq!(
+            [site(None), site(Some("")), site(Some("Rack_7")), site(Some("-a"))],
+            [const { None }; 4]
+        );
+        let made = plan(&[labelled("c", Some("aws"))], &[], &[], &BTreeMap::new());
+        let Step::Create(node) = &made[0] else { panic!("{made:?}") };
+        assert_eq!(node.spec.site.as_deref(), Some("aws"));
     }
 }

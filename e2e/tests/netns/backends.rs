@@ -158,7 +158,7 @@ fn direct_between_nodes_without_a_common_link_is_a_condition_that_names_the_way_
 }
 
 /// Notes of the first node's events of this reason.
-fn notes(mesh: &Mesh, reason: &str) -> Vec<String> {
+pub(crate) fn notes(mesh: &Mesh, reason: &str) -> Vec<String> {
     let events = mesh.controller.api(async |client| {
         let events = kube::Api::<Event>::namespaced(client, "default");
         Ok(events.list(&kube::api::ListParams::default()).await?.items)

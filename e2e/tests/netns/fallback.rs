@@ -10,7 +10,7 @@ use e2e::oracle::{marker, promised};
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::backends::{carriers, flows};
+use crate::backends::{carriers, flows, notes};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// From the block to the other carrier.
@@ -177,6 +177,65 @@ fn sealed_datagrams_take_the_shape_of_vxlan_where_their_port_is_blocked_and_leav
     let reach = mesh.reach(&marker, LIMIT);
     assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
     assert!(after.seen().udp_ports.contains(&51820), "{:?}", after.seen().udp_ports);
+}
+
+/// From the first packet on the plain port lets nothing through.
+fn comes_up_in_the_shape(name: &str, flags: &[&str]) {
+    let (marker, shaped) = (marker(), json!("vxlan-shaped"));
+    let mut mesh = Mesh::prepare(name, 2, &mut |_| {}).unwrap();
+    ask_for(&mesh, json!({"vxlanShapedPort": 8472})).unwrap();
+    for member in &mut mesh.members {
+        member.node.block_outgoing(&["udp dport 51820"]).unwrap();
+        member.start_agent_with(flags).unwrap();
+    }
+    mesh.wait_until_ready().unwrap();
+    mesh.add_pods(1).unwrap();
+    let all = mesh.lab.switch().unwrap().capture(&[&marker]).unwrap();
+
+    let began = Instant::now();
+    let reach = mesh.reach(&marker, LIMIT);
+
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    println!("{name}: all pods reach all others {:?} after they were there", began.elapsed());
+    eventually("in the shape", LIMIT, || all_travel(&mesh, &shaped)).unwrap();
+    let seen = all.seen();
+    assert_eq!(seen.udp_ports, [8472].into(), "nothing but the shape");
+    promised(seen.marked() == 0, || "in clear in the shape".into());
+}
+
+#[test]
+fn a_mesh_comes_up_in_the_shape_of_vxlan_where_the_plain_port_never_worked() {
+    comes_up_in_the_shape("upshaped", &[]);
+}
+
+#[test]
+fn the_other_engine_comes_up_in_the_shape_as_well() {
+    comes_up_in_the_shape("upshapedbt", &["--engine", "boringtun"]);
+}
+
+#[test]
+fn an_agent_that_starts_again_begins_with_the_carrier_that_it_used_last() {
+    let mut mesh = Mesh::start("fblast", 2).unwrap();
+    let list = json!({"encryption": "None", "backend": "vxlan", "fallback": ["udp"],
+                      "returnAfter": "2s"});
+    ask_for(&mesh, list).unwrap();
+    carried_by(&mesh, "vxlan");
+    mesh.members[0].node.block(&["udp dport 4789"]).unwrap();
+    carried_by(&mesh, "udp");
+    let told = |words: &str| notes(&mesh, "CarrierChanged").iter().any(|note| note.contains(words));
+    eventually("the event", LIMIT, || told("node-2 by udp instead of vxlan")).unwrap();
+
+    mesh.members[0].kill_agent();
+    mesh.members[0].start_agent().unwrap();
+    mesh.members[0].wait_until_ready(LIMIT).unwrap();
+
+    assert_eq!(carriers(&mesh.members[0]), ["udp"], "from the first moment on");
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(carriers(&mesh.members[0]), ["udp"]);
+    mesh.members[0].node.block(&[]).unwrap();
+    carried_by(&mesh, "vxlan");
+    let told = |words: &str| notes(&mesh, "CarrierChanged").iter().any(|note| note.contains(words));
+    eventually("its end", LIMIT, || told("again")).unwrap();
 }
 
 #[test]

@@ -76,7 +76,7 @@ struct Made<'a, 'b> {
 
 impl Outbox for Made<'_, '_> {
     fn send(&mut self, to: SocketAddr, datagram: &[u8]) {
-        self.out.copy(to, self.class, datagram);
+        self.out.say(to, self.class, datagram);
     }
 
     fn deliver(&mut self, packet: &[u8]) {

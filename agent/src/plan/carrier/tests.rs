@@ -4,6 +4,8 @@ use crate::plan::{
     tests::{facts, net, view},
 };
 
+mod sites;
+
 fn plan(
     encryption: Encryption,
     backend: Backend,

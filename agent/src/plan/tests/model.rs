@@ -133,9 +133,14 @@ fn any_view() -> impl Strategy<Value = View> {
     let encryptions = vec![Encryption::Required, Encryption::Preferred, Encryption::None];
     let fallback = prop::sample::subsequence(backends.clone(), 0..3);
     let carriers = (prop::sample::select(backends), prop::sample::select(encryptions), fallback);
-    (nodes, any::<bool>(), carriers, any::<bool>(), any::<bool>()).prop_map(
-        |(nodes, small, (backend, encryption, fallback), router, machines)| {
+    let sites = (prop::collection::vec(0usize..4, 8), prop::collection::vec(any_sites(), 0..4));
+    (nodes, any::<bool>(), carriers, any::<bool>(), any::<bool>(), sites).prop_map(
+        |(nodes, small, (backend, encryption, fallback), router, machines, (stand, sites))| {
             let mut view = view(nodes);
+            for (node, site) in view.nodes.values_mut().zip(stand) {
+                node.site = SITES.get(site).map(|&site| site.to_owned());
+            }
+            view.site_encryption = sites;
             if machines {
                 for node in view.nodes.values_mut() {
                     node.addresses = node.endpoints.iter().map(|e| e.ip()).collect();
@@ -150,6 +155,19 @@ fn any_view() -> impl Strategy<Value = View> {
                 view.peers.insert("router".into(), peer(&["192.168.7.0/24", "10.42.200.7/32"]));
             }
             view
+        },
+    )
+}
+
+const SITES: [&str; 3] = ["a", "b", "c"];
+
+fn any_sites() -> impl Strategy<Value = SiteEncryption> {
+    let encryption =
+        prop::sample::select(vec![Encryption::Required, Encryption::Preferred, Encryption::None]);
+    (prop::collection::vec(prop::sample::select(SITES.as_slice()), 1..3), encryption).prop_map(
+        |(sites, encryption)| {
+            let sites = sites.into_iter().map(str::to_owned).collect();
+            SiteEncryption { sites, encryption }
         },
     )
 }
@@ -287,6 +305,31 @@ proptest! {
             prop_assert!(device.up && device.attached);
             prop_assert_eq!(&after.vxlan, &plan.vxlan);
             prop_assert_eq!(device.addresses, plan.addresses);
+        }
+    }
+
+    #[test]
+    fn nothing_is_open_to_or_from_a_node_that_encryption_is_required_with(
+        view in any_view(), facts in any_facts(),
+    ) {
+        let plan = Plan::new(&view, &facts);
+        let sealed = |name: &&String| {
+            view.encryption_between(&facts.node, name) == Encryption::Required
+        };
+
+        for name in view.nodes.keys().filter(sealed) {
+            let carrier = plan.carriers.get(name);
+            prop_assert!(carrier.is_none_or(|backend| backend.encrypts()), "{name}: {carrier:?}");
+            for prefix in &view.nodes[name].subnets {
+                let open = plan.guard.open.values();
+                let mut open = open.flat_map(|open| open.to.union(&open.from));
+                prop_assert!(!open.any(|net| net.contains(prefix)), "{prefix} is open");
+                let mut clear = plan.peers.clear.iter().flat_map(|peer| &peer.prefixes);
+                prop_assert!(!clear.any(|net| net.contains(prefix)), "{prefix} is in frames");
+                let mut plain = plan.routes.iter().filter(|route| route.prefix == *prefix);
+                let routed = plain.any(|route| matches!(route.target, Target::Via { .. }));
+                prop_assert!(!routed, "{prefix} has a plain route");
+            }
         }
     }
 

@@ -76,6 +76,7 @@ mod tests {
             pools: vec!["10.42.0.0/16".parse().unwrap()],
             backend: Backend::Wireguard,
             encryption: Encryption::Required,
+            site_encryption: vec![],
             fallback: vec![],
             vxlan_shaped_port: None,
             return_after: api::return_after(),

@@ -3,7 +3,8 @@
 //!
 //! An event for each packet would be a flood by itself, so there is one when it begins, and one a
 //! minute while it goes on; the figure is in the metrics and in `hawser status`. Likewise with peers
-//! in clear: one at the first, one a minute while they change, and one when none is left.
+//! in clear, and with those that another carrier than the first reaches: one at the first, one a minute
+//! while they change, and one when none is left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +23,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::{snapshot::Snapshot, view::Backend};
+use crate::{admin::CanaryState, plan::Way, snapshot::Snapshot, view::Backend};
 
 const LOOK: Duration = Duration::from_secs(2);
 const AT_MOST_EVERY: Duration = Duration::from_secs(60);
@@ -30,16 +31,20 @@ const AT_MOST_EVERY: Duration = Duration::from_secs(60);
 /// So many names are in a note.
 const NAMES: usize = 5;
 
-/// Tells of blocked packets and of clear ones, for ever.
-pub async fn follow(
-    client: Client,
-    snapshot: Arc<ArcSwap<Snapshot>>,
-    own: watch::Receiver<Option<MeshNode>>,
-) {
+/// What is told of, and whose events those are.
+pub struct Telling {
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    pub own: watch::Receiver<Option<MeshNode>>,
+    pub canary: watch::Receiver<Option<CanaryState>>,
+}
+
+/// Tells of blocked packets, of clear ones and of the canary's sights, for ever.
+pub async fn follow(client: Client, Telling { snapshot, own, canary }: Telling) {
     let instance = snapshot.load().node.clone();
     let reporter = Reporter { controller: "hawser.dev/agent".to_owned(), instance: Some(instance) };
     let recorder = Recorder::new(client, reporter);
-    let (mut told, mut clear) = (Told::default(), Clear::default());
+    let (mut told, mut sung) = (Told::default(), Told::default());
+    let (mut clear, mut detours) = (Listed::default(), Listed::default());
     loop {
         let node = own.borrow().clone();
         let now = snapshot.load_full();
@@ -48,11 +53,24 @@ pub async fn follow(
             if told.is_news(count, Instant::now()) && say(&recorder, &node, &event()).await {
                 told.tell(count, Instant::now());
             }
+            let seen = canary.borrow().clone();
+            if let Some(seen) = seen
+                && sung.is_news(seen.seen_in_clear, Instant::now())
+                && say(&recorder, &node, &canary_event(&seen)).await
+            {
+                sung.tell(seen.seen_in_clear, Instant::now());
+            }
             let peers = in_clear(&now.carriers);
             if clear.is_news(&peers, Instant::now())
                 && say(&recorder, &node, &clear_event(&now.carriers)).await
             {
                 clear.tell(peers, Instant::now());
+            }
+            let now = self::detours(&now);
+            if detours.is_news(&now, Instant::now())
+                && say(&recorder, &node, &detour_event(&now)).await
+            {
+                detours.tell(now, Instant::now());
             }
         }
         sleep(LOOK).await;
@@ -95,6 +113,37 @@ fn clear_event(carriers: &BTreeMap<String, Backend>) -> Event {
     Event { type_, reason, note: Some(note), action, secondary: None }
 }
 
+/// Who is reached by another way than the Mesh's best, and by which.
+fn detours(snapshot: &Snapshot) -> BTreeSet<String> {
+    let of = |(name, ways): (&String, &Vec<Way>)| {
+        let (best, backend) = (*ways.first()?, *snapshot.carriers.get(name)?);
+        let used = Way { backend, shaped: snapshot.shaped.contains(name) };
+        (used != best).then(|| format!("{name} by {used} instead of {best}"))
+    };
+    snapshot.ways.iter().filter_map(of).collect()
+}
+
+fn detour_event(detours: &BTreeSet<String>) -> Event {
+    let (type_, note) = if detours.is_empty() {
+        (
+            EventType::Normal,
+            "all nodes are reached by the first carrier of the Mesh again".to_owned(),
+        )
+    } else {
+        let named = detours.iter().take(NAMES).cloned().collect::<Vec<_>>().join(", ");
+        let more = if detours.len() > NAMES { ", ..." } else { "" };
+        let all = detours.len();
+        (EventType::Warning, format!("{all} nodes are reached by another carrier: {named}{more}"))
+    };
+    Event {
+        type_,
+        reason: "CarrierChanged".to_owned(),
+        note: Some(note),
+        action: "Carry".to_owned(),
+        secondary: None,
+    }
+}
+
 fn blocked(snapshot: &Snapshot) -> u64 {
     snapshot.blocked.out + snapshot.blocked.into
 }
@@ -109,6 +158,22 @@ fn event() -> Event {
                 .to_owned(),
         ),
         action: "Guard".to_owned(),
+        secondary: None,
+    }
+}
+
+fn canary_event(seen: &CanaryState) -> Event {
+    let CanaryState { sent, seen_in_clear, devices, .. } = seen;
+    let devices = devices.join(", ");
+    let note = format!(
+        "{seen_in_clear} of {sent} marked packets to other nodes were readable on {devices}: \
+         packets of the mesh leave in clear; see `hawser verify wire` on the node"
+    );
+    Event {
+        type_: EventType::Warning,
+        reason: "CanarySeenInClear".to_owned(),
+        note: Some(note),
+        action: "Watch".to_owned(),
         secondary: None,
     }
 }
@@ -131,14 +196,14 @@ impl Told {
     }
 }
 
-/// Whom packets were said to go out to in clear.
+/// Of whom something was said: to be sent to in clear, or by another carrier.
 #[derive(Debug, Default)]
-struct Clear {
+struct Listed {
     peers: BTreeSet<String>,
     at: Option<Instant>,
 }
 
-impl Clear {
+impl Listed {
     /// The first and the last at once.
     fn is_news(&self, peers: &BTreeSet<String>, now: Instant) -> bool {
         let rested = self.at.is_none_or(|at| now.duration_since(at) >= AT_MOST_EVERY);
@@ -161,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_first_peer_in_clear_and_the_last_are_news_and_others_once_a_minute() {
-        let (mut clear, start) = (Clear::default(), Instant::now());
+        let (mut clear, start) = (Listed::default(), Instant::now());
 
         assert!(!clear.is_news(&peers(&[]), start), "sealed from the beginning");
         assert!(clear.is_news(&peers(&["a"]), start));
@@ -184,6 +249,31 @@ mod tests {
         assert!(note.contains("2 nodes") && note.contains("by vxlan") && note.ends_with("n0, n2"));
         assert!(carriers(&[plain; 9]).ends_with("n4, ..."));
         assert!(carriers(&[sealed]).contains("no packets"));
+    }
+
+    #[test]
+    fn an_event_names_who_is_reached_by_another_carrier_and_by_which() {
+        let mut snapshot = Snapshot::empty("n0", "kube");
+        let sealed = |shaped| Way { backend: Backend::Wireguard, shaped };
+        let lists = [
+            ("n1", vec![Backend::Vxlan.into(), sealed(false)], sealed(false)),
+            ("n2", vec![sealed(false), sealed(true)], sealed(true)),
+            ("n3", vec![sealed(false), sealed(true)], sealed(false)),
+        ];
+        for (name, ways, used) in lists {
+            snapshot.ways.insert(name.to_owned(), ways);
+            snapshot.carriers.insert(name.to_owned(), used.backend);
+            snapshot.shaped.extend(used.shaped.then(|| name.to_owned()));
+        }
+
+        let note = detour_event(&detours(&snapshot)).note.unwrap();
+
+        assert_eq!(
+            note,
+            "2 nodes are reached by another carrier: n1 by wireguard instead of vxlan, n2 by \
+             wireguard in the shape of VXLAN instead of wireguard"
+        );
+        assert!(detour_event(&BTreeSet::new()).note.unwrap().contains("again"));
     }
 
     #[test]

@@ -107,6 +107,7 @@ mod tests {
             vxlan_shaped_port: None,
             return_after: api::return_after(),
             encryption: Encryption::Required,
+            site_encryption: vec![],
             allow_downgrade: false,
             sealed: BTreeSet::new(),
             mtu: None,

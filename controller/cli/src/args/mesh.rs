@@ -21,6 +21,10 @@ pub struct MeshSet {
     /// as the backend does
     #[arg(long, value_name = "MODE", ignore_case = true, value_parser = encryption())]
     pub encryption: Option<Encryption>,
+    /// What holds within one site, or between two, such as aws=None or aws,onprem=Required; mesh takes
+    /// it away again. May be repeated
+    #[arg(long, value_name = "SITES=MODE", value_parser = site_mode)]
+    pub site_encryption: Vec<SiteMode>,
     /// What carries packets between nodes; udp, vxlan and direct do so in clear
     #[arg(long, value_name = "BACKEND", value_parser = backend())]
     pub backend: Option<Backend>,
@@ -31,6 +35,10 @@ pub struct MeshSet {
     /// With Preferred: in clear also to nodes whose key is gone
     #[arg(long, value_name = "BOOL")]
     pub allow_downgrade: Option<bool>,
+    /// Where the tunnels' UDP port is blocked, sealed datagrams travel in the shape of VXLAN to this
+    /// one: 4789 or 8472; none: not at all
+    #[arg(long, value_name = "PORT", value_parser = shaped_port)]
+    pub vxlan_shaped_port: Option<ShapedPort>,
     /// What may go wrong: plaintext, where packets may go out in clear that could not before
     #[arg(long, value_enum, value_name = "RISK")]
     pub accept_risk: Option<MeshRisk>,
@@ -38,9 +46,18 @@ pub struct MeshSet {
 
 impl MeshSet {
     pub fn is_empty(&self) -> bool {
-        let Self { encryption, backend, fallback, allow_downgrade, accept_risk: _ } = self;
-        (encryption.is_none() && backend.is_none())
-            && (fallback.is_none() && allow_downgrade.is_none())
+        let Self {
+            encryption,
+            site_encryption,
+            backend,
+            fallback,
+            allow_downgrade,
+            vxlan_shaped_port,
+            accept_risk: _,
+        } = self;
+        (encryption.is_none() && site_encryption.is_empty())
+            && (backend.is_none() && fallback.is_none())
+            && (allow_downgrade.is_none() && vxlan_shaped_port.is_none())
     }
 }
 
@@ -50,13 +67,61 @@ pub enum MeshRisk {
 }
 
 fn encryption() -> impl TypedValueParser<Value = Encryption> {
-    PossibleValuesParser::new(["Required", "Preferred", "None"]).map(|word| {
-        match word.to_ascii_lowercase().as_str() {
-            "preferred" => Encryption::Preferred,
-            "none" => Encryption::None,
-            _ => Encryption::Required,
-        }
-    })
+    PossibleValuesParser::new(["Required", "Preferred", "None"])
+        .map(|word| mode(&word).unwrap_or_default())
+}
+
+fn mode(word: &str) -> Option<Encryption> {
+    match word.to_ascii_lowercase().as_str() {
+        "required" => Some(Encryption::Required),
+        "preferred" => Some(Encryption::Preferred),
+        "none" => Some(Encryption::None),
+        _ => None,
+    }
+}
+
+/// What is to hold for one or two sites; none: as for the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteMode {
+    pub sites: Vec<String>,
+    pub encryption: Option<Encryption>,
+}
+
+fn site_mode(text: &str) -> Result<SiteMode, String> {
+    let (sites, word) = text.split_once('=').ok_or("write it as aws=None or aws,onprem=None")?;
+    let sites: Vec<String> = sites.split(',').map(str::to_owned).collect();
+    if sites.len() > 2 {
+        return Err("one or two sites, such as aws or aws,onprem".to_owned());
+    }
+    if let Some(odd) = sites.iter().find(|site| !is_site(site)) {
+        return Err(format!("{odd:?} is no site: a-z, 0-9 and - inside, up to 63 of them"));
+    }
+    let encryption = match word {
+        "mesh" => None,
+        _ => Some(mode(word).ok_or("the mode is one of Required, Preferred, None, mesh")?),
+    };
+    Ok(SiteMode { sites, encryption })
+}
+
+fn is_site(text: &str) -> bool {
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(plain)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// None: the shape is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShapedPort(pub Option<u16>);
+
+fn shaped_port(text: &str) -> Result<ShapedPort, String> {
+    match text {
+        "none" => Ok(ShapedPort(None)),
+        "4789" => Ok(ShapedPort(Some(4789))),
+        "8472" => Ok(ShapedPort(Some(8472))),
+        _ => Err("VXLAN's ports are 4789 and 8472".to_owned()),
+    }
 }
 
 /// A list of carriers.

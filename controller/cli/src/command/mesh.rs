@@ -28,8 +28,10 @@ pub(super) async fn run(
 /// Only for what was shown: a Mesh that somebody else changed meanwhile is a conflict.
 async fn set(args: &MeshSet, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
     if args.is_empty() {
-        return Err(Failure::usage("nothing is to be changed")
-            .check("give --encryption, --backend, --fallback or --allow-downgrade"));
+        return Err(Failure::usage("nothing is to be changed").check(
+            "give --encryption, --site-encryption, --backend, --fallback, --allow-downgrade or \
+                    --vxlan-shaped-port",
+        ));
     }
     let cluster = Cluster::connect(settings).await?;
     let (mesh, nodes) = tokio::try_join!(cluster.mesh(), cluster.nodes())?;
@@ -40,7 +42,8 @@ async fn set(args: &MeshSet, settings: &Settings, terminal: &Terminal) -> Result
     let change = Change::new(&mesh, args, &nodes);
     if let Some(why) = change.impossible() {
         return Err(Failure::usage(why).check(
-            "add --encryption Preferred or None, or keep --backend wireguard --fallback none",
+            "add --encryption Preferred or None, say for which sites with --site-encryption, or keep \
+             --backend wireguard --fallback none",
         ));
     }
     if change.is_none() {

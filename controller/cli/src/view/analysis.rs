@@ -6,7 +6,7 @@ mod shape;
 use std::collections::BTreeMap;
 
 use api::{
-    Condition, Encryption, JoinToken, KeyRotation, Mesh, MeshNode, MeshPeer, SubnetClaim,
+    Condition, JoinToken, KeyRotation, Mesh, MeshNode, MeshPeer, SiteEncryption, SubnetClaim,
     parse_prefix, published,
 };
 use ipnet::IpNet;
@@ -123,14 +123,16 @@ impl Judged {
             self.fail("HW4003", what, "there is one Mesh, and it is called default");
         }
         let spec = &mesh.spec;
-        if spec.encryption == Encryption::Required && !spec.backend.encrypts() {
+        let plain = spec.carriers().find(|backend| !backend.encrypts());
+        if let Some(plain) = plain.filter(|_| !spec.permits_clear()) {
             let what = format!(
-                "{name}: backend {} carries clear text and encryption is Required: agents would \
-                 carry nothing",
-                spec.backend
+                "{name}: backend {plain} carries clear text and encryption is Required: agents \
+                 would carry nothing"
             );
-            self.fail("HW4004", what, "choose backend wireguard, or another encryption");
+            let fix = "choose backend wireguard, or another encryption, if only in siteEncryption";
+            self.fail("HW4004", what, fix);
         }
+        self.sites(&spec.site_encryption, name);
         let pools: Vec<(&str, u8)> =
             spec.pools.iter().map(|p| (p.cidr.as_str(), p.node_prefix_length)).collect();
         let services = spec.service_cidrs.iter().map(String::as_str);
@@ -152,6 +154,20 @@ impl Judged {
             if let Some(other) = ranges[at + 1..].iter().find(|other| overlap(one, other)) {
                 self.fail("HW4005", format!("{name}: {one} and {other} overlap"), fix);
             }
+        }
+    }
+
+    fn sites(&mut self, all: &[SiteEncryption], name: &str) {
+        for (at, of) in all.iter().enumerate() {
+            let problem = match of.pair() {
+                None => format!("names {} sites", of.sites.len()),
+                Some(pair) if all[..at].iter().any(|other| other.pair() == Some(pair)) => {
+                    format!("names {} and {} twice", pair[0], pair[1])
+                }
+                Some(_) => continue,
+            };
+            let what = format!("{name}: siteEncryption {problem}");
+            self.fail("HW4004", what, "each entry is one site, or one pair of two, once");
         }
     }
 

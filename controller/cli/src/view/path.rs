@@ -200,16 +200,32 @@ impl Leg {
         self.endpoint.clone_from(&to.endpoint);
         self.mtu =
             [from.mtu, to.mtu, known.mesh.and_then(|m| m.spec.mtu)].into_iter().flatten().min();
-        let backend = known.mesh.map(|mesh| mesh.spec.backend).unwrap_or_default();
         // Without the Mesh nobody says how packets are carried, only that they are.
-        self.carrier =
-            Some(known.mesh.map_or_else(|| "tunnel".to_owned(), |_| backend.to_string()));
+        let carrier = known.mesh.map(|mesh| self.carried(from, to, mesh));
+        self.carrier = Some(carrier.map_or_else(|| "tunnel".to_owned(), |one| one.to_string()));
         let live = self.live(from, to, known);
         self.claimed_by_another(to, net, known)
             .or_else(|| keyless(from, to, known))
-            .or_else(|| refused(backend, known.mesh))
+            .or_else(|| refused(known.mesh))
             .or_else(|| self.unreachable(from, to))
             .or(live)
+    }
+
+    /// By what, as the Mesh has it: pairs that have to be sealed take the tunnel, whatever the rest does.
+    fn carried(&mut self, from: &Member, to: &Member, mesh: &Mesh) -> Backend {
+        let (spec, sites) = (&mesh.spec, (from.site.as_deref(), to.site.as_deref()));
+        let encryption = spec.encryption_between(sites.0, sites.1);
+        if encryption != spec.encryption {
+            self.notes.push(format!(
+                "encryption is {encryption} between their sites, and {} elsewhere",
+                spec.encryption
+            ));
+        }
+        let sealed = encryption == Encryption::Required && spec.permits_clear();
+        if sealed || to.kind == Kind::Peer || from.kind == Kind::Peer {
+            return Backend::Wireguard;
+        }
+        spec.backend
     }
 
     fn claimed_by_another(&mut self, to: &Member, net: IpNet, known: &Known<'_>) -> Option<String> {
@@ -363,10 +379,12 @@ fn keyless(from: &Member, to: &Member, known: &Known<'_>) -> Option<String> {
     None
 }
 
-fn refused(backend: Backend, mesh: Option<&Mesh>) -> Option<String> {
-    let encryption = mesh?.spec.encryption;
-    (encryption == Encryption::Required && !backend.encrypts())
-        .then(|| format!("backend {backend} is in clear, and encryption is {encryption}"))
+/// Where no pair may be in clear, a plain backend leaves agents without a plan.
+fn refused(mesh: Option<&Mesh>) -> Option<String> {
+    let (spec, encryption) = (&mesh?.spec, mesh?.spec.encryption);
+    let plain = spec.carriers().find(|backend| !backend.encrypts())?;
+    (!spec.permits_clear())
+        .then(|| format!("backend {plain} is in clear, and encryption is {encryption}"))
 }
 
 /// The agent's most frequent reason for dropping, where it keeps none per peer.

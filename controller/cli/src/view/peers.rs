@@ -58,6 +58,7 @@ pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
         ("Tunnel", if peer.is_up(now) { "up" } else { "down" }.to_owned()),
         ("Site", or(peer.site.as_ref(), NONE)),
         ("Subnets", text::list(&peer.subnets)),
+        ("Encryption", or(peer.encryption.as_ref(), UNKNOWN)),
         ("Path", path(peer)),
         ("Endpoint", or(peer.endpoint.as_ref(), UNKNOWN)),
         ("Handshake", handshake(peer, now)),
@@ -255,6 +256,7 @@ mod tests {
         Tunnel      up
         Site        <none>
         Subnets     10.42.2.0/24,fd42:0:0:2::/64
+        Encryption  <unknown>
         Path        direct
         Endpoint    10.0.0.2:51820
         Handshake   34s

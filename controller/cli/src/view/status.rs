@@ -3,14 +3,14 @@
 //! The problems are found first and by themselves, so that the screen, the JSON, `--wait` and the
 //! exit code cannot disagree.
 
-use api::{Encryption, KeyRotation, Mesh, MeshNode, MeshPeer, conditions};
+use api::{KeyRotation, Mesh, MeshNode, MeshPeer, SiteEncryption, conditions};
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     args::FailOn,
     output::{Item, Output, aligned},
-    state::State,
+    state::{Canary, State},
     text::{self, NONE, UNKNOWN},
     view::{nodes::name_of, or, peers},
 };
@@ -76,6 +76,8 @@ struct MeshSummary {
     ready: Option<String>,
     backend: Option<String>,
     encryption: Option<String>,
+    /// What holds for some pairs of sites in its place.
+    site_encryption: Vec<SiteEncryption>,
 }
 
 #[derive(Debug, Serialize)]
@@ -109,6 +111,7 @@ struct Clear {
     guard_routes: bool,
     guard_nft: bool,
     blocked: Option<u64>,
+    canary: Option<Canary>,
 }
 
 impl Status {
@@ -131,6 +134,7 @@ impl Status {
                 guard_routes: state.guard.routes,
                 guard_nft: state.guard.nft,
                 blocked: state.guard.blocked_packets,
+                canary: state.canary.clone(),
             }),
             problems: problems::find(known, now),
         }
@@ -213,6 +217,7 @@ fn summary(mesh: Option<&Mesh>) -> MeshSummary {
         ready,
         backend: mesh.map(|mesh| mesh.spec.backend.to_string()),
         encryption: mesh.map(|mesh| mesh.spec.encryption.to_string()),
+        site_encryption: mesh.map(|mesh| mesh.spec.site_encryption.clone()).unwrap_or_default(),
     }
 }
 
@@ -256,8 +261,13 @@ impl MeshSummary {
             Some(other) => format!("encryption {}", other.to_lowercase()),
             None => String::new(),
         };
+        let sites = match self.site_encryption.len() {
+            0 => String::new(),
+            1 => ", but for 1 pair of sites".to_owned(),
+            some => format!(", but for {some} pairs of sites"),
+        };
         let backend = self.backend.clone().unwrap_or_default();
-        [self.ready_word().to_owned(), format!("{backend}  {encryption}").trim().to_owned()]
+        [self.ready_word().to_owned(), format!("{backend}  {encryption}{sites}").trim().to_owned()]
     }
 }
 
@@ -285,13 +295,12 @@ impl Clear {
         if let Some(count) = self.blocked {
             rest.push_str(&format!(", {count} packets blocked"));
         }
+        if let Some(Canary { verdict, sent, .. }) = &self.canary {
+            let verdict = if verdict == "clean" { verdict.clone() } else { verdict.to_uppercase() };
+            rest.push_str(&format!(", canary {} ({sent} sent)", text::cell(&verdict)));
+        }
         [if whole { "guarded" } else { "UNGUARDED" }.to_owned(), rest]
     }
-}
-
-/// Whether the mesh forbids packets in clear; used by the problems too.
-pub(super) fn requires_encryption(mesh: &Mesh) -> bool {
-    mesh.spec.encryption == Encryption::Required
 }
 
 pub(super) fn node_name(node: &MeshNode) -> String {

@@ -54,6 +54,31 @@ fn a_change_that_cannot_be_is_a_usage_error_that_says_the_way_out() {
 }
 
 #[test]
+fn clear_text_inside_a_site_is_a_risk_to_accept_and_is_taken_back_by_name() {
+    let world = World::with_mesh();
+    let set = |args: &[&str]| world.run(&[&["mesh", "set"][..], args].concat());
+    let inside = ["--backend", "direct", "--site-encryption", "aws=none"];
+
+    let refused = set(&inside);
+    assert_eq!(refused.code, 5, "{refused:?}");
+    assert!(refused.err.contains("None within aws"), "{refused:?}");
+    let done = set(&[&inside[..], &["--accept-risk=plaintext"]].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    let expected = json!([{"sites": ["aws"], "encryption": "None"}]);
+    assert_eq!(spec(&world)["siteEncryption"], expected);
+    let back = set(&["--backend", "wireguard", "--site-encryption", "aws=mesh"]);
+    assert_eq!((back.code, &spec(&world)["siteEncryption"]), (0, &Value::Null), "{back:?}");
+    for wrong in ["aws", "aws=", "a,b,c=None", "Rack_7=None", "=None"] {
+        assert_eq!(set(&["--site-encryption", wrong]).code, 2, "{wrong}");
+    }
+
+    let shape = set(&["--vxlan-shaped-port", "8472"]);
+    assert_eq!((shape.code, &spec(&world)["vxlanShapedPort"]), (0, &json!(8472)), "{shape:?}");
+    let none = set(&["--vxlan-shaped-port", "none"]);
+    assert_eq!((none.code, &spec(&world)["vxlanShapedPort"]), (0, &Value::Null), "{none:?}");
+}
+
+#[test]
 fn a_mesh_that_asks_for_the_impossible_is_refused_at_admission_by_field() {
     let world = World::with_mesh();
     let refusal = |change: Value| {
@@ -80,12 +105,47 @@ fn a_mesh_that_asks_for_the_impossible_is_refused_at_admission_by_field() {
         (json!({"returnAfter": "soon"}), ["spec.returnAfter", "[smh]"]),
         (json!({"encryption": "Sometimes"}), ["spec.encryption", "Preferred"]),
         (json!({"mtu": 1279}), ["spec.mtu", "1280"]),
+        (
+            json!({"backend": "vxlan",
+                   "siteEncryption": [{"sites": ["a", "b"], "encryption": "Required"}]}),
+            ["in clear", "siteEncryption"],
+        ),
+        (
+            json!({"siteEncryption": [{"sites": ["a", "b"], "encryption": "None"},
+                                      {"sites": ["b", "a"], "encryption": "Required"}]}),
+            ["repeats a pair of sites", "order"],
+        ),
+        (
+            json!({"siteEncryption": [{"sites": ["a"], "encryption": "None"},
+                                      {"sites": ["a", "a"], "encryption": "None"}]}),
+            ["repeats a pair of sites", "order"],
+        ),
+        (
+            json!({"siteEncryption": [{"sites": [], "encryption": "None"}]}),
+            ["spec.siteEncryption[0].sites", "at least 1"],
+        ),
+        (
+            json!({"siteEncryption": [{"sites": ["a", "b", "c"], "encryption": "None"}]}),
+            ["spec.siteEncryption[0].sites", "at most 2"],
+        ),
+        (
+            json!({"siteEncryption": [{"sites": ["Rack_7"], "encryption": "None"}]}),
+            ["spec.siteEncryption[0].sites[0]", "a-z0-9"],
+        ),
+        (
+            json!({"siteEncryption": [{"sites": ["a"]}]}),
+            ["spec.siteEncryption[0].encryption", "Required"],
+        ),
         (json!({"allowDowngrade": "perhaps"}), ["spec.allowDowngrade", "boolean"]),
     ] {
         let refused = refusal(change.clone());
 
         assert!(words.iter().all(|word| refused.contains(word)), "{change}: {refused}");
     }
+    let inside = json!([{"sites": ["a"], "encryption": "None"},
+                        {"sites": ["a", "b"], "encryption": "Preferred"}]);
+    assert_eq!(refusal(json!({"backend": "direct", "siteEncryption": inside})), "");
+    assert_eq!(refusal(json!({"backend": "wireguard", "siteEncryption": null})), "");
     assert_eq!(refusal(json!({"mtu": 1280, "encryption": "None", "backend": "vxlan"})), "");
     let list = json!({"fallback": ["udp", "wireguard"], "returnAfter": "5s"});
     assert_eq!(refusal(list), "");

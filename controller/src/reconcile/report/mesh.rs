@@ -167,18 +167,30 @@ fn reason(problem: &PoolProblem) -> &'static str {
 }
 
 fn refused_backend(mesh: &Mesh) -> Option<String> {
-    let required = mesh.spec.encryption == Encryption::Required;
     let backend = mesh.spec.carriers().find(|backend| !backend.encrypts());
-    backend.filter(|_| required).map(|backend| {
+    backend.filter(|_| !mesh.spec.permits_clear()).map(|backend| {
         format!(
             "backend {backend} carries clear text and encryption is Required, so agents carry \
-             nothing; choose backend wireguard, or encryption None if clear text is meant"
+             nothing; choose backend wireguard, or encryption None if clear text is meant, or name \
+             in siteEncryption between which sites it is"
         )
     })
 }
 
+/// By the loosest of what the mesh says and what it says of sites: it holds for all pairs, or not.
 fn encrypted(mesh: &Mesh) -> Judged {
-    let encryption = mesh.spec.encryption;
+    let sites = mesh.spec.site_encryption.iter();
+    let loosest = sites.filter(|of| of.encryption > mesh.spec.encryption);
+    let loosest = loosest.max_by_key(|of| of.encryption);
+    let Some(of) = loosest else {
+        return encrypted_by(mesh, mesh.spec.encryption);
+    };
+    let judged = encrypted_by(mesh, of.encryption);
+    let more = format!("{}; {of}", judged.message);
+    Judged { message: more, ..judged }
+}
+
+fn encrypted_by(mesh: &Mesh, encryption: Encryption) -> Judged {
     let plain = mesh.spec.carriers().find(|backend| !backend.encrypts());
     match encryption {
         Encryption::Required => Judged::good("Required", "nothing leaves in clear"),
@@ -242,4 +254,41 @@ fn as_patch(status: &MeshStatus) -> Value {
     }
     patch["pools"] = json!(status.pools);
     patch
+}
+
+#[cfg(test)]
+mod tests {
+    use api::{Backend, MeshSpec, SiteEncryption};
+
+    use super::*;
+
+    fn judged(encryption: Encryption, backend: Backend, within: &[Encryption]) -> (bool, String) {
+        let of = |encryption: &Encryption| SiteEncryption {
+            sites: vec!["aws".to_owned()],
+            encryption: *encryption,
+        };
+        let site_encryption = within.iter().map(of).collect();
+        let spec = MeshSpec { encryption, backend, site_encryption, ..MeshSpec::default() };
+        let judged = encrypted(&Mesh::new(api::MESH, spec));
+        (judged.status == Truth::True, judged.message)
+    }
+
+    #[test]
+    fn a_mesh_is_encrypted_only_if_no_pair_of_sites_is_in_clear() {
+        use Encryption::{None as Plain, Preferred, Required};
+        for (encryption, backend, within, holds) in [
+            (Required, Backend::Wireguard, &[][..], true),
+            (Required, Backend::Wireguard, &[Plain], true),
+            (Required, Backend::Direct, &[Plain], false),
+            (Required, Backend::Direct, &[Preferred], true),
+            (Preferred, Backend::Direct, &[Plain], false),
+            (Plain, Backend::Direct, &[Required], false),
+            (Plain, Backend::Wireguard, &[Required], true),
+        ] {
+            let (is, message) = judged(encryption, backend, within);
+
+            assert_eq!(is, holds, "{encryption} {backend} {within:?}: {message}");
+        }
+        assert!(judged(Required, Backend::Direct, &[Plain]).1.contains("None within aws"));
+    }
 }

@@ -49,6 +49,13 @@ fn each_mistake_has_its_code() {
         (mesh(&json!({"encryption": "Maybe"})), "HW4003"),
         (object("Mesh", "other", &json!({"spec": {"pools": []}})), "HW4003"),
         (mesh(&json!({"backend": "vxlan"})), "HW4004"),
+        (mesh(&json!({"fallback": ["direct"]})), "HW4004"),
+        (mesh(&json!({"siteEncryption": [{"sites": [], "encryption": "None"}]})), "HW4004"),
+        (
+            mesh(&json!({"siteEncryption": [{"sites": ["a", "b"], "encryption": "None"},
+                                            {"sites": ["b", "a"], "encryption": "None"}]})),
+            "HW4004",
+        ),
         (pools(&["10.42.0.0/16", "10.42.8.0/21"]), "HW4005"),
         (pools(&["10.42.0.1/16"]), "HW4005"),
         (pools(&["10.42.0.0/28"]), "HW4005"),

@@ -128,6 +128,27 @@ fn a_clear_backend_is_refused_where_encryption_is_required() {
 }
 
 #[test]
+fn a_pair_of_sites_is_carried_by_what_holds_for_it() {
+    let mut world = World::new();
+    world.mesh.spec.backend = Backend::Vxlan;
+    world.nodes[1].spec.site = Some("onprem".to_owned());
+    let sites = ["aws", "onprem"].map(str::to_owned).to_vec();
+    world.mesh.spec.site_encryption =
+        vec![api::SiteEncryption { sites, encryption: Encryption::None }];
+    let carrier = |world: &World| {
+        let leg = world.find("node-1", "node-2").unwrap().paths.remove(0);
+        assert_eq!(leg.blocked, None);
+        (leg.carrier.unwrap(), leg.notes.join("; "))
+    };
+
+    let (plain, note) = carrier(&world);
+    assert_eq!((plain.as_str(), note.contains("encryption is None")), ("vxlan", true), "{note}");
+    world.nodes[1].spec.site = None;
+    let (sealed, note) = carrier(&world);
+    assert_eq!((sealed.as_str(), note.as_str()), ("wireguard", ""));
+}
+
+#[test]
 fn a_route_that_the_agent_lost_ends_the_path() {
     let mut world = World::new();
     world.state.routes.retain(|route| route.peer.as_deref() != Some("node-2"));

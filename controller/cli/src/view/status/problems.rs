@@ -1,12 +1,12 @@
 //! What is wrong with the mesh: each problem with a code, the one who has it, and what to do.
 
-use api::{Condition, Mesh, MeshNode, conditions};
+use api::{Condition, Encryption, Mesh, MeshNode, conditions};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Agent, Known, is_ready, node_name, requires_encryption};
+use super::{Agent, Known, is_ready, node_name};
 use crate::{
-    state::{Peer, State},
+    state::{Canary, Peer, State},
     text,
     view::peers,
 };
@@ -58,6 +58,8 @@ const PORT_BLOCKED: (&str, Severity) = ("HW2107", Severity::Warning);
 const GUARD_MISSING: (&str, Severity) = ("HW4001", Severity::Error);
 const CLEAR_PERMITTED: (&str, Severity) = ("HW4002", Severity::Warning);
 const PEERS_IN_CLEAR: (&str, Severity) = ("HW4003", Severity::Warning);
+const CANARY_IN_CLEAR: (&str, Severity) = ("HW4004", Severity::Error);
+const CANARY_BLIND: (&str, Severity) = ("HW4005", Severity::Warning);
 const AGENT_SILENT: (&str, Severity) = ("HW5001", Severity::Warning);
 
 /// All problems, the worst first.
@@ -102,18 +104,29 @@ fn of_mesh(mesh: Option<&Mesh>) -> Vec<Problem> {
         let fix = "kubectl describe hwm default; is hawser-controller running?";
         found.push(problem(MESH_NOT_READY, "mesh", said(c), fix));
     }
-    if !requires_encryption(mesh) {
+    if mesh.spec.permits_clear() {
         let carriers = text::list(mesh.spec.carriers());
         let downgrade = if mesh.spec.allow_downgrade {
             ", also to nodes that were sealed to before (allowDowngrade)"
         } else {
             ""
         };
-        let encryption = mesh.spec.encryption;
+        let (encryption, sites) = (mesh.spec.encryption, &mesh.spec.site_encryption);
+        let of_sites = if sites.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", crate::view::mesh::of_sites(sites))
+        };
         let message = format!(
-            "encryption is {encryption}, by {carriers}: packets may leave in clear{downgrade}"
+            "encryption is {encryption}{of_sites}, by {carriers}: packets may leave in \
+             clear{downgrade}"
         );
-        found.push(problem(CLEAR_PERMITTED, "mesh", message, "set spec.encryption: Required"));
+        let fix = if encryption == Encryption::Required {
+            "if no site is to be trusted with them: take spec.siteEncryption away"
+        } else {
+            "set spec.encryption: Required"
+        };
+        found.push(problem(CLEAR_PERMITTED, "mesh", message, fix));
     }
     found
 }
@@ -156,6 +169,7 @@ fn of_agent(state: &State, now: Timestamp) -> Vec<Problem> {
     found.extend(stood_in_for(state));
     found.extend(shaped(state));
     found.extend(in_clear(state));
+    found.extend(of_canary(state));
     let missing: &[&str] = match (state.guard.routes, state.guard.nft) {
         (true, true) => &[],
         (false, true) => &["unreachable routes"],
@@ -192,6 +206,23 @@ fn shaped(state: &State) -> Option<Problem> {
     let message = format!("sealed datagrams to {} peers travel {path}: {names}", peers.len());
     let fix = "open the tunnels' UDP port (51820) between them; it is gone back to by itself";
     Some(problem(PORT_BLOCKED, &state.node, message, fix))
+}
+
+/// What the standing canary saw, or that it sees nothing.
+fn of_canary(state: &State) -> Option<Problem> {
+    let Canary { verdict, sent, seen_in_clear, devices, why } = state.canary.as_ref()?;
+    if *seen_in_clear > 0 {
+        let devices = text::list(devices);
+        let message = format!(
+            "{seen_in_clear} of {sent} marked packets were readable on {devices}, where only sealed \
+             ones may be"
+        );
+        let fix = "find what leads around the tunnel: hawser verify wire; then restart the agent";
+        return Some(problem(CANARY_IN_CLEAR, &state.node, message, fix));
+    }
+    let why = why.as_deref().filter(|_| verdict == "blind")?;
+    let fix = "is CAP_NET_RAW given to the agent? Until then it proves nothing";
+    Some(problem(CANARY_BLIND, &state.node, format!("the canary is blind: {why}"), fix))
 }
 
 /// Who is sent to in clear now, in one line.

@@ -150,11 +150,27 @@ fn a_missing_guard_is_an_error() {
 #[test]
 fn a_mesh_that_permits_clear_packets_says_so_loudly() {
     let mut known = known();
-    known.mesh.as_mut().unwrap().spec.encryption = Encryption::None;
+    known.mesh.as_mut().unwrap().spec.encryption = api::Encryption::None;
 
     assert_eq!(codes(&known), ["HW4002"]);
     let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
     assert!(screen.contains("NOT ENCRYPTED"));
+}
+
+#[test]
+fn sites_that_may_be_in_clear_are_named_in_a_mesh_that_is_sealed_elsewhere() {
+    let mut known = known();
+    let spec = &mut known.mesh.as_mut().unwrap().spec;
+    let of = |encryption| SiteEncryption { sites: vec!["aws".to_owned()], encryption };
+    spec.site_encryption = vec![of(api::Encryption::Required)];
+    assert_eq!(codes(&known), [] as [&str; 0]);
+
+    known.mesh.as_mut().unwrap().spec.site_encryption = vec![of(api::Encryption::None)];
+
+    assert_eq!(codes(&known), ["HW4002"]);
+    let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
+    assert!(screen.contains("encryption required, but for 1 pair of sites"), "{screen}");
+    assert!(screen.contains("encryption is Required (None within aws)"), "{screen}");
 }
 
 #[test]
@@ -242,4 +258,30 @@ fn the_next_rotation_and_the_oldest_view_are_shown() {
     assert!(screen(&known).contains("next waits: the mesh is degraded"));
     known.rotations = vec![fixture::rotation("Accepting", "2026-11-19T06:00:00Z")];
     assert!(screen(&known).contains("keyrotation/manual-1 is accepting"));
+}
+
+#[test]
+fn a_canary_that_was_seen_in_clear_or_sees_nothing_is_a_problem() {
+    let canary = |verdict: &str, seen_in_clear| {
+        let mut known = known();
+        live(&mut known).canary = Some(Canary {
+            verdict: verdict.to_owned(),
+            sent: 40,
+            seen_in_clear,
+            devices: vec!["eth0".to_owned()],
+            why: (verdict == "blind").then(|| "operation not permitted".to_owned()),
+        });
+        let screen = Status::new(&known, fixture::now()).print().render(Format::Table);
+        (codes(&known), screen)
+    };
+
+    let (codes, screen) = canary("clean", 0);
+    assert_eq!(codes, [] as [&str; 0]);
+    assert!(screen.contains("canary clean (40 sent)"), "{screen}");
+    let (codes, screen) = canary("clear", 3);
+    assert_eq!(codes, ["HW4004"]);
+    assert!(screen.contains("canary CLEAR") && screen.contains("readable on eth0"), "{screen}");
+    let (codes, screen) = canary("blind", 0);
+    assert_eq!(codes, ["HW4005"]);
+    assert!(screen.contains("canary BLIND") && screen.contains("not permitted"), "{screen}");
 }

@@ -20,7 +20,13 @@ fn identity() -> Identity {
 }
 
 fn snapshot(peers: &[&str]) -> Snapshot {
-    let facts = |is_node| PeerFacts { subnets: vec![], site: None, is_node, others_turn: None };
+    let facts = |is_node| PeerFacts {
+        subnets: vec![],
+        site: None,
+        encryption: api::Encryption::Required,
+        is_node,
+        others_turn: None,
+    };
     let mut known: BTreeMap<_, _> =
         peers.iter().map(|name| ((*name).to_owned(), facts(true))).collect();
     known.insert("laptop".into(), facts(false));
