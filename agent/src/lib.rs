@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod apply;
 pub mod boot;
+mod chained;
 pub mod datapath;
 pub mod facts;
 mod failover;

@@ -9,6 +9,8 @@
 mod agent;
 #[path = "netns/backends.rs"]
 mod backends;
+#[path = "netns/chained.rs"]
+mod chained;
 #[path = "netns/cli.rs"]
 mod cli;
 #[path = "netns/cni.rs"]

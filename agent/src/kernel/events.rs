@@ -28,15 +28,14 @@ use crate::plan::VXLAN_DEVICE;
 const NFTABLES_GROUP: u32 = 7;
 
 /// Sends a word on every change of our device, addresses, routes or of any nftables table, which
-/// also raises `tables_changed`. One waiting word is enough, so the channel holds one.
+/// also raises `tables_changed`. One waiting word is enough.
 pub fn watch(
     tun: &str,
     tables_changed: Arc<AtomicBool>,
-) -> Result<mpsc::Receiver<()>, KernelError> {
-    let (changed, receiver) = mpsc::channel(1);
+    changed: mpsc::Sender<()>,
+) -> Result<(), KernelError> {
     watch_routes(tun.to_owned(), changed.clone()).map_err(KernelError::Socket)?;
-    watch_tables(changed, tables_changed).map_err(KernelError::Socket)?;
-    Ok(receiver)
+    watch_tables(changed, tables_changed).map_err(KernelError::Socket)
 }
 
 fn watch_routes(tun: String, changed: mpsc::Sender<()>) -> io::Result<()> {

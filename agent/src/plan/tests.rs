@@ -62,6 +62,7 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
 
 pub(super) fn facts() -> Facts {
     Facts {
+        devices: BTreeSet::new(),
         node: "n1".into(),
         tun: "hawser0".into(),
         underlay: Underlay { v4: Some([192, 0, 2, 1].into()), v6: None, mtu: 1500 },

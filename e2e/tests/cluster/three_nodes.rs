@@ -8,6 +8,7 @@ use std::time::Instant;
 use e2e::cluster::kubelets::{Kubelets, NODES};
 use e2e::cluster::{NAMESPACE, scripts};
 
+use crate::chained;
 use crate::figures;
 use crate::keys;
 use crate::life;
@@ -72,6 +73,14 @@ fn three_nodes_get_their_network_from_the_chart() {
     figures::idle(&cluster);
     events_are_written(&cluster);
     removal::all(&cluster, &By::Helm, &before);
+}
+
+#[test]
+fn three_nodes_with_another_network_are_joined_by_the_chart_beside_it() {
+    let Some(scripts) = scripts().unwrap() else { return };
+    let cluster = Kubelets::start(scripts).unwrap();
+
+    chained::all(&cluster);
 }
 
 /// Figures for people; what must hold of them is that all pods start, on either network.
