@@ -79,7 +79,9 @@ pub(crate) fn configuration(
             continue;
         }
         match read(name, text) {
-            Ok(list) if is_ours(&list) => {}
+            Ok(list) if is_ours(&list) => {
+                skipped.push(format!("{name:?}, which names {PLUGIN} already"));
+            }
             Ok(list) => return join(name, list, ours),
             Err(why) => skipped.push(format!("{name:?}, which {why}")),
         }

@@ -40,8 +40,7 @@ pub fn run(options: InstallCni) -> anyhow::Result<()> {
 
 /// Takes our files away again. The configuration first, for the same reason.
 pub(crate) fn remove(PluginDirs { bin_dir, conf_dir }: &PluginDirs) -> anyhow::Result<()> {
-    let ours =
-        [(conf_dir, CONFIGURATION), (conf_dir, chained::CONFIGURATION), (bin_dir, PLUGIN)];
+    let ours = [(conf_dir, CONFIGURATION), (conf_dir, chained::CONFIGURATION), (bin_dir, PLUGIN)];
     for (dir, name) in ours {
         if let Some(dir) = dir {
             take_away(dir, name)?;

@@ -133,10 +133,7 @@ impl Kernel {
     }
 
     /// Which of these devices are there.
-    pub async fn present(
-        &self,
-        names: BTreeSet<String>,
-    ) -> Result<BTreeSet<String>, KernelError> {
+    pub async fn present(&self, names: BTreeSet<String>) -> Result<BTreeSet<String>, KernelError> {
         let links = link::list(&self.handle).await?;
         Ok(names.into_iter().filter(|name| links.by_name(name).is_some()).collect())
     }

@@ -106,7 +106,13 @@ pub struct Run {
     /// Who gives pods their interface: main: hawser-cni alone. chained: another plugin, and
     /// hawser-cni comes last; the agent writes 00-hawser.conflist in --conf-dir from the other's
     /// configuration, and follows its changes.
-    #[arg(long, env = "HAWSER_CNI_MODE", value_enum, default_value_t, requires_if("chained", "conf_dir"))]
+    #[arg(
+        long,
+        env = "HAWSER_CNI_MODE",
+        value_enum,
+        default_value_t,
+        requires_if("chained", "conf_dir")
+    )]
     pub cni_mode: CniMode,
 
     /// What tells this machine from its clones, besides what its firmware says: in a container, the

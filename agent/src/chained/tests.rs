@@ -61,8 +61,9 @@ fn the_first_that_can_be_read_and_is_not_ours_is_the_one() {
         Err(Unchained::Nobody(skipped)) => skipped,
         other => panic!("{other:?}"),
     };
-    assert_eq!(skipped.len(), 4, "{skipped:?}");
-    assert!(skipped[3].contains("06-torn.conflist") && skipped[3].contains("JSON"), "{skipped:?}");
+    assert_eq!(skipped.len(), 5, "{skipped:?}");
+    assert!(skipped[0].contains("already"), "{skipped:?}");
+    assert!(skipped[4].contains("06-torn.conflist") && skipped[4].contains("JSON"), "{skipped:?}");
 }
 
 #[test]

@@ -127,6 +127,23 @@ fn pods_are_routed_to_their_devices_inside_the_own_subnet() {
 }
 
 #[test]
+fn devices_of_other_plugins_pods_are_the_guards_and_leave_it_last() {
+    let with = |names: &[&str]| {
+        let devices = names.iter().map(ToString::to_string).collect();
+        Plan::new(&view([1, 2]), &Facts { devices, ..facts() }).guard
+    };
+
+    let (one, two) = (with(&["cni0", "hawser0"]), with(&["cni0", "veth1"]));
+
+    assert_eq!(one.devices, ["cni0".to_owned()].into(), "the tunnel is nobody's pod");
+    assert_eq!(one.joined(&two).devices, two.devices, "packets may still be under way");
+    assert_eq!(with(&["veth1"]).joined(&one).devices, two.devices);
+    let routes = Plan::new(&view([1]), &facts()).routes;
+    let devices = ["cni0".to_owned()].into();
+    assert_eq!(Plan::new(&view([1]), &Facts { devices, ..facts() }).routes, routes);
+}
+
+#[test]
 fn the_guard_covers_pools_and_what_plain_peers_own_elsewhere() {
     let mut view = view([1]);
     view.peers.insert("router".into(), peer(&["10.42.200.7/32", "192.168.7.0/24"]));

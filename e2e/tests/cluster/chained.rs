@@ -141,7 +141,8 @@ fn a_change_of_theirs_is_followed(web: &Web<'_>) {
         let ranges = [pod_cidr(cluster, node), v6.to_owned()];
         let directory = directory(cluster, node);
         std::fs::write(directory.join("theirs.new"), theirs(&ranges, &["tuning"])).unwrap();
-        std::fs::rename(directory.join("theirs.new"), directory.join("20-bridge.conflist")).unwrap();
+        std::fs::rename(directory.join("theirs.new"), directory.join("20-bridge.conflist"))
+            .unwrap();
         std::fs::remove_file(directory.join(THEIRS)).unwrap();
         let followed = || (ours(cluster, node)?["plugins"][1]["type"] == "tuning").then_some(());
         let ((), took) = until(LIMIT, followed).expect("ours follows");

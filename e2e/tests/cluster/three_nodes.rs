@@ -1,5 +1,6 @@
 //! A whole cluster of three nodes, kubelets and containerd and all: the chart's objects are applied,
-//! pods reach pods and machines, Services work, and the hook leaves nothing behind.
+//! pods reach pods and machines, Services work, and the hook leaves nothing behind; then once more beside
+//! another network.
 //!
 //! One cluster for all of it, because starting one takes longer than all the checks.
 
@@ -73,13 +74,6 @@ fn three_nodes_get_their_network_from_the_chart() {
     figures::idle(&cluster);
     events_are_written(&cluster);
     removal::all(&cluster, &By::Helm, &before);
-}
-
-#[test]
-fn three_nodes_with_another_network_are_joined_by_the_chart_beside_it() {
-    let Some(scripts) = scripts().unwrap() else { return };
-    let cluster = Kubelets::start(scripts).unwrap();
-
     chained::all(&cluster);
 }
 

@@ -244,8 +244,8 @@ fn a_configuration_of_another_plugin_is_followed_at_once_and_never_written() {
         std::fs::remove_file(directory.join(name)).unwrap();
     }
     follows("all of them gone", None);
-    let errors = || stage.alone.members[0].state().unwrap()["errors"].to_string();
-    eventually("the reason", LIMIT, || errors().contains("cni.mode")).unwrap();
+    let log = || stage.alone.members[0].agent().unwrap().log();
+    eventually("the reason", LIMIT, || log().contains("cni.mode: Main")).unwrap();
     std::fs::write(directory.join(THEIRS), &more).unwrap();
     follows("back again", Some(&["tuning", "bridge", "hawser-cni"]));
 }

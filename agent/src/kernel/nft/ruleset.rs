@@ -233,12 +233,7 @@ fn pods_are_who_they_say(batch: &mut Batch<'static>, turned: Turned<'_>) {
     }
 }
 
-fn filter(
-    batch: &mut Batch<'static>,
-    name: &'static str,
-    device: MetaKey,
-    turned: Turned<'_>,
-) {
+fn filter(batch: &mut Batch<'static>, name: &'static str, device: MetaKey, turned: Turned<'_>) {
     let Turned { guard, turn } = turned;
     let comes_in = device == MetaKey::Iifname;
     let tun = [guard.tun.clone()].into_iter();
