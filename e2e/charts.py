@@ -56,6 +56,7 @@ def variants():
         "ha": values("values-ha.yaml"),
         "airgap": values("values-airgap.yaml"),
         "everything": everything,
+        "chained": {"ipam": "Kubernetes", "cni": {"mode": "Chained"}},
         "lab": yaml.safe_load((SNAPSHOTS / "lab.values.yaml").read_text()),
     }
 
@@ -102,7 +103,7 @@ def schema_is_closed():
                 pass
         for wrong in (
             {"encryption": "required"}, {"pools": []}, {"pools": [{"cidr": "x", "nodePrefixLength": 24}]},
-            {"controller": {"replicas": 0}}, {"agent": {"listenPort": 70000}}, {"cni": {"mode": "Chained"}},
+            {"controller": {"replicas": 0}}, {"agent": {"listenPort": 70000}}, {"cni": {"mode": "chained"}},
             {"image": {"digest": "latest"}}, {"mtu": 100}, {"agent": {"stateDir": "relative"}},
         ):
             try:

@@ -63,6 +63,7 @@ fn guard(node: &NodeFile, tun: String) -> Guard {
         masquerade: node.subnets.iter().copied().collect(),
         // Nobody is reached before the agent runs.
         machines: BTreeSet::new(),
+        devices: node.devices.clone(),
         open: BTreeMap::new(),
     }
 }

@@ -3,13 +3,13 @@
 mod preshared;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::Path,
 };
 
 use anyhow::Context;
-use cni::Reservations;
+use cni::{DeviceRecords, Reservations};
 use keys::PresharedKey;
 
 use crate::{
@@ -35,13 +35,15 @@ pub async fn gather(
     view: &View,
     heard: Heard,
 ) -> anyhow::Result<Facts> {
+    let devices = devices(kernel, &options.state.directory).await?;
     Ok(Facts {
         node: options.node.clone(),
         tun: options.tun.clone(),
-        underlay: kernel.underlay(&choice(options)).await?,
+        underlay: kernel.underlay(&choice(options), &devices).await?,
         ipv6: sysctl::has_ipv6(),
         foreign: kernel.foreign_devices().await?,
         pods: pods(kernel, &options.state.directory).await?,
+        devices,
         preshared: preshared_keys(view),
         heard,
         rotates: Engine::from(options.engine) == Engine::Native,
@@ -72,6 +74,24 @@ async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
             .map(move |address| PodRoute { address, device: device.clone() })
     });
     Ok(routes.collect())
+}
+
+/// Devices on file and in the kernel, that other plugins' pods are behind. One that is gone leaves
+/// the file: whoever takes its name next is nobody's pods'.
+pub(crate) async fn devices(kernel: &Kernel, state: &Path) -> anyhow::Result<BTreeSet<String>> {
+    const READING: &str = "reading the records of devices";
+    let Some(records) = DeviceRecords::look(state).context(READING)? else {
+        return Ok(BTreeSet::new());
+    };
+    let names = records.names().context(READING)?;
+    if names.is_empty() {
+        return Ok(names);
+    }
+    let present = kernel.present(names.clone()).await?;
+    for gone in names.difference(&present) {
+        records.forget(gone).context("forgetting a device")?;
+    }
+    Ok(present)
 }
 
 /// Whether the plan depends on which routes lead to others' endpoints.

@@ -1,4 +1,5 @@
 //! Puts the CNI plugin and its configuration on the node: two files of ours, no other one touched.
+//! Behind another plugin the configuration is the running agent's to write ([`crate::chained`]).
 //!
 //! The plugin first, so that the runtime never finds a configuration without it. Each file is
 //! replaced whole, and left alone where it is right already.
@@ -13,43 +14,52 @@ use std::{
 use anyhow::Context;
 use serde_json::json;
 
-use crate::options::{InstallCni, PluginDirs};
+use crate::{
+    chained::{self, MAIN as CONFIGURATION, PLUGIN},
+    options::{CniMode, InstallCni, PluginDirs},
+};
 
-const PLUGIN: &str = "hawser-cni";
 /// The reference plugin that serves a pod's hostPort, used where the node has it.
 const PORTMAP: &str = "portmap";
-/// The runtime takes the first by name.
-const CONFIGURATION: &str = "05-hawser.conflist";
 
 pub fn run(options: InstallCni) -> anyhow::Result<()> {
-    let InstallCni { plugin, bin_dir, conf_dir, state } = options;
+    let InstallCni { plugin, bin_dir, conf_dir, state, cni_mode } = options;
     let program = fs::read(&plugin).with_context(|| format!("reading {}", plugin.display()))?;
     place(&bin_dir, PLUGIN, &program, 0o755)?;
+    if cni_mode == CniMode::Chained {
+        return Ok(());
+    }
     let mut plugins = vec![json!({"type": PLUGIN, "state": state.directory})];
     if bin_dir.join(PORTMAP).exists() {
         plugins.push(json!({"type": PORTMAP, "capabilities": {"portMappings": true}}));
     }
     let configuration = json!({"cniVersion": "1.0.0", "name": "hawser", "plugins": plugins});
-    place(&conf_dir, CONFIGURATION, format!("{configuration:#}\n").as_bytes(), 0o644)
+    place(&conf_dir, CONFIGURATION, format!("{configuration:#}\n").as_bytes(), 0o644)?;
+    take_away(&conf_dir, chained::CONFIGURATION)
 }
 
-/// Takes both files away again. The configuration first, for the same reason.
+/// Takes our files away again. The configuration first, for the same reason.
 pub(crate) fn remove(PluginDirs { bin_dir, conf_dir }: &PluginDirs) -> anyhow::Result<()> {
-    for (dir, name) in [(conf_dir, CONFIGURATION), (bin_dir, PLUGIN)] {
-        let Some(path) = dir.as_ref().map(|dir| dir.join(name)) else {
-            continue;
-        };
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", path.display()));
-            }
-            Ok(()) | Err(_) => {}
+    let ours = [(conf_dir, CONFIGURATION), (conf_dir, chained::CONFIGURATION), (bin_dir, PLUGIN)];
+    for (dir, name) in ours {
+        if let Some(dir) = dir {
+            take_away(dir, name)?;
         }
     }
     Ok(())
 }
 
-fn place(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+pub(crate) fn take_away(dir: &Path, name: &str) -> anyhow::Result<()> {
+    let path = dir.join(name);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+pub(crate) fn place(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     let path = dir.join(name);
     let right = fs::read(&path).is_ok_and(|now| now == bytes)
         && fs::metadata(&path).is_ok_and(|now| now.permissions().mode() & 0o7777 == mode);
@@ -100,7 +110,10 @@ mod tests {
             fs::write(&plugin, text).unwrap();
             let state = State { directory: "/var/lib/hawser".into() };
             let (bin_dir, conf_dir) = (bin.clone(), conf.clone());
-            run(InstallCni { plugin: plugin.clone(), bin_dir, conf_dir, state }).unwrap();
+            fs::write(conf.join(chained::CONFIGURATION), "of the other mode").unwrap();
+            let cni_mode = CniMode::Main;
+            let plugin = plugin.clone();
+            run(InstallCni { plugin, bin_dir, conf_dir, state, cni_mode }).unwrap();
             assert_eq!(fs::read_to_string(bin.join(PLUGIN)).unwrap(), text);
         }
 
@@ -121,6 +134,23 @@ mod tests {
     }
 
     #[test]
+    fn behind_another_plugin_ours_is_put_down_without_a_configuration() {
+        let node = tempfile::tempdir().unwrap();
+        let dir = node.path().to_owned();
+        let plugin = dir.join("new");
+        fs::write(&plugin, "one").unwrap();
+        fs::write(dir.join(CONFIGURATION), "in force until the agent has another").unwrap();
+        let state = State { directory: "/var/lib/hawser".into() };
+        let (bin_dir, conf_dir) = (dir.clone(), dir.clone());
+
+        let cni_mode = CniMode::Chained;
+        run(InstallCni { plugin, bin_dir, conf_dir, state, cni_mode }).unwrap();
+
+        assert_eq!(fs::read_to_string(dir.join(PLUGIN)).unwrap(), "one");
+        assert!(dir.join(CONFIGURATION).exists() && !dir.join(chained::CONFIGURATION).exists());
+    }
+
+    #[test]
     fn host_ports_are_left_to_the_reference_plugin_where_it_is() {
         let node = tempfile::tempdir().unwrap();
         let dir = node.path().to_owned();
@@ -130,7 +160,9 @@ mod tests {
         }
         let state = State { directory: "/var/lib/hawser".into() };
 
-        run(InstallCni { plugin, bin_dir: dir.clone(), conf_dir: dir.clone(), state }).unwrap();
+        let (bin_dir, conf_dir) = (dir.clone(), dir.clone());
+        let cni_mode = CniMode::Main;
+        run(InstallCni { plugin, bin_dir, conf_dir, state, cni_mode }).unwrap();
 
         let text = fs::read_to_string(dir.join(CONFIGURATION)).unwrap();
         let configuration: serde_json::Value = serde_json::from_str(&text).unwrap();

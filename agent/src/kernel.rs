@@ -141,6 +141,12 @@ impl Kernel {
         Ok(link::list(&self.handle).await?.foreign(&self.tun))
     }
 
+    /// Which of these devices are there.
+    pub async fn present(&self, names: BTreeSet<String>) -> Result<BTreeSet<String>, KernelError> {
+        let links = link::list(&self.handle).await?;
+        Ok(names.into_iter().filter(|name| links.by_name(name).is_some()).collect())
+    }
+
     pub async fn replace_table(&mut self, guard: &Guard) -> Result<(), KernelError> {
         self.table.replace(guard).await
     }

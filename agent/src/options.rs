@@ -103,6 +103,18 @@ pub struct Run {
     #[command(flatten)]
     pub plugin: PluginDirs,
 
+    /// Who gives pods their interface: main: hawser-cni alone. chained: another plugin, and
+    /// hawser-cni comes last; the agent writes 00-hawser.conflist in --conf-dir from the other's
+    /// configuration, and follows its changes.
+    #[arg(
+        long,
+        env = "HAWSER_CNI_MODE",
+        value_enum,
+        default_value_t,
+        requires_if("chained", "conf_dir")
+    )]
+    pub cni_mode: CniMode,
+
     /// What tells this machine from its clones, besides what its firmware says: in a container, the
     /// node's own file.
     #[arg(long, env = "HAWSER_MACHINE_ID", value_name = "FILE", default_value = "/etc/machine-id")]
@@ -130,6 +142,14 @@ pub struct Uninstall {
 
     #[command(flatten)]
     pub plugin: PluginDirs,
+}
+
+/// Whose pods they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CniMode {
+    #[default]
+    Main,
+    Chained,
 }
 
 /// Where `install-cni` put the plugin, for when the node leaves the mesh.
@@ -160,6 +180,11 @@ pub struct InstallCni {
 
     #[command(flatten)]
     pub state: State,
+
+    /// main: the plugin and its configuration. chained: the plugin alone; the agent writes the
+    /// configuration.
+    #[arg(long, env = "HAWSER_CNI_MODE", value_enum, default_value_t)]
+    pub cni_mode: CniMode,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

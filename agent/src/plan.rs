@@ -53,6 +53,8 @@ pub struct Facts {
     pub foreign: BTreeSet<String>,
     /// Routes of pods whose device is there.
     pub pods: Vec<PodRoute>,
+    /// Devices that are there and that another plugin's pods are behind.
+    pub devices: BTreeSet<String>,
     /// The preshared keys that could be read, by MeshPeer.
     pub preshared: BTreeMap<String, PresharedKey>,
     /// False if the engine listens to one key a peer.

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use cni::{NodeFile, Reservations};
+use cni::{DeviceRecords, NodeFile, Reservations};
 use tokio::{
     sync::{Notify, watch},
     task::spawn_blocking,
@@ -17,13 +17,14 @@ use tokio::{
 
 use crate::{
     apply::{ApplyError, apply},
+    chained::{Directory, Ours},
     datapath::Datapath,
     facts,
     failover::Chosen,
     install,
     kernel::Kernel,
     keyring::Keyring,
-    options::{Run, SourceOption},
+    options::{CniMode, Run, SourceOption},
     plan::{Actual, Change, Facts, Peers, Plan},
     rotation::Told,
     run::LOOK,
@@ -51,6 +52,8 @@ pub(crate) struct Round {
     seen: Option<Arc<View>>,
     view_since: Option<SystemTime>,
     written: Option<NodeFile>,
+    /// Where another plugin's configuration is followed.
+    configurations: Option<Directory>,
     /// What the last turn found on this machine; none if it has to be looked at again.
     found: Option<Found>,
     /// The mesh was removed, and nothing of it is left here.
@@ -81,7 +84,10 @@ impl Round {
     /// `kept` is the view on disk.
     pub(crate) fn new(machine: Machine, options: Run, kept: Option<Arc<View>>) -> Self {
         let Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen } = machine;
+        let chained = options.cni_mode == CniMode::Chained;
+        let configurations = options.plugin.conf_dir.clone().filter(|_| chained);
         Self {
+            configurations: configurations.map(Directory::new),
             options,
             kernel,
             datapath,
@@ -163,6 +169,7 @@ impl Round {
         self.datapath.set_shaped(None);
         self.datapath.set_peers(Vec::new());
         Reservations::remove_all(&state).context("removing the pods' reservations")?;
+        DeviceRecords::forget_all(&state).context("removing the records of devices")?;
         store::remove(&state).context("removing the last view")?;
         tracing::info!("this node is out of the mesh");
         Ok(())
@@ -205,7 +212,7 @@ impl Round {
         let before = Snapshot::clone(&self.snapshot.load());
         let snapshot = before.of_round(view, &facts, &plan, &actual);
         if let Err(error) = self.tell_the_plugin(&plan, &facts, &snapshot) {
-            errors.push(format!("writing node.json: {error}"));
+            errors.push(format!("{error:#}"));
         }
         if errors.is_empty() {
             self.found = Some(Found { facts, actual, until });
@@ -263,7 +270,7 @@ impl Round {
         plan: &Plan,
         facts: &Facts,
         snapshot: &Snapshot,
-    ) -> std::io::Result<()> {
+    ) -> anyhow::Result<()> {
         if !snapshot.guard.routes || !snapshot.guard.nft || !plan.takes_part() {
             return Ok(());
         }
@@ -273,12 +280,15 @@ impl Round {
             subnets: plan.peers.own.clone(),
             mtu: plan.pod_mtu,
             pools: plan.guard.ranges.iter().copied().collect(),
+            devices: plan.guard.devices.clone(),
         };
         if self.written.as_ref() != Some(&file) {
-            file.write(&self.options.state.directory)?;
+            file.write(&self.options.state.directory).context("writing node.json")?;
             self.written = Some(file);
         }
-        Ok(())
+        let state = self.options.state.directory.as_path();
+        let ours = Ours { state, mtu: plan.pod_mtu };
+        self.configurations.as_mut().map_or(Ok(()), |directory| directory.follow(ours))
     }
 
     fn report(&self, snapshot: Snapshot) {

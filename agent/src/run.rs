@@ -16,6 +16,7 @@ use std::{
 use anyhow::{Context, bail};
 use api::{Backend, Machine};
 use arc_swap::ArcSwap;
+use cni::DeviceRecords;
 use futures::future::OptionFuture;
 use keys::{KeyEpoch, PrivateKey};
 use tokio::{
@@ -27,15 +28,15 @@ use tokio::{
 
 use crate::{
     admin::{self, Live},
-    canary,
+    canary, chained,
     datapath::{Config, Datapath},
     facts,
     failover::{Watch, kept},
     first, identity,
-    kernel::{Kernel, events, events::Events, sysctl},
+    kernel::{Kernel, events, sysctl},
     keyring::{self, Keyring},
     live::Agent,
-    options::{Run, SourceOption},
+    options::{CniMode, Run, SourceOption},
     plan::Refusal,
     probe::Prober,
     round::{self, Round},
@@ -67,7 +68,11 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let _lock = state::lock(directory).await?;
     state::remember_device(directory, &options.tun).context("writing the state directory")?;
     let kernel = Kernel::open(&options.tun)?;
-    let Events { changed: events, moved } = events::watch(&options.tun, kernel.tables_changed())?;
+    let (changed, events) = mpsc::channel(1);
+    let moved = events::watch(&options.tun, kernel.tables_changed(), changed.clone())?;
+    if let Some(directories) = watched(&options)? {
+        chained::watch(&directories, changed)?;
+    }
     let last = view::store::load(directory);
     let told = last.as_ref().and_then(|view| Some(view.nodes.get(&options.node)?.epoch));
     let (keys, sending) = keyring::at_start(&identity, told);
@@ -85,7 +90,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     // Before the source may publish another, which is not on disk.
     let kept = views.borrow().clone();
     let source = options.source.to_string();
-    let underlay = kernel.underlay(&facts::choice(&options)).await?;
+    let pods = facts::devices(&kernel, directory).await?;
+    let underlay = kernel.underlay(&facts::choice(&options), &pods).await?;
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     tokio::spawn(announce_moves(Arc::clone(&datapath), moved));
@@ -138,6 +144,17 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// Where another plugin's files, and ours about its pods, change.
+fn watched(options: &Run) -> anyhow::Result<Option<[PathBuf; 2]>> {
+    let chained = options.cni_mode == CniMode::Chained;
+    let Some(configurations) = options.plugin.conf_dir.clone().filter(|_| chained) else {
+        return Ok(None);
+    };
+    let state = &options.state.directory;
+    DeviceRecords::create(state).context("preparing the state directory")?;
+    Ok(Some([configurations, DeviceRecords::directory(state)]))
 }
 
 /// The local API. Without it packets flow all the same.

@@ -3,7 +3,7 @@
 use std::{fs, io, path::Path};
 
 use anyhow::Context;
-use cni::{NodeFile, Reservations};
+use cni::{DeviceRecords, NodeFile, Reservations};
 
 use crate::{
     install,
@@ -21,6 +21,7 @@ pub async fn run(options: Uninstall) -> anyhow::Result<()> {
     let mut kernel = Kernel::open(&state::device(&directory))?;
     kernel.remove_everything().await.context("removing device, routes and guard")?;
     Reservations::remove_all(&directory).context("removing the pods' reservations")?;
+    DeviceRecords::remove_all(&directory).context("removing the records of devices")?;
     state::forget(&directory).context("removing the agent's socket")?;
     if purge {
         remove_all(&directory).context("removing the state directory")?;

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+#[path = "cluster/chained.rs"]
+mod chained;
 #[path = "cluster/controllers.rs"]
 mod controllers;
 #[path = "cluster/figures.rs"]

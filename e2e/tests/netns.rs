@@ -11,6 +11,8 @@ mod agent;
 mod backends;
 #[path = "netns/canary.rs"]
 mod canary;
+#[path = "netns/chained.rs"]
+mod chained;
 #[path = "netns/cli.rs"]
 mod cli;
 #[path = "netns/cni.rs"]

@@ -11,7 +11,7 @@ mod nft;
 mod sysctl;
 mod veth;
 
-pub(crate) use guard::{routed_addresses, unguarded};
+pub(crate) use guard::{routed_addresses, unguarded, ways_out};
 pub(crate) use namespace::{Namespace, NamespaceError};
 pub(crate) use netlink::Netlink;
 pub(crate) use nft::missing_chains;

@@ -4,6 +4,7 @@
 //! absent no pod gets an address.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{self, Read},
     path::Path,
@@ -29,6 +30,9 @@ pub struct NodeFile {
     pub mtu: u16,
     /// The whole mesh: everything that the guard covers.
     pub pools: Vec<IpNet>,
+    /// Of other plugins' pods: those that the guard takes for pods' devices, beside our own.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub devices: BTreeSet<String>,
 }
 
 /// Why the plugin can't learn about its node.
@@ -101,6 +105,7 @@ mod tests {
             subnets: vec!["10.42.1.0/24".parse().unwrap(), "fd42:0:0:1::/64".parse().unwrap()],
             mtu: 1420,
             pools: vec!["10.42.0.0/16".parse().unwrap(), "fd42::/48".parse().unwrap()],
+            devices: BTreeSet::new(),
         }
     }
 

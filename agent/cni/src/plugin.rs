@@ -6,6 +6,7 @@
 //! ```
 
 mod add;
+mod chained;
 mod check;
 mod gc;
 mod remove;
@@ -60,6 +61,9 @@ fn dispatch(call: Call, input: &[u8]) -> Result<String, Failure> {
         return asked_version(input).map(|asked| versions(&asked));
     }
     let config = NetworkConfig::parse(input)?;
+    if config.chained {
+        return chained::call(&call, &config);
+    }
     match call {
         Call::Add { who, netns } => add::add(&config, &who, &netns),
         Call::Del { who } => remove::del(&config, &who).map(|()| String::new()),

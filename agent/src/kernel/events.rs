@@ -30,20 +30,17 @@ use crate::plan::VXLAN_DEVICE;
 const NFTABLES_GROUP: u32 = 7;
 
 /// Sends a word on every change of our device, addresses, routes, of any rule or nftables table,
-/// which also raises `tables_changed`. One waiting word is enough, so the channel holds one.
-pub fn watch(tun: &str, tables_changed: Arc<AtomicBool>) -> Result<Events, KernelError> {
-    let (changed, events) = mpsc::channel(1);
+/// which also raises `tables_changed`; and another where this machine may speak from another address
+/// now. One waiting word is enough.
+pub fn watch(
+    tun: &str,
+    tables_changed: Arc<AtomicBool>,
+    changed: mpsc::Sender<()>,
+) -> Result<mpsc::Receiver<()>, KernelError> {
     let (moves, moved) = mpsc::channel(1);
     watch_routes(tun.to_owned(), changed.clone(), moves).map_err(KernelError::Socket)?;
     watch_tables(changed, tables_changed).map_err(KernelError::Socket)?;
-    Ok(Events { changed: events, moved })
-}
-
-/// Words without content: what happened is to be looked at.
-pub struct Events {
-    pub changed: mpsc::Receiver<()>,
-    /// This machine may speak from another address now.
-    pub moved: mpsc::Receiver<()>,
+    Ok(moved)
 }
 
 fn watch_routes(tun: String, changed: mpsc::Sender<()>, moved: mpsc::Sender<()>) -> io::Result<()> {

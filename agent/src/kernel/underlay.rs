@@ -1,7 +1,10 @@
 //! How this node reaches others without the mesh: its source address per family, and the MTU of
 //! the devices that they are on.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+};
 
 use cni::POD_DEVICE_PREFIX;
 use futures::TryStreamExt;
@@ -24,13 +27,19 @@ pub enum Choice {
 const USUAL_MTU: u16 = 1500;
 
 impl Kernel {
-    pub async fn underlay(&self, choice: &Choice) -> Result<Underlay, KernelError> {
+    /// `pods`: devices that other plugins' pods are behind, which lead nowhere else.
+    pub async fn underlay(
+        &self,
+        choice: &Choice,
+        pods: &BTreeSet<String>,
+    ) -> Result<Underlay, KernelError> {
         let links = link::list(&self.handle).await?;
         let mut usable = Vec::new();
         for (index, address) in self.global_addresses().await? {
             if let Some(name) = links.name_of(index)
                 && name != self.tun
                 && !name.starts_with(POD_DEVICE_PREFIX)
+                && !pods.contains(name)
             {
                 usable.push((name.to_owned(), address));
             }

@@ -44,8 +44,10 @@ pub fn of(guard: &Guard, foreign: &BTreeSet<String>, ipv6: bool) -> BTreeSet<Bar
     closed.flat_map(on).collect()
 }
 
+/// Also where others' pods are behind it.
 fn is_open(guard: &Guard, device: &str) -> bool {
-    guard.open.get(device).is_some_and(|open| !open.from.is_empty())
+    guard.devices.contains(device)
+        || guard.open.get(device).is_some_and(|open| !open.from.is_empty())
 }
 
 /// With the table that is in force on the way: what either guard lets in meets no rule.

@@ -22,6 +22,8 @@ pub struct Guard {
     pub masquerade: BTreeSet<IpNet>,
     /// Addresses of other nodes that are sealed to: pods' packets to them take the tunnel or none.
     pub machines: BTreeSet<IpNet>,
+    /// Other plugins' pods are behind these: bridges, or a device for each.
+    pub devices: BTreeSet<String>,
     /// What a backend in clear may carry, by device. Empty wherever encryption is required.
     pub open: BTreeMap<String, Open>,
 }
@@ -44,13 +46,14 @@ impl Guard {
     /// either lets through: for as long as packets still go the old way.
     pub fn joined(&self, other: &Self) -> Self {
         let both = self.ranges.union(&other.ranges).copied().collect();
+        let devices = self.devices.union(&other.devices).cloned().collect();
         let mut open = self.open.clone();
         for (device, others) in &other.open {
             let ours = open.entry(device.clone()).or_default();
             ours.to.extend(&others.to);
             ours.from.extend(&others.from);
         }
-        Self { ranges: aggregate(both), open, ..self.clone() }
+        Self { ranges: aggregate(both), devices, open, ..self.clone() }
     }
 }
 
@@ -70,6 +73,7 @@ pub(super) fn of(
         tun: facts.tun.clone(),
         masquerade: own.into_iter().collect(),
         machines: machines(view, facts, chosen),
+        devices: facts.devices.iter().filter(|name| **name != facts.tun).cloned().collect(),
         open,
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
 
 pub(super) fn facts() -> Facts {
     Facts {
+        devices: BTreeSet::new(),
         node: "n1".into(),
         tun: "hawser0".into(),
         underlay: Underlay { v4: Some([192, 0, 2, 1].into()), v6: None, mtu: 1500 },
@@ -126,6 +127,23 @@ fn pods_are_routed_to_their_devices_inside_the_own_subnet() {
     let target = Target::Device { name: "hwp1".into(), source: None };
     assert_eq!(plan.routes, [Route { prefix: net("10.42.1.7/32"), target }].into());
     assert_eq!(plan.guard.masquerade, [net("10.42.1.0/24"), net("fd42:0:0:1::/64")].into());
+}
+
+#[test]
+fn devices_of_other_plugins_pods_are_the_guards_and_leave_it_last() {
+    let with = |names: &[&str]| {
+        let devices = names.iter().map(ToString::to_string).collect();
+        Plan::new(&view([1, 2]), &Facts { devices, ..facts() }).guard
+    };
+
+    let (one, two) = (with(&["cni0", "hawser0"]), with(&["cni0", "veth1"]));
+
+    assert_eq!(one.devices, ["cni0".to_owned()].into(), "the tunnel is nobody's pod");
+    assert_eq!(one.joined(&two).devices, two.devices, "packets may still be under way");
+    assert_eq!(with(&["veth1"]).joined(&one).devices, two.devices);
+    let routes = Plan::new(&view([1]), &facts()).routes;
+    let devices = ["cni0".to_owned()].into();
+    assert_eq!(Plan::new(&view([1]), &Facts { devices, ..facts() }).routes, routes);
 }
 
 #[test]

@@ -97,8 +97,15 @@ impl Kubelets {
 
     /// `hawser install`, and nothing is waited for.
     pub fn install(&self) -> anyhow::Result<()> {
+        self.install_with(&[])
+    }
+
+    /// The same, with more flags.
+    pub fn install_with(&self, flags: &[&str]) -> anyhow::Result<()> {
         let values = self.values()?;
-        run(self.hawser().args(["install", "--wait=0s", "--values"]).arg(values)).map(drop)
+        let mut command = self.hawser();
+        command.args(["install", "--wait=0s", "--values"]).arg(values).args(flags);
+        run(&mut command).map(drop)
     }
 
     /// The script's own, which it makes anew.

@@ -1,5 +1,6 @@
 //! A whole cluster of three nodes, kubelets and containerd and all: the chart's objects are applied,
-//! pods reach pods and machines, Services work, and the hook leaves nothing behind.
+//! pods reach pods and machines, Services work, and the hook leaves nothing behind; then once more beside
+//! another network.
 //!
 //! One cluster for all of it, because starting one takes longer than all the checks.
 
@@ -8,6 +9,7 @@ use std::time::Instant;
 use e2e::cluster::kubelets::{Kubelets, NODES};
 use e2e::cluster::{NAMESPACE, scripts};
 
+use crate::chained;
 use crate::figures;
 use crate::keys;
 use crate::life;
@@ -72,6 +74,7 @@ fn three_nodes_get_their_network_from_the_chart() {
     figures::idle(&cluster);
     events_are_written(&cluster);
     removal::all(&cluster, &By::Helm, &before);
+    chained::all(&cluster);
 }
 
 /// Figures for people; what must hold of them is that all pods start, on either network.

@@ -160,11 +160,21 @@ pub(crate) struct Spy {
 impl Spy {
     /// A machine's packets on the underlay to one TCP port, counted from now on.
     pub(crate) fn on(node: &str, port: u16) -> Self {
+        Self::counting(&[&format!("ip daddr {} tcp dport {port}", internal_ip(node))])
+    }
+
+    /// All that pods send to one another or to machines in clear.
+    pub(crate) fn on_the_mesh() -> Self {
+        Self::counting(&["ip saddr 10.244.0.0/16", "ip daddr 10.244.0.0/16", "ip6 daddr fd42::/48"])
+    }
+
+    fn counting(matches: &[&str]) -> Self {
         let table = "spy";
+        let counters: String =
+            matches.iter().map(|matched| format!("{matched} counter; ")).collect();
         let rules = format!(
             "table bridge {table} {{ chain forward {{ type filter hook forward priority 0; \
-             ip daddr {} tcp dport {port} counter; }}; }}",
-            internal_ip(node)
+             {counters}}}; }}"
         );
         run(Command::new("nsenter").args([SWITCH, "--", "nft", &rules])).unwrap();
         Self { table }

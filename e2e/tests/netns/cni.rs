@@ -71,6 +71,7 @@ impl Stage {
             subnets: nets(subnets),
             mtu: 1380,
             pools: nets(&POOLS),
+            devices: BTreeSet::new(),
         };
         file.write(&self.node.state()).unwrap();
     }

@@ -131,6 +131,7 @@ fn change_the_guard(node: &Namespace, times: u32) {
                 tun: "hawser0".into(),
                 masquerade: ["10.42.1.0/24".parse()?].into(),
                 machines: [].into(),
+                devices: [].into(),
                 open: if time % 2 == 0 { BTreeMap::new() } else { [("eth0".into(), open)].into() },
             };
             kernel.replace_table(&guard).await?;

@@ -53,6 +53,31 @@ pub(crate) fn routed_addresses(netlink: &mut Netlink) -> io::Result<HashSet<IpAd
     Ok(addresses)
 }
 
+/// Devices by which default routes leave the node: never a pod's.
+pub(crate) fn ways_out(netlink: &mut Netlink) -> io::Result<HashSet<u32>> {
+    let mut devices = HashSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        netlink.dump(RouteNetlinkMessage::GetRoute(main_table(family)), |answer| {
+            let RouteNetlinkMessage::NewRoute(route) = answer else {
+                return;
+            };
+            if route.header.destination_prefix_length > 0 {
+                return;
+            }
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Oif(index) => drop(devices.insert(*index)),
+                    RouteAttribute::MultiPath(hops) => {
+                        devices.extend(hops.iter().map(|hop| hop.interface_index));
+                    }
+                    _ => (),
+                }
+            }
+        })?;
+    }
+    Ok(devices)
+}
+
 fn pod_devices(netlink: &mut Netlink) -> io::Result<HashSet<u32>> {
     let mut devices = HashSet::new();
     let message = RouteNetlinkMessage::GetLink(LinkMessage::default());

@@ -9,7 +9,7 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{LinkAttribute, LinkFlags, LinkMessage},
-    route::RouteType,
+    route::{RouteAttribute, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use rustix::io::Errno;
@@ -102,6 +102,24 @@ impl Netlink {
             Err(error) if is(&error, Errno::NETUNREACH) => Ok(false),
             Err(error) => Err(saying(error, "looking up the pod's own address")),
         }
+    }
+
+    /// The device that packets to `address` leave this namespace by; none if they don't.
+    pub(crate) fn device_to(&mut self, address: IpAddr) -> io::Result<Option<u32>> {
+        let unreachable = [Errno::NETUNREACH, Errno::HOSTUNREACH, Errno::ACCESS, Errno::INVAL];
+        let route = match self.get(message::lookup(address)) {
+            Ok(RouteNetlinkMessage::NewRoute(route)) => route,
+            Ok(_) => return Ok(None),
+            Err(error) if unreachable.iter().any(|errno| is(&error, *errno)) => return Ok(None),
+            Err(error) => return Err(saying(error, &format!("looking up the way to {address}"))),
+        };
+        if route.header.kind != RouteType::Unicast {
+            return Ok(None);
+        }
+        Ok(route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        }))
     }
 
     /// The one answer to `message`, a GET.

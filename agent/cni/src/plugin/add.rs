@@ -20,7 +20,8 @@ pub(super) fn add(
     netns: &Path,
 ) -> Result<String, Failure> {
     if config.prev_result.is_some() {
-        let msg = "hawser-cni must be the first plugin of its chain: prevResult is not empty";
+        let msg = "hawser-cni is the first plugin of its chain, but prevResult is not empty; behind \
+                   another network it needs \"chained\": true";
         return Err(Failure::new(Code::InvalidConfig, msg));
     }
     let node = node(&config.state)?;

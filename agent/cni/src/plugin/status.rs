@@ -8,6 +8,17 @@ use crate::{
 };
 
 pub(super) fn status(config: &NetworkConfig) -> Result<(), Failure> {
+    let (node, mut netlink) = ready(config)?;
+    if has_room(config, &node, &mut netlink)
+        .map_err(|failure| as_status(failure, Code::NotAvailable))?
+    {
+        return Ok(());
+    }
+    Err(Failure::new(Code::NotAvailable, "every address of the node's subnets is taken"))
+}
+
+/// Whether the node is in the mesh, behind its guard.
+pub(super) fn ready(config: &NetworkConfig) -> Result<(NodeFile, Netlink), Failure> {
     config.version.at_least(Version::V1_1_0, "STATUS")?;
     let node = node(&config.state).map_err(|failure| as_status(failure, Code::NotAvailable))?;
     if node.subnets.is_empty() {
@@ -16,12 +27,7 @@ pub(super) fn status(config: &NetworkConfig) -> Result<(), Failure> {
     // Whoever flushed the guard has flushed the pods' routes too, or will soon.
     let mut netlink = open_netlink()?;
     guarded(&mut netlink, &node, Code::LimitedConnectivity)?;
-    if has_room(config, &node, &mut netlink)
-        .map_err(|failure| as_status(failure, Code::NotAvailable))?
-    {
-        return Ok(());
-    }
-    Err(Failure::new(Code::NotAvailable, "every address of the node's subnets is taken"))
+    Ok((node, netlink))
 }
 
 /// Leftovers must not count: a runtime that is told "full" calls no ADD that would clear them.

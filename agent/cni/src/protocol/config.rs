@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::Value;
 
 use super::{Code, Dns, Failure, Version, environment::is_identifier};
 use crate::Attachment;
@@ -18,15 +19,20 @@ pub(crate) struct NetworkConfig {
     pub(crate) version: Version,
     pub(crate) name: String,
     pub(crate) state: PathBuf,
+    /// Another plugin comes before, whose pods these are.
+    pub(crate) chained: bool,
     pub(crate) dns: Option<Dns>,
     pub(crate) prev_result: Option<PrevResult>,
     /// For GC: what is to stay.
     pub(crate) valid: Option<Vec<Attachment>>,
 }
 
-/// What ADD has answered, perhaps changed by plugins behind us.
+/// What ADD has answered, perhaps changed by plugins behind us; chained: what those before us did.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct PrevResult {
+    /// As it came.
+    #[serde(skip)]
+    pub(crate) whole: Value,
     #[serde(default)]
     pub(crate) interfaces: Vec<Interface>,
     #[serde(default)]
@@ -63,9 +69,11 @@ struct Head {
 struct Wire {
     name: Option<String>,
     state: Option<PathBuf>,
+    #[serde(default)]
+    chained: bool,
     dns: Option<Dns>,
     #[serde(rename = "prevResult")]
-    prev_result: Option<PrevResult>,
+    prev_result: Option<Value>,
     #[serde(rename = "runtimeConfig", default)]
     runtime_config: RuntimeConfig,
     #[serde(rename = "cni.dev/valid-attachments")]
@@ -122,8 +130,16 @@ impl NetworkConfig {
         let valid = wire.valid.or(wire.valid_too).map(|list| {
             list.into_iter().map(|one| Attachment::new(one.container_id, one.ifname)).collect()
         });
-        let (dns, prev_result) = (wire.dns, wire.prev_result);
-        Ok(Self { version, name, state, dns, prev_result, valid })
+        let prev_result = wire.prev_result.map(PrevResult::read).transpose()?;
+        let (dns, chained) = (wire.dns, wire.chained);
+        Ok(Self { version, name, state, chained, dns, prev_result, valid })
+    }
+}
+
+impl PrevResult {
+    fn read(whole: Value) -> Result<Self, Failure> {
+        let read = Self::deserialize(&whole).map_err(|error| undecodable(&error))?;
+        Ok(Self { whole, ..read })
     }
 }
 

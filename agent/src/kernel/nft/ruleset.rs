@@ -30,17 +30,22 @@ pub(super) const INTO: &str = "blocked_in";
 pub(super) const FORGED: &str = "forged_source";
 /// Three devices and four matches in each filter, two families of the mark in one of them and three
 /// more for what pods send in the other, two devices and two families to masquerade, two families to
-/// mark and what is left unmarked; and one in each filter for what may cross a device in clear.
+/// mark and what is left unmarked; one in each filter for what may cross a device in clear; and nine
+/// for other plugins' pods: what ours have, once more.
 pub(super) fn rules(guard: &Guard) -> usize {
     let families = |nets: &BTreeSet<IpNet>| {
         [true, false].iter().filter(|v4| nets.iter().any(|net| is_v4(net) == **v4)).count()
     };
     let open = guard.open.values().map(|open| families(&open.to) + families(&open.from));
-    2 * (3 + 4) + 2 + 3 + 2 + 2 + 3 + open.sum::<usize>()
+    let others = if guard.devices.is_empty() { 0 } else { 3 + 2 + 3 + 1 };
+    2 * (3 + 4) + 2 + 3 + 2 + 2 + 3 + open.sum::<usize>() + others
 }
 
+/// The set of other plugins' devices.
+const DEVICES: &str = "devices";
 const INGRESS: &str = "ingress";
 const EGRESS: &str = "egress";
+const MACHINES: &str = "machines";
 /// fe80::/10 (RFC 4291, section 2.4).
 const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 /// Before connection tracking, so nothing from the mesh is ever tracked on a foreign device.
@@ -81,11 +86,26 @@ impl Turn {
     }
 }
 
+/// What a set holds.
+enum Elements {
+    Nets(BTreeSet<IpNet>),
+    Devices(BTreeSet<String>),
+}
+
 /// A guard, with the turn of its sets.
 #[derive(Clone, Copy)]
 struct Turned<'a> {
     guard: &'a Guard,
     turn: Turn,
+}
+
+impl Turned<'_> {
+    /// How packets of pods are told by their device: ours by its name, others' by a set.
+    fn pod_devices(&self) -> Vec<String> {
+        let ours = format!("{POD_DEVICE_PREFIX}*");
+        let others = (!self.guard.devices.is_empty()).then(|| self.turn.name("@devices"));
+        [ours].into_iter().chain(others).collect()
+    }
 }
 
 /// Replaces the table as a whole, for where there is none, or not ours; the counters start from
@@ -99,8 +119,8 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
         batch.add(counter(name, packets));
     }
     let turned = Turned { guard, turn: Turn::A };
-    for (name, nets) in sets(turned) {
-        batch.add(set(name, &nets));
+    for (name, elements) in sets(turned) {
+        batch.add(set(name, &elements));
     }
     fill(&mut batch, turned);
     batch.to_nftables()
@@ -109,11 +129,11 @@ pub(super) fn install(guard: &Guard, blocked: Blocked) -> Nftables<'static> {
 /// The first step to another guard: its sets.
 pub(super) fn prepare(guard: &Guard, turn: Turn) -> Nftables<'static> {
     let mut batch = Batch::new();
-    for (name, nets) in sets(Turned { guard, turn }) {
+    for (name, elements) in sets(Turned { guard, turn }) {
         // What is left of a step that was not finished goes.
-        batch.add(set(name.clone(), &nets));
-        batch.delete(set(name.clone(), &nets));
-        batch.add(set(name, &nets));
+        batch.add(set(name.clone(), &elements));
+        batch.delete(set(name.clone(), &elements));
+        batch.add(set(name, &elements));
     }
     batch.to_nftables()
 }
@@ -131,7 +151,10 @@ pub(super) fn switch(guard: &Guard, turn: Turn) -> Nftables<'static> {
 pub(super) fn forget(names: Vec<String>) -> Nftables<'static> {
     let mut batch = Batch::new();
     for name in names {
-        batch.delete(set(name, &BTreeSet::new()));
+        let devices = name.starts_with(DEVICES);
+        let devices = devices.then(|| Elements::Devices(BTreeSet::new()));
+        let empty = devices.unwrap_or_else(|| Elements::Nets(BTreeSet::new()));
+        batch.delete(set(name, &empty));
     }
     batch.to_nftables()
 }
@@ -142,9 +165,9 @@ pub(super) fn set_names(guard: &Guard, turn: Turn) -> Vec<String> {
 }
 
 fn fill(batch: &mut Batch<'static>, turned: Turned<'_>) {
-    mark(batch, turned.turn);
+    mark(batch, turned);
     batch.add(chain(INGRESS, NfChainType::Filter, NfHook::Prerouting, RAW));
-    pods_are_who_they_say(batch);
+    pods_are_who_they_say(batch, turned);
     filter(batch, INGRESS, MetaKey::Iifname, turned);
     masquerade(batch, turned);
     batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
@@ -155,7 +178,7 @@ fn fill(batch: &mut Batch<'static>, turned: Turned<'_>) {
 /// Each with its elements, which are of one family and hold none of each other: intervals of a set
 /// must not overlap, and on the way from one guard to another a prefix and an address in it may both
 /// be let through.
-fn sets(Turned { guard, turn }: Turned<'_>) -> Vec<(String, BTreeSet<IpNet>)> {
+fn sets(Turned { guard, turn }: Turned<'_>) -> Vec<(String, Elements)> {
     let named =
         [("mesh", &guard.ranges), ("pods", &guard.masquerade), ("machines", &guard.machines)];
     let named = named.map(|(name, nets)| (name.to_owned(), nets));
@@ -167,10 +190,12 @@ fn sets(Turned { guard, turn }: Turned<'_>) -> Vec<(String, BTreeSet<IpNet>)> {
         [("4", true), ("6", false)].map(|(family, v4)| {
             let nets: Vec<IpNet> = nets.iter().filter(|net| is_v4(net) == v4).copied().collect();
             let nets = IpNet::aggregate(&nets).into_iter().collect();
-            (turn.name(&format!("{name}{family}")), nets)
+            (turn.name(&format!("{name}{family}")), Elements::Nets(nets))
         })
     };
-    named.into_iter().chain(open).flat_map(families).collect()
+    let others = (!guard.devices.is_empty()).then(|| Elements::Devices(guard.devices.clone()));
+    let others = others.map(|devices| (turn.name(DEVICES), devices));
+    named.into_iter().chain(open).flat_map(families).chain(others).collect()
 }
 
 /// Removes the table, also if it isn't there.
@@ -185,11 +210,15 @@ pub(super) fn remove() -> Nftables<'static> {
 /// rp_filter. Neighbour discovery and multicast reports come from link-local addresses or none.
 /// The route is asked instead of a list, so a pod is judged right from its first packet on, also
 /// while no agent runs.
-fn pods_are_who_they_say(batch: &mut Batch<'static>) {
-    let from_pod = || on(MetaKey::Iifname, &pod_devices());
-    for own_link in [Expression::String("::".into()), element(&LINK_LOCAL.into())] {
-        let from = equals(field("ip6", "saddr"), own_link);
-        batch.add(rule(INGRESS, vec![from_pod(), from, Statement::Accept(None)]));
+///
+/// On a bridge that says which of its pods' addresses may be used, and not by which of them.
+fn pods_are_who_they_say(batch: &mut Batch<'static>, turned: Turned<'_>) {
+    for device in turned.pod_devices() {
+        for own_link in [Expression::String("::".into()), element(&LINK_LOCAL.into())] {
+            let from = equals(field("ip6", "saddr"), own_link);
+            let from_pod = on(MetaKey::Iifname, &device);
+            batch.add(rule(INGRESS, vec![from_pod, from, Statement::Accept(None)]));
+        }
     }
     let back = Fib { result: FibResult::Oif, flags: [FibFlag::Saddr, FibFlag::Iif].into() };
     let elsewhere = Statement::Match(Match {
@@ -198,18 +227,18 @@ fn pods_are_who_they_say(batch: &mut Batch<'static>) {
         op: Operator::EQ,
     });
     let count = Statement::Counter(Counter::Named(FORGED.into()));
-    batch.add(rule(INGRESS, vec![from_pod(), elsewhere, count, Statement::Drop(None)]));
+    for device in turned.pod_devices() {
+        let words = [on(MetaKey::Iifname, &device), elsewhere.clone(), count.clone()];
+        batch.add(rule(INGRESS, [&words[..], &[Statement::Drop(None)]].concat()));
+    }
 }
 
-fn filter(
-    batch: &mut Batch<'static>,
-    name: &'static str,
-    device: MetaKey,
-    Turned { guard, turn }: Turned<'_>,
-) {
+fn filter(batch: &mut Batch<'static>, name: &'static str, device: MetaKey, turned: Turned<'_>) {
+    let Turned { guard, turn } = turned;
     let comes_in = device == MetaKey::Iifname;
-    for ours in [&guard.tun, &pod_devices(), "lo"] {
-        batch.add(rule(name, vec![on(device, ours), Statement::Accept(None)]));
+    let tun = [guard.tun.clone()].into_iter();
+    for ours in tun.chain(turned.pod_devices()).chain(["lo".to_owned()]) {
+        batch.add(rule(name, vec![on(device, &ours), Statement::Accept(None)]));
     }
     for (at, (plain, open)) in guard.open.iter().enumerate() {
         let (far_end, set, prefixes) =
@@ -234,13 +263,18 @@ fn filter(
 
 /// Pods' packets to other machines. Not the answers of a pod that was reached by a machine's port:
 /// they go back the way the question came.
-fn mark(batch: &mut Batch<'static>, turn: Turn) {
-    const NAME: &str = "machines";
-    batch.add(chain(NAME, NfChainType::Filter, NfHook::Prerouting, REWRITTEN));
-    let from_pod = || on(MetaKey::Iifname, &pod_devices());
-    let answer = tracked("direction", Operator::EQ, "reply");
-    let of_a_port = tracked("status", Operator::IN, "dnat");
-    batch.add(rule(NAME, vec![from_pod(), answer, of_a_port, Statement::Accept(None)]));
+fn mark(batch: &mut Batch<'static>, turned: Turned<'_>) {
+    batch.add(chain(MACHINES, NfChainType::Filter, NfHook::Prerouting, REWRITTEN));
+    for device in turned.pod_devices() {
+        let from_pod = on(MetaKey::Iifname, &device);
+        let answer = tracked("direction", Operator::EQ, "reply");
+        let of_a_port = tracked("status", Operator::IN, "dnat");
+        batch.add(rule(MACHINES, vec![from_pod, answer, of_a_port, Statement::Accept(None)]));
+        mark_from(batch, &device, turned.turn);
+    }
+}
+
+fn mark_from(batch: &mut Batch<'static>, device: &str, turn: Turn) {
     for (protocol, machines) in [("ip", "@machines4"), ("ip6", "@machines6")] {
         let there = address(protocol, "daddr", Operator::EQ, turn.name(machines));
         let marked = Statement::Mangle(Mangle {
@@ -250,7 +284,8 @@ fn mark(batch: &mut Batch<'static>, turn: Turn) {
                 Expression::Number(MARK),
             ]))),
         });
-        batch.add(rule(NAME, vec![from_pod(), there, marked]));
+        let from_pod = on(MetaKey::Iifname, device);
+        batch.add(rule(MACHINES, vec![from_pod, there, marked]));
     }
 }
 
@@ -291,21 +326,18 @@ fn is_marked() -> Words {
     })
 }
 
-fn masquerade(batch: &mut Batch<'static>, Turned { guard, turn }: Turned<'_>) {
+fn masquerade(batch: &mut Batch<'static>, turned: Turned<'_>) {
     const NAME: &str = "source_nat"; // a keyword of nft could not be read back from a saved ruleset
     batch.add(chain(NAME, NfChainType::NAT, NfHook::Postrouting, SRCNAT));
-    for ours in [&guard.tun, &pod_devices()] {
-        batch.add(rule(NAME, vec![on(MetaKey::Oifname, ours), Statement::Accept(None)]));
+    let Turned { guard, turn } = turned;
+    for ours in [guard.tun.clone()].into_iter().chain(turned.pod_devices()) {
+        batch.add(rule(NAME, vec![on(MetaKey::Oifname, &ours), Statement::Accept(None)]));
     }
     for (protocol, pods, mesh) in [("ip", "@pods4", "@mesh4"), ("ip6", "@pods6", "@mesh6")] {
         let from = address(protocol, "saddr", Operator::EQ, turn.name(pods));
         let outside = address(protocol, "daddr", Operator::NEQ, turn.name(mesh));
         batch.add(rule(NAME, vec![from, outside, Statement::Masquerade(None)]));
     }
-}
-
-fn pod_devices() -> String {
-    format!("{POD_DEVICE_PREFIX}*")
 }
 
 fn on(key: MetaKey, device: &str) -> Words {
@@ -380,17 +412,25 @@ fn counter(name: &'static str, packets: u64) -> NfListObject<'static> {
     })
 }
 
-/// Its family is in its name.
-fn set(name: String, nets: &BTreeSet<IpNet>) -> NfListObject<'static> {
-    let elements: Vec<_> = nets.iter().map(element).collect();
+/// The family of one of nets is in its name.
+fn set(name: String, elements: &Elements) -> NfListObject<'static> {
     let v6 = name.trim_end_matches(['a', 'b', '_']).ends_with('6');
-    let kind = if v6 { SetType::Ipv6Addr } else { SetType::Ipv4Addr };
+    let (kind, interval, elements): (_, _, Vec<_>) = match elements {
+        Elements::Nets(nets) => {
+            let kind = if v6 { SetType::Ipv6Addr } else { SetType::Ipv4Addr };
+            (kind, true, nets.iter().map(element).collect())
+        }
+        Elements::Devices(names) => {
+            let name = |name: &String| Expression::String(name.clone().into());
+            (SetType::Ifname, false, names.iter().map(name).collect())
+        }
+    };
     NfListObject::Set(Box::new(Set {
         family: NfFamily::INet,
         table: TABLE.into(),
         name: name.into(),
         set_type: SetTypeValue::Single(kind),
-        flags: Some(HashSet::from([SetFlag::Interval])),
+        flags: interval.then(|| HashSet::from([SetFlag::Interval])),
         elem: (!elements.is_empty()).then(|| Cow::Owned(elements)),
         ..Set::default()
     }))

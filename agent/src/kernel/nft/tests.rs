@@ -9,6 +9,7 @@ fn guard(ranges: &[&str]) -> Guard {
         tun: "hawser0".into(),
         masquerade: ["10.42.1.0/24".parse().unwrap()].into(),
         machines: ["192.0.2.2/32".parse().unwrap()].into(),
+        devices: BTreeSet::new(),
         open: BTreeMap::new(),
     }
 }
@@ -99,6 +100,31 @@ fn a_backend_in_clear_may_carry_to_and_from_its_peers_on_its_device_and_nothing_
     let open = rules.iter().filter(|rule| rule.to_string().contains("eth0"));
     let open: Vec<String> = open.map(|rule| rule["expr"][1]["match"]["left"].to_string()).collect();
     assert!(open[0].contains("saddr") && open[1].contains("daddr"), "{open:?}");
+}
+
+#[test]
+fn other_plugins_pods_are_judged_like_ours_by_a_set_of_their_devices() {
+    let plain = guard(&["10.42.0.0/16", "fd42::/48"]);
+    let guard = Guard { devices: ["cni0".into(), "veth1".into()].into(), ..plain.clone() };
+
+    let sets = commands(ruleset::prepare(&guard, ruleset::Turn::B));
+    let rules = commands(ruleset::switch(&guard, ruleset::Turn::B));
+
+    let set = sets.iter().rfind(|c| c["add"]["set"]["name"] == "devices_b").unwrap();
+    assert_eq!(set["add"]["set"]["type"], "ifname");
+    assert_eq!(set["add"]["set"]["elem"], serde_json::json!(["cni0", "veth1"]));
+    let rules: Vec<String> =
+        rules.iter().filter(|c| c["add"]["rule"].is_object()).map(Value::to_string).collect();
+    assert_eq!(rules.len(), ruleset::rules(&guard));
+    assert_eq!(rules.len(), ruleset::rules(&plain) + 9);
+    let theirs: Vec<String> =
+        rules.iter().filter(|rule| rule.contains("@devices_b")).cloned().collect();
+    let ours: Vec<String> = rules.iter().filter(|rule| rule.contains("hwp*")).cloned().collect();
+    let as_ours: Vec<String> =
+        theirs.iter().map(|rule| rule.replace("@devices_b", "hwp*")).collect();
+    assert_eq!(as_ours, ours, "each rule for our pods' devices is there for theirs");
+    let none = commands(ruleset::switch(&plain, ruleset::Turn::A));
+    assert!(none.iter().all(|rule| !rule.to_string().contains("devices")), "{none:?}");
 }
 
 #[test]

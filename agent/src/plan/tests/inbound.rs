@@ -26,6 +26,9 @@ fn nothing_of_the_mesh_comes_in_by_any_foreign_device() {
 
     let wanted = [on("docker0"), on("eth0")].concat();
     assert_eq!(rules.iter().map(|(_, p, d)| (p.clone(), d.as_str())).collect::<Vec<_>>(), wanted);
+    let bridge = Facts { devices: ["docker0".to_owned()].into(), ..both };
+    let beside = Plan::new(&view([1, 2]), &bridge);
+    assert_eq!(barred(&beside), on("eth0"), "pods are behind the other");
     let v4 = Plan::new(&view([1, 2]), &Facts { ipv6: false, ..facts() });
     assert_eq!(barred(&v4), [(pools[0].clone(), "eth0")]);
 }

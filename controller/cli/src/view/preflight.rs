@@ -16,6 +16,8 @@ use crate::{
 const SMALLEST_UNDERLAY: u32 = 1360;
 /// The file that the agent's installer writes; runtimes take the first by name.
 const OURS: &str = "05-hawser.conflist";
+/// The one that the agent writes where another plugin is kept: `cni.mode: Chained`.
+const CHAINED: &str = "00-hawser.conflist";
 /// Devices that other networks make on every node.
 const FOREIGN: [&str; 8] = [
     "cni0",
@@ -154,22 +156,28 @@ fn overlap(pool: &IpNet, addresses: &[IpAddr]) -> Finding {
 }
 
 fn leftovers(machine: &Machine) -> Vec<Finding> {
-    let devices = machine.devices.iter().filter(|name| FOREIGN.contains(&name.as_str()));
-    let devices = devices.map(|name| {
+    let beside = machine.configurations.iter().any(|name| name == CHAINED);
+    let ours = if beside { CHAINED } else { OURS };
+    let foreign = |name: &&String| !beside && FOREIGN.contains(&name.as_str());
+    let devices = machine.devices.iter().filter(foreign).map(|name| {
         let what = format!("{name}: a device of another network plugin");
-        finding("HW3007", Verdict::Warning, what, "remove that plugin, or what it left behind")
+        let fix = "remove that plugin and what it left behind, or keep it by cni.mode: Chained";
+        finding("HW3007", Verdict::Warning, what, fix)
     });
     let is_configuration = |name: &&String| {
         [".conf", ".conflist", ".json"].iter().any(|ending| name.ends_with(ending))
     };
-    let others = machine.configurations.iter().filter(|name| name.as_str() != OURS);
+    // Kept beside ours, theirs need only come after it.
+    let others = machine.configurations.iter().filter(|name| name.as_str() != ours);
+    let others = others.filter(|name| !beside || name.as_str() < ours);
     let others = others.filter(is_configuration).map(|name| {
-        if name.as_str() < OURS {
-            let what = format!("{name} sorts before {OURS}: pods get its network, not Hawser's");
+        if name.as_str() < ours {
+            let what = format!("{name} sorts before {ours}: pods get its network, not Hawser's");
             return finding("HW3008", Verdict::Failed, what, "remove or rename it");
         }
-        let what = format!("{name}: another plugin's configuration; {OURS} comes before it");
-        finding("HW3008", Verdict::Warning, what, "remove it if that plugin is gone")
+        let what = format!("{name}: another plugin's configuration; {ours} comes before it");
+        let fix = "remove it if that plugin is gone; to keep the plugin: cni.mode: Chained";
+        finding("HW3008", Verdict::Warning, what, fix)
     });
     devices.chain(others).collect()
 }
@@ -262,5 +270,17 @@ mod tests {
                 .chain(judge(&machine, &["10.244.0.0/16".parse().unwrap()]));
             assert!(found.filter(|one| one.verdict != Verdict::Ok).all(|one| !one.fix.is_empty()));
         }
+    }
+
+    #[test]
+    fn another_plugin_that_is_kept_is_no_leftover() {
+        let beside = |name: &str| Machine {
+            devices: vec!["cni0".into()],
+            configurations: vec![CHAINED.into(), name.into()],
+            ..good()
+        };
+
+        assert!(bad(&beside("10-bridge.conflist")).is_empty());
+        assert_eq!(bad(&beside("00-calico.conflist")), [("HW3008", Verdict::Failed)]);
     }
 }
