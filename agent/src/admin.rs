@@ -1,6 +1,7 @@
 //! The agent's local API: `/livez`, `/readyz`, `/metrics` and `/state` over HTTP.
 //!
-//! It is served on a Unix socket that only root can open, and, where asked, on a loopback address.
+//! It is served on a Unix socket that only root can open, and, where asked, on a loopback address. The
+//! last packets (`/packets`) are told by the socket alone.
 //! It changes nothing and knows nothing: [`Live`] answers, this turns the answers into HTTP.
 
 use std::{
@@ -34,6 +35,9 @@ pub trait Live: Send + Sync + 'static {
 
     /// May pods be given to this node? The reason why not is shown to the operator.
     fn ready(&self) -> Result<(), String>;
+
+    /// The last packets as a pcapng file, or why there is none.
+    fn recent_packets(&self) -> Result<Vec<u8>, String>;
 
     /// Is a restart not needed?
     fn alive(&self) -> Result<(), String>;
@@ -158,7 +162,8 @@ pub enum CanaryVerdict {
 /// Serves on a Unix socket of mode 0600, in the place of one that a dead agent left.
 pub async fn serve_unix(path: &Path, live: Arc<dyn Live>) -> io::Result<()> {
     let listener = bind_unix(path)?;
-    axum::serve(listener, router(live)).await
+    let packets = Router::new().route("/packets", get(packets)).with_state(Arc::clone(&live));
+    axum::serve(listener, router(live).merge(packets)).await
 }
 
 /// Serves on a loopback address; any other is refused, for this API asks nobody who he is.
@@ -206,6 +211,15 @@ fn verdict(result: Result<(), String>) -> (StatusCode, String) {
     match result {
         Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+async fn packets(Extract(live): Extract<Arc<dyn Live>>) -> impl IntoResponse {
+    const PCAPNG: [(header::HeaderName, &str); 1] =
+        [(header::CONTENT_TYPE, "application/x-pcapng")];
+    match live.recent_packets() {
+        Ok(file) => (PCAPNG, file).into_response(),
+        Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, why).into_response(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod admin;
 pub mod apply;
 pub mod boot;
 mod canary;
+mod capture;
 mod chained;
 pub mod datapath;
 pub mod facts;

@@ -1,6 +1,11 @@
 //! Answers the local API's questions from the last snapshot and the data path's figures.
 
-use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use api::Backend;
 use arc_swap::ArcSwap;
@@ -9,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::{
     admin::{CanaryState, GuardState, Live, PeerState, RouteState, State, ViewState},
+    capture::{self, Clocks, Here},
     datapath::{Datapath, Engine, PeerStatus},
     keyring::Keyring,
     plan::Heard,
@@ -25,6 +31,8 @@ pub(crate) struct Agent {
     pub(crate) contact: Contact,
     /// What the canary reports, where it was asked for.
     pub(crate) canary: watch::Receiver<Option<CanaryState>>,
+    pub(crate) listen_port: u16,
+    pub(crate) tun: String,
 }
 
 impl Live for Agent {
@@ -75,6 +83,15 @@ impl Live for Agent {
             (Some(_), true) => "still putting the plan into force".to_owned(),
             (Some(_), false) => reasons.join("; "),
         })
+    }
+
+    fn recent_packets(&self) -> Result<Vec<u8>, String> {
+        let underlay = self.snapshot.load().underlay;
+        let v4 = underlay.v4.unwrap_or(Ipv4Addr::UNSPECIFIED).into();
+        let v6 = underlay.v6.unwrap_or(Ipv6Addr::UNSPECIFIED).into();
+        let here = Here { tun: self.tun.clone(), addresses: [v4, v6], port: self.listen_port };
+        let file = capture::pcapng(&self.datapath.recorded(), &here, Clocks::now());
+        file.map_err(|error| error.to_string())
     }
 
     fn alive(&self) -> Result<(), String> {

@@ -79,6 +79,15 @@ pub struct Run {
     #[arg(long, env = "HAWSER_DSCP", default_value = "zero")]
     pub dscp: Dscp,
 
+    /// How many of the last packets each thread keeps for hawser bundle, inner and outer; 0: none.
+    #[arg(long, env = "HAWSER_RECENT_PACKETS", value_name = "N", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(..=100_000))]
+    pub recent_packets: u32,
+
+    /// Bytes that it keeps of each inner packet behind the headers. They are what was said, in clear.
+    #[arg(long, env = "HAWSER_RECENT_PAYLOAD", value_name = "BYTES", default_value_t = 0)]
+    pub recent_payload: u16,
+
     /// Overrides the Mesh's backend; its encryption judges the result all the same.
     #[arg(long, env = "HAWSER_BACKEND", value_parser = backend)]
     pub backend: Option<Backend>,

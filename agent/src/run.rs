@@ -29,7 +29,7 @@ use tokio::{
 use crate::{
     admin::{self, Live},
     canary, chained,
-    datapath::{Config, Datapath},
+    datapath::{Config, Datapath, Recording},
     facts,
     failover::{Watch, kept},
     first, identity,
@@ -103,6 +103,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     }
     let agent = Agent {
         canary,
+        listen_port: options.listen_port,
+        tun: options.tun.clone(),
         engine: options.engine.into(),
         keyring: Arc::clone(&keyring),
         datapath: Arc::clone(&datapath),
@@ -201,6 +203,10 @@ fn start_datapath(
         workers: options.workers,
         pinned: options.pin_workers,
         dscp: options.dscp,
+        recording: Recording {
+            packets: options.recent_packets as usize,
+            payload: options.recent_payload.into(),
+        },
     };
     Ok(Datapath::start(config)?)
 }

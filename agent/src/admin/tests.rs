@@ -19,6 +19,10 @@ impl Live for Agent {
         self.ready.clone()
     }
 
+    fn recent_packets(&self) -> Result<Vec<u8>, String> {
+        Ok(b"packets".to_vec())
+    }
+
     fn alive(&self) -> Result<(), String> {
         Ok(())
     }

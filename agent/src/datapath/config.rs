@@ -7,7 +7,7 @@ use keys::{KeyEpoch, PrivateKey};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use super::{
-    Dscp,
+    Dscp, Recording,
     sessions::{Native, Sessions},
 };
 
@@ -53,6 +53,7 @@ pub struct Config {
     pub pinned: bool,
     /// What the outer header tells the underlay.
     pub dscp: Dscp,
+    pub recording: Recording,
 }
 
 #[derive(Debug, thiserror::Error)]

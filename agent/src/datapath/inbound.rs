@@ -12,6 +12,7 @@ use rustix::{io::Errno, thread::sched_yield};
 
 use super::{
     offload::{Coalesce, Merged, Merging, VNET, ecn},
+    recorder::Direction,
     sessions::{Came, Opened},
     shared::Shared,
     train::Departures,
@@ -123,6 +124,7 @@ impl Inbound {
         let shared = out.shared();
         let Arrival { from, ref range, stride, class } = self.arrivals[number];
         let (start, train) = (range.start, &mut self.slots[range.clone()]);
+        shared.recorder.outer((Direction::In, from), now, train, stride);
         if shared.clear.concerns(train, stride) {
             open_mixed(Came { bytes: &mut *train, from, stride }, &mut self.opened, out, now);
         } else {
@@ -139,6 +141,7 @@ impl Inbound {
                 shared.count(discard, 1);
                 continue;
             }
+            shared.recorder.inner(Direction::In, now, &self.slots[packet.clone()]);
             if self.coalesce.push(&self.slots, packet.clone()).is_err() {
                 self.write(device, shared);
                 let _ = self.coalesce.push(&self.slots, packet);

@@ -14,6 +14,7 @@ mod control;
 mod inbound;
 pub mod offload;
 mod outbound;
+mod recorder;
 mod sessions;
 mod shape;
 mod shared;
@@ -38,6 +39,7 @@ pub use self::{
     clear::ClearPeer,
     config::{Config, DatapathError, Engine, TunInfo},
     offload::{ecn::Dscp, shape::HEADER as SHAPE, udp_packet},
+    recorder::{Direction, Recorded, Recording, Side},
     shape::Shaped,
 };
 use self::{
@@ -99,7 +101,8 @@ impl Datapath {
         config.identities.clear();
         let udp = Udp::bind(port, config.fwmark, workers).map_err(bind)?;
         let (desk, tray) = Desk::new().map_err(bind)?;
-        let shared = Shared::new(sessions, udp, desk, config.mtu, config.dscp);
+        let settings = (config.mtu, config.dscp, config.recording);
+        let shared = Shared::new(sessions, udp, desk, settings);
         let shared = shared.map_err(bind)?;
         let shared = Arc::new(shared);
         let started = (SystemTime::now(), Instant::now());
@@ -140,6 +143,11 @@ impl Datapath {
         let mut desired = self.desired.lock().unwrap_or_else(PoisonError::into_inner);
         desired.peers = peers;
         self.apply(&desired);
+    }
+
+    /// The last packets, the oldest first.
+    pub fn recorded(&self) -> Vec<Recorded> {
+        self.shared.recorder.all()
     }
 
     /// Shows every peer where this node is now.

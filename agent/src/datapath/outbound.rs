@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::{
     clear,
     offload::{Super, VNET, VnetHeader},
+    recorder::Direction,
     train::Departures,
     tun::Queue,
 };
@@ -55,6 +56,8 @@ impl Outbound {
 
     fn seal(&mut self, length: usize, out: &mut Departures<'_>, now: Instant) {
         let shared = out.shared();
+        let packet = self.raw.get(VNET..length).unwrap_or_default();
+        shared.recorder.inner(Direction::Out, now, packet);
         match parse(&mut self.raw[..length]) {
             Ok(packet) => match shared.clear.endpoint(&packet) {
                 None => shared.sessions.seal(packet, out, now),

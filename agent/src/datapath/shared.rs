@@ -16,7 +16,13 @@ use rustix::{
 };
 
 use super::{
-    clear::Clear, control::Desk, offload::ecn::Dscp, sessions::Sessions, shape::Shapes, tun::Tun,
+    clear::Clear,
+    control::Desk,
+    offload::ecn::Dscp,
+    recorder::{Recorder, Recording},
+    sessions::Sessions,
+    shape::Shapes,
+    tun::Tun,
     udp::Udp,
 };
 
@@ -27,6 +33,7 @@ pub(super) struct Shared {
     pub(super) udp: Udp,
     /// Who is reached by another port, in another shape.
     pub(super) shapes: Shapes,
+    pub(super) recorder: Recorder,
     pub(super) desk: Desk,
     /// Code point of the outer header.
     pub(super) dscp: Dscp,
@@ -46,8 +53,7 @@ impl Shared {
         sessions: Sessions,
         udp: Udp,
         desk: Desk,
-        mtu: u16,
-        dscp: Dscp,
+        (mtu, dscp, recording): (u16, Dscp, Recording),
     ) -> std::io::Result<Self> {
         let news = (0..udp.workers()).map(|_| event()).collect::<Result<_, _>>()?;
         Ok(Self {
@@ -55,6 +61,7 @@ impl Shared {
             clear: Clear::default(),
             udp,
             shapes: Shapes::default(),
+            recorder: Recorder::new(recording),
             desk,
             dscp,
             tun: ArcSwapOption::empty(),

@@ -19,6 +19,7 @@ fn config(key: u8) -> Config {
         workers: None,
         pinned: false,
         dscp: Dscp::Zero,
+        recording: Recording { packets: 10, payload: 0 },
     }
 }
 

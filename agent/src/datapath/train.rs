@@ -6,9 +6,10 @@
 //!    └──────────── one train ───────────┘  └─ the next: another length, address or class
 //! ```
 
-use std::{net::SocketAddr, ops::Range};
+use std::{net::SocketAddr, ops::Range, time::Instant};
 
 use super::{
+    recorder::Direction,
     shape::{By, is_handshake},
     shared::Shared,
     udp::{MOST_BYTES, MOST_SEGMENTS, Sockets, Train},
@@ -94,6 +95,7 @@ impl<'a> Departures<'a> {
         if self.trains.is_empty() {
             return;
         }
+        self.record_trains();
         let shapes = &self.shared.shapes;
         let refused = if shapes.any() || self.by != By::Chosen {
             shapes.send(&self.trains, &self.bytes, self.by, self.sockets)
@@ -103,6 +105,14 @@ impl<'a> Departures<'a> {
         self.shared.count(crypto::Discard::SendFailed, refused);
         self.trains.clear();
         self.used = 0;
+    }
+
+    fn record_trains(&self) {
+        let now = Instant::now();
+        for Train { to, range, stride, .. } in &self.trains {
+            let train = &self.bytes[range.clone()];
+            self.shared.recorder.outer((Direction::Out, *to), now, train, *stride);
+        }
     }
 }
 

@@ -69,6 +69,15 @@ pub async fn state(socket: &Path, timeout: Duration) -> Result<State, AgentError
     }
 }
 
+/// Reads anything else that it serves.
+pub async fn read(socket: &Path, path: &str, timeout: Duration) -> Result<Bytes, AgentError> {
+    let name = socket.display().to_string();
+    match tokio::time::timeout(timeout, get(socket, path)).await {
+        Ok(body) => body,
+        Err(_) => Err(AgentError::Silent(name, timeout)),
+    }
+}
+
 async fn get(socket: &Path, path: &str) -> Result<Bytes, AgentError> {
     let name = || socket.display().to_string();
     let stream = UnixStream::connect(socket).await.map_err(|error| match error.kind() {

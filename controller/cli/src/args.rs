@@ -227,6 +227,17 @@ pub enum Command {
         #[command(subcommand)]
         command: PlainPeers,
     },
+    /// Gather what somebody needs who was not there: resources, events, this node's agent
+    ///
+    /// Writes one tar.gz with mode 0600: the mesh's resources without join tokens, their events, the
+    /// agent's state, metrics and its last packets (headers only, unless the agent was told
+    /// otherwise) as pcapng. No key is in it; names and addresses are. What could not be read is
+    /// named in it.
+    Bundle {
+        /// The file to write; none that is there is overwritten [default: hawser-bundle-TIME.tar.gz]
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        out: Option<PathBuf>,
+    },
     /// Print the custom resource definitions, for kubectl apply -f -
     Crds,
     /// Print a completion script: source <(hawser completion bash)

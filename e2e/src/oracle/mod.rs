@@ -115,7 +115,7 @@ impl Oracles {
 }
 
 /// Files below `dir`, at any depth; links are not followed.
-fn files_below(dir: &Path) -> Vec<PathBuf> {
+pub fn files_below(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
     while let Some(dir) = open.pop() {

@@ -1,6 +1,7 @@
 //! The commands: each asks whom it must, hands what it got to a pure view, and prints it.
 
 mod analyze;
+mod bundle;
 mod check;
 mod crds;
 mod install;
@@ -58,6 +59,7 @@ pub async fn run(
         Command::Leave(args) => leave::run(args, settings, terminal).await,
         Command::Token { command } => token::run(command, settings, terminal).await,
         Command::Peer { command } => peer::run(command, settings, terminal).await,
+        Command::Bundle { out } => bundle::run(out, settings, terminal).await,
         Command::Crds => crds::run(terminal),
         Command::Completion { shell } => program::completion(shell, terminal),
         Command::Man { directory } => program::man(&directory, terminal),

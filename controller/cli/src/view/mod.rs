@@ -2,6 +2,7 @@
 //! clock, no terminal; so what people see is tested as plain text.
 
 pub mod analysis;
+pub mod bundle;
 pub mod keys;
 pub mod mesh;
 pub mod nodes;
