@@ -110,9 +110,10 @@ impl Recorder {
             return;
         };
         // The oldest one's memory is the newest one's.
-        let mut kept = match ring.len() < self.recording.packets {
-            true => Vec::with_capacity(HEADERS + self.recording.payload),
-            false => ring.pop_front().map(|oldest| oldest.head).unwrap_or_default(),
+        let mut kept = if ring.len() < self.recording.packets {
+            Vec::with_capacity(HEADERS + self.recording.payload)
+        } else {
+            ring.pop_front().map(|oldest| oldest.head).unwrap_or_default()
         };
         kept.clear();
         kept.extend_from_slice(head);
@@ -188,7 +189,7 @@ mod tests {
         let mut fragment = udp(true, b"secret");
         fragment[7] = 1;
         assert_eq!(headers(&fragment), 20);
-        assert_eq!([headers(&[]), headers(&[0x45]), headers(b"garbage")], [0, 1, 0]);
+        assert_eq!([headers(&[]), headers(&[0x45]), headers(&[0x10; 9])], [0, 1, 0]);
     }
 
     #[test]

@@ -107,9 +107,10 @@ pub(super) async fn move_local(
 ) -> Result<(), KernelError> {
     insert(handle, local_at(family, to)).await?;
     let places = list(handle).await?.local;
-    match places.get(&family).is_some_and(|places| places.contains(&from)) {
-        true => delete(handle, local_at(family, from)).await,
-        false => Ok(()),
+    if places.get(&family).is_some_and(|places| places.contains(&from)) {
+        delete(handle, local_at(family, from)).await
+    } else {
+        Ok(())
     }
 }
 
