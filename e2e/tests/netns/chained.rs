@@ -276,6 +276,12 @@ fn what_the_mesh_cannot_carry_is_refused_and_says_why() {
     stage.run(0, "ip", &["route", "del", "default", "dev", BRIDGE, "metric", "9999"]);
     stage.run(0, "ip", &["route", "del", "unreachable", "10.42.0.0/16"]);
     eventually("repair", LIMIT, || stage.call("ADD", 0, &pod, &pod.result).ok).unwrap();
+
+    // The same later, which the agent sees at its next look.
+    assert!(stage.table(0).contains(BRIDGE));
+    stage.run(0, "ip", &["route", "add", "default", "dev", BRIDGE, "metric", "9999"]);
+    std::fs::write(stage.configurations(0).join("wake"), "").unwrap();
+    eventually("a guard without it", LIMIT, || !stage.table(0).contains(BRIDGE)).unwrap();
 }
 
 #[test]
