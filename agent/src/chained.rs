@@ -99,7 +99,7 @@ fn read(name: &str, text: &[u8]) -> Result<Map<String, Value>, &'static str> {
     let Ok(Value::Object(mut list)) = serde_json::from_slice(text) else {
         return Err("is no JSON object");
     };
-    if !list.get("name").is_some_and(|name| name.as_str().is_some_and(|name| !name.is_empty())) {
+    if list.get("name").and_then(Value::as_str).is_none_or(str::is_empty) {
         return Err("has no name");
     }
     if !name.ends_with(".conflist") {

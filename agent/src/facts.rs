@@ -77,7 +77,8 @@ async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
 }
 
 /// Devices on file and in the kernel, that other plugins' pods are behind. One that is gone leaves
-/// the file: whoever takes its name next is nobody's pods'.
+/// the file: whoever takes its name next is nobody's pods'. One by which the node leaves may not carry
+/// the mesh in clear, whoever else is behind it.
 pub(crate) async fn devices(kernel: &Kernel, state: &Path) -> anyhow::Result<BTreeSet<String>> {
     const READING: &str = "reading the records of devices";
     let Some(records) = DeviceRecords::look(state).context(READING)? else {
@@ -87,11 +88,14 @@ pub(crate) async fn devices(kernel: &Kernel, state: &Path) -> anyhow::Result<BTr
     if names.is_empty() {
         return Ok(names);
     }
-    let present = kernel.present(names.clone()).await?;
-    for gone in names.difference(&present) {
+    let present = kernel.present(&names).await?;
+    for gone in names.iter().filter(|name| !present.contains_key(*name)) {
         records.forget(gone).context("forgetting a device")?;
     }
-    Ok(present)
+    for (device, _) in present.iter().filter(|(_, leaves)| **leaves) {
+        tracing::warn!(device, "has a default route by now, so it is no pods' device any more");
+    }
+    Ok(present.into_iter().filter(|(_, leaves)| !leaves).map(|(device, _)| device).collect())
 }
 
 /// Whether the plan depends on which routes lead to others' endpoints.

@@ -141,10 +141,15 @@ impl Kernel {
         Ok(link::list(&self.handle).await?.foreign(&self.tun))
     }
 
-    /// Which of these devices are there.
-    pub async fn present(&self, names: BTreeSet<String>) -> Result<BTreeSet<String>, KernelError> {
+    /// Which of these devices are there, and for each whether the node leaves by it.
+    pub async fn present(
+        &self,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, bool>, KernelError> {
         let links = link::list(&self.handle).await?;
-        Ok(names.into_iter().filter(|name| links.by_name(name).is_some()).collect())
+        let ways_out = route::ways_out(&self.handle).await?;
+        let there = names.iter().filter_map(|name| Some((name, links.by_name(name)?)));
+        Ok(there.map(|(name, link)| (name.clone(), ways_out.contains(&link.index))).collect())
     }
 
     pub async fn replace_table(&mut self, guard: &Guard) -> Result<(), KernelError> {

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    admin::{self, Live},
+    admin::{self, CanaryState, Live},
     canary, chained,
     datapath::{Config, Datapath, Recording},
     facts,
@@ -95,14 +95,8 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     tokio::spawn(announce_moves(Arc::clone(&datapath), moved));
-    let (report, canary) = watch::channel(None);
-    if let Some(seconds) = options.canary {
-        let every = Duration::from_secs(seconds.into());
-        let (tun, snapshot) = (options.tun.clone(), Arc::clone(&snapshot));
-        tokio::spawn(canary::Watch { tun, every, snapshot, report }.follow());
-    }
     let agent = Agent {
-        canary,
+        canary: watch_by_canary(&options, &snapshot),
         listen_port: options.listen_port,
         tun: options.tun.clone(),
         engine: options.engine.into(),
@@ -146,6 +140,20 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// What the standing canary reports, where one is wanted.
+fn watch_by_canary(
+    options: &Run,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+) -> watch::Receiver<Option<CanaryState>> {
+    let (report, canary) = watch::channel(None);
+    if let Some(seconds) = options.canary {
+        let every = Duration::from_secs(seconds.into());
+        let (tun, snapshot) = (options.tun.clone(), Arc::clone(snapshot));
+        tokio::spawn(canary::Watch { tun, every, snapshot, report }.follow());
+    }
+    canary
 }
 
 /// Where another plugin's files, and ours about its pods, change.

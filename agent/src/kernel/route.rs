@@ -112,6 +112,30 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
+/// Devices that default routes of the main table lead to.
+pub(super) async fn ways_out(handle: &Handle) -> Result<BTreeSet<u32>, KernelError> {
+    let mut devices = BTreeSet::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = family;
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        let messages: Result<Vec<RouteMessage>, _> =
+            handle.route().get(filter).execute().try_collect().await;
+        let messages = messages.map_err(KernelError::netlink("listing default routes"))?;
+        let defaults = messages.iter().filter(|m| m.header.destination_prefix_length == 0);
+        for attribute in defaults.flat_map(|message| &message.attributes) {
+            match attribute {
+                RouteAttribute::Oif(index) => drop(devices.insert(*index)),
+                RouteAttribute::MultiPath(hops) => {
+                    devices.extend(hops.iter().map(|hop| hop.interface_index));
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(devices)
+}
+
 /// The device that `address` is reached on without a router; none if there is one between, or no
 /// way at all.
 pub(super) async fn link_to(handle: &Handle, address: IpAddr) -> Option<u32> {

@@ -90,9 +90,8 @@ impl Stage {
     /// A pod on the bridge, which our plugin hasn't seen yet.
     fn pod(&self, at: usize, number: u8) -> Pod {
         let namespace = self.alone.lab.pod(self.node(at), &format!("p{number}")).unwrap();
-        let (veth, [v4, v6]) = (format!("veth{number}"), addresses(at, number));
-        let peer = ["peer", "name", "eth0", "netns", namespace.name()];
-        self.run(at, "ip", &[&["link", "add", &veth, "type", "veth"][..], &peer].concat());
+        let veth = self.veth(at, number, &namespace);
+        let [v4, v6] = addresses(at, number);
         self.run(at, "ip", &["link", "set", &veth, "master", BRIDGE, "up"]);
         let [gateway, gateway6] = addresses(at, 1).map(|address| address.to_string());
         for words in [
@@ -113,6 +112,39 @@ impl Stage {
             "routes": [{"dst": "0.0.0.0/0"}], "dns": {}, "theirs": "kept",
         });
         Pod { namespace, addresses: [v4, v6], result }
+    }
+
+    fn veth(&self, at: usize, number: u8, pod: &Namespace) -> String {
+        let veth = format!("veth{number}");
+        let peer = ["peer", "name", "eth0", "netns", pod.name()];
+        self.run(at, "ip", &[&["link", "add", &veth, "type", "veth"][..], &peer].concat());
+        veth
+    }
+
+    /// A pod with a device of its own, as `ptp` makes it: of IPv4 alone.
+    fn routed_pod(&self, at: usize, number: u8) -> (Pod, String) {
+        let namespace = self.alone.lab.pod(self.node(at), &format!("p{number}")).unwrap();
+        let veth = self.veth(at, number, &namespace);
+        let [v4, v6] = addresses(at, number);
+        let [gateway, _] = addresses(at, 1).map(|address| address.to_string());
+        self.run(at, "ip", &["address", "add", &format!("{gateway}/32"), "dev", &veth]);
+        self.run(at, "ip", &["link", "set", &veth, "up"]);
+        self.run(at, "ip", &["route", "add", &format!("{v4}/32"), "dev", &veth]);
+        for words in [
+            &["address", "add", &format!("{v4}/32"), "dev", "eth0"][..],
+            &["link", "set", "eth0", "up"],
+            &["route", "add", &gateway, "dev", "eth0"],
+            &["route", "add", "default", "via", &gateway],
+        ] {
+            let inside = format!("--net={}", namespace.path().display());
+            self.run(at, "nsenter", &[&[inside.as_str(), "ip"], words].concat());
+        }
+        let result = json!({
+            "cniVersion": "1.0.0",
+            "interfaces": [{"name": veth}, {"name": "eth0", "sandbox": "/x"}],
+            "ips": [{"address": format!("{v4}/32"), "gateway": gateway, "interface": 1}],
+        });
+        (Pod { namespace, addresses: [v4, v6], result }, veth)
     }
 
     fn call(&self, verb: &str, at: usize, pod: &Pod, result: &Value) -> CniOutput {
@@ -184,6 +216,38 @@ fn pods_of_another_plugin_reach_pods_and_nodes_through_the_tunnel() {
 }
 
 #[test]
+fn a_device_of_a_single_pod_is_the_guards_for_as_long_as_it_is_there() {
+    let marker = marker();
+    let mut stage = Stage::start("chptp");
+    let (a, b) = (stage.pod(0, 5), stage.pod(1, 6));
+    stage.add(0, &a);
+    stage.add(1, &b);
+    let (single, veth) = stage.routed_pod(0, 9);
+    assert!(!stage.table(0).contains(&veth));
+
+    stage.add(0, &single);
+
+    assert!(stage.table(0).contains(&veth), "before ADD returns");
+    let to = [b.addresses[0]];
+    eventually("a pod", LIMIT, || reaches(&single.namespace, &to, &marker)).unwrap();
+    assert!(reaches(&single.namespace, &addresses(1, 1)[..1], &marker), "another node");
+    stage.run(0, "ip", &["link", "del", &veth]);
+    let gone = || !stage.table(0).contains(&veth);
+    eventually("a guard without it", LIMIT, gone).unwrap();
+    assert!(stage.table(0).contains(BRIDGE));
+
+    for (verb, version) in [("STATUS", "1.1.0"), ("GC", "1.1.0")] {
+        let extra = json!({"cniVersion": version, "name": "theirs", "chained": true});
+        let said = Cni::new(stage.node(0)).call(verb, "x", &a.namespace, extra).unwrap();
+        assert!(said.ok, "{verb}: {}", said.json);
+    }
+    stage.alone.members[0].kill_agent();
+    let next = stage.pod(0, 7);
+    stage.add(0, &next);
+    assert!(reaches(&next.namespace, &a.addresses, &marker), "a known bridge needs no agent");
+}
+
+#[test]
 fn what_the_mesh_cannot_carry_is_refused_and_says_why() {
     let stage = Stage::start("chbad");
     let pod = stage.pod(0, 5);
@@ -212,6 +276,12 @@ fn what_the_mesh_cannot_carry_is_refused_and_says_why() {
     stage.run(0, "ip", &["route", "del", "default", "dev", BRIDGE, "metric", "9999"]);
     stage.run(0, "ip", &["route", "del", "unreachable", "10.42.0.0/16"]);
     eventually("repair", LIMIT, || stage.call("ADD", 0, &pod, &pod.result).ok).unwrap();
+
+    // The same later, which the agent sees at its next look.
+    assert!(stage.table(0).contains(BRIDGE));
+    stage.run(0, "ip", &["route", "add", "default", "dev", BRIDGE, "metric", "9999"]);
+    std::fs::write(stage.configurations(0).join("wake"), "").unwrap();
+    eventually("a guard without it", LIMIT, || !stage.table(0).contains(BRIDGE)).unwrap();
 }
 
 #[test]
@@ -299,6 +369,10 @@ fn nothing_of_another_plugins_pods_leaves_in_clear_whatever_is_flushed() {
 #[test]
 fn an_uninstall_leaves_the_other_plugin_as_it_was() {
     let mut stage = Stage::prepare("chuninst");
+    // Linux makes these by and by.
+    let local = || stage.run(0, "ip", &["-6", "route", "show", "table", "local", "dev", BRIDGE]);
+    let settled = || ["local fe80:", "local fd42:"].iter().all(|route| local().contains(route));
+    eventually("the bridge's own routes", LIMIT, settled).unwrap();
     let before = Baseline::of(stage.node(0)).unwrap();
     let files = |stage: &Stage| {
         let entries = std::fs::read_dir(stage.configurations(0)).unwrap();

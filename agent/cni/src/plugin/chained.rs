@@ -212,6 +212,7 @@ mod tests {
         assert_eq!(late.code, Code::TryAgainLater);
         let records = DeviceRecords::look(state.path()).unwrap().unwrap();
         assert_eq!(records.names().unwrap(), bridge);
+        drop(records);
         file.devices = bridge.clone();
         file.write(state.path()).unwrap();
         announce(state.path(), &bridge, Instant::now()).unwrap();
