@@ -22,13 +22,11 @@ use tokio::time::Instant;
 pub(crate) use self::watch::Watch;
 use crate::admin::{CanaryState, CanaryVerdict};
 
-/// A probe that was not seen anywhere for so long will not be any more.
-const LATE: Duration = Duration::from_secs(2);
+/// So long after a round of probes the devices are watched, and no longer: an open packet socket has every
+/// packet of the node looked at. A probe that was not seen by then will not be any more.
+const WATCHED: Duration = Duration::from_secs(1);
 /// Sights of older probes are nobody's.
 const KEPT: Duration = Duration::from_secs(60);
-/// From a probe's leaving until a sight of it counts: the Mesh may just have come to permit clear text,
-/// and the agent be about to say so.
-const CERTAIN: Duration = Duration::from_secs(1);
 /// Devices that are named; there are rarely two.
 const NAMED: usize = 8;
 
@@ -88,12 +86,13 @@ impl Tally {
         }
     }
 
-    /// Counts what was seen in clear of nodes that are sealed to all the same: each probe once, however
-    /// many devices showed it. Returns how many are new.
+    /// Counts what was seen in clear of nodes that are sealed to all the same, at the end of the watch:
+    /// the Mesh may just have come to permit it. Each probe once, however many devices showed it.
+    /// Returns how many are new.
     fn settle(&mut self, sealed: impl Fn(&str) -> bool, now: Instant) -> u64 {
         let before = self.in_clear;
         for probe in self.probes.values_mut() {
-            if probe.counted || probe.outside.is_empty() || now < probe.sent + CERTAIN {
+            if probe.counted || probe.outside.is_empty() || now < probe.sent + WATCHED {
                 continue;
             }
             probe.counted = true;
@@ -110,7 +109,7 @@ impl Tally {
             return CanaryVerdict::Clear;
         }
         let mut latest_first = self.probes.values().rev();
-        match latest_first.find(|probe| now >= probe.sent + LATE) {
+        match latest_first.find(|probe| now >= probe.sent + WATCHED) {
             None => CanaryVerdict::Idle,
             Some(last) if last.on_tunnel => CanaryVerdict::Clean,
             Some(_) => CanaryVerdict::Blind,
@@ -146,12 +145,12 @@ mod tests {
         let first = tally.sends("b", start);
         assert_eq!(tally.verdict(start), CanaryVerdict::Idle, "it may still be on its way");
         tally.seen(first, Place::Tunnel);
-        assert_eq!(tally.verdict(start + LATE), CanaryVerdict::Clean);
-        let second = start + 3 * LATE;
+        assert_eq!(tally.verdict(start + WATCHED), CanaryVerdict::Clean);
+        let second = start + 3 * WATCHED;
         tally.sends("b", second);
         assert_eq!(tally.verdict(second), CanaryVerdict::Clean);
-        assert_eq!(tally.verdict(second + LATE), CanaryVerdict::Blind);
-        assert!(tally.report(second + LATE).why.is_some());
+        assert_eq!(tally.verdict(second + WATCHED), CanaryVerdict::Blind);
+        assert!(tally.report(second + WATCHED).why.is_some());
     }
 
     #[test]
@@ -163,13 +162,13 @@ mod tests {
         tally.seen(first, outside("br0"));
         tally.seen(first, Place::Tunnel);
         assert_eq!(tally.settle(|_| true, start), 0, "it is not certain yet");
-        assert_eq!(tally.settle(|_| true, start + CERTAIN), 1);
-        assert_eq!(tally.settle(|_| true, start + CERTAIN), 0, "counted already");
+        assert_eq!(tally.settle(|_| true, start + WATCHED), 1);
+        assert_eq!(tally.settle(|_| true, start + WATCHED), 0, "counted already");
 
         let later = start + 2 * KEPT;
         let second = tally.sends("b", later);
         tally.seen(second, Place::Tunnel);
-        let report = tally.report(later + LATE);
+        let report = tally.report(later + WATCHED);
         assert_eq!((report.sent, report.seen_in_clear), (2, 1));
         assert_eq!(report.verdict, CanaryVerdict::Clear);
         assert_eq!(report.devices, ["br0", "eth0"]);
@@ -183,8 +182,8 @@ mod tests {
             tally.seen(number, outside("eth0"));
         }
 
-        assert_eq!(tally.settle(|node| node == "sealed", start + CERTAIN), 1);
-        assert_eq!(tally.settle(|_| true, start + 2 * CERTAIN), 0, "that is judged once");
+        assert_eq!(tally.settle(|node| node == "sealed", start + WATCHED), 1);
+        assert_eq!(tally.settle(|_| true, start + 2 * WATCHED), 0, "that is judged once");
     }
 
     #[test]
@@ -197,8 +196,8 @@ mod tests {
             tally.seen(number, outside("eth0"));
         }
 
-        assert_eq!(tally.settle(|_| true, start + CERTAIN), 0);
-        let report = tally.report(start + LATE);
+        assert_eq!(tally.settle(|_| true, start + WATCHED), 0);
+        let report = tally.report(start + WATCHED);
         assert_eq!(
             (report.sent, report.seen_in_clear, report.verdict),
             (0, 0, CanaryVerdict::Idle)

@@ -13,11 +13,11 @@ use cni::POD_DEVICE_PREFIX;
 use tokio::{
     net::UdpSocket,
     sync::watch,
-    time::{Instant, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 
 use super::{
-    Place, Tally,
+    Place, Tally, WATCHED,
     filter::{self, Marker},
     tap,
 };
@@ -31,8 +31,6 @@ use crate::{
 const DISCARD: u16 = 9;
 /// Nodes that are sent to at once; of more, these take turns.
 const AT_ONCE: usize = 32;
-/// Between two looks at what was seen.
-const JUDGED: Duration = Duration::from_millis(500);
 /// Between two tries to open the socket.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -67,21 +65,20 @@ impl Watch {
     async fn sing(&self, tally: &mut Tally) -> std::io::Result<std::convert::Infallible> {
         let mut marker: Marker = [0; 16];
         getrandom::fill(&mut marker).map_err(std::io::Error::other)?;
-        let mut sights = tap::open(&filter::program(&marker))?;
-        let (mut due, mut judging, mut first) = (interval(self.every), interval(JUDGED), 0);
+        let (program, mut due, mut first) = (filter::program(&marker), interval(self.every), 0);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                seen = sights.recv() => {
-                    let ended = || std::io::Error::other("the socket's thread has ended");
-                    let (device, packet) = seen.ok_or_else(ended)??;
-                    self.note(tally, filter::number(&marker, &packet), device);
-                }
-                _ = due.tick() => {
-                    let targets = targets(&self.snapshot.load(), &mut first);
-                    self.send(tally, &marker, targets).await;
-                }
-                _ = judging.tick() => self.judge(tally),
+            due.tick().await;
+            let mut sights = tap::open(&program)?;
+            let targets = targets(&self.snapshot.load(), &mut first);
+            self.send(tally, &marker, targets).await;
+            let end = Instant::now() + WATCHED;
+            while let Ok(seen) = timeout_at(end, sights.recv()).await {
+                let ended = || std::io::Error::other("the socket's thread has ended");
+                let (device, packet) = seen.ok_or_else(ended)??;
+                self.note(tally, filter::number(&marker, &packet), device);
             }
+            self.judge(tally);
             self.report.send_replace(Some(tally.report(Instant::now())));
         }
     }
