@@ -22,8 +22,9 @@ use tokio::time::Instant;
 pub(crate) use self::watch::Watch;
 use crate::admin::{CanaryState, CanaryVerdict};
 
-/// A probe that was not seen anywhere for so long will not be any more.
-const LATE: Duration = Duration::from_secs(2);
+/// So long after a round of probes the devices are watched, and no longer: an open packet socket has every
+/// packet of the node looked at. A probe that was not seen by then will not be any more.
+const WATCHED: Duration = Duration::from_secs(1);
 /// Sights of older probes are nobody's.
 const KEPT: Duration = Duration::from_secs(60);
 /// Devices that are named; there are rarely two.
@@ -40,9 +41,12 @@ enum Place {
 
 #[derive(Debug)]
 struct Probe {
+    to: String,
     sent: Instant,
     on_tunnel: bool,
-    outside: bool,
+    /// The devices that showed it in clear.
+    outside: BTreeSet<String>,
+    counted: bool,
 }
 
 /// All probes of this run.
@@ -57,10 +61,11 @@ struct Tally {
 
 impl Tally {
     /// Counts a probe that left, and forgets old ones. Its number is in the packet.
-    fn sends(&mut self, now: Instant) -> u64 {
+    fn sends(&mut self, to: &str, now: Instant) -> u64 {
         self.probes.retain(|_, probe| now < probe.sent + KEPT);
         (self.number, self.sent) = (self.number + 1, self.sent + 1);
-        let probe = Probe { sent: now, on_tunnel: false, outside: false };
+        let (to, outside) = (to.to_owned(), BTreeSet::new());
+        let probe = Probe { to, sent: now, on_tunnel: false, outside, counted: false };
         self.probes.insert(self.number, probe);
         self.number
     }
@@ -70,20 +75,33 @@ impl Tally {
         self.sent -= u64::from(self.probes.remove(&number).is_some());
     }
 
-    /// Each probe counts once, however many devices show it. True if it is news.
-    fn seen(&mut self, number: u64, place: Place) -> bool {
-        let Some(probe) = self.probes.get_mut(&number) else { return false };
+    fn seen(&mut self, number: u64, place: Place) {
+        let Some(probe) = self.probes.get_mut(&number) else { return };
         match place {
-            Place::Tunnel => !std::mem::replace(&mut probe.on_tunnel, true),
-            Place::Outside(device) => {
-                let first = !std::mem::replace(&mut probe.outside, true);
-                self.in_clear += u64::from(first);
-                if self.devices.len() < NAMED {
-                    self.devices.insert(device);
-                }
-                first
+            Place::Tunnel => probe.on_tunnel = true,
+            Place::Outside(device) if probe.outside.len() < NAMED => {
+                probe.outside.insert(device);
+            }
+            Place::Outside(_) => {}
+        }
+    }
+
+    /// Counts what was seen in clear of nodes that are sealed to all the same, at the end of the watch:
+    /// the Mesh may just have come to permit it. Each probe once, however many devices showed it.
+    /// Returns how many are new.
+    fn settle(&mut self, sealed: impl Fn(&str) -> bool, now: Instant) -> u64 {
+        let before = self.in_clear;
+        for probe in self.probes.values_mut() {
+            if probe.counted || probe.outside.is_empty() || now < probe.sent + WATCHED {
+                continue;
+            }
+            probe.counted = true;
+            if sealed(&probe.to) {
+                self.in_clear += 1;
+                self.devices.append(&mut probe.outside);
             }
         }
+        self.in_clear - before
     }
 
     fn verdict(&self, now: Instant) -> CanaryVerdict {
@@ -91,7 +109,7 @@ impl Tally {
             return CanaryVerdict::Clear;
         }
         let mut latest_first = self.probes.values().rev();
-        match latest_first.find(|probe| now >= probe.sent + LATE) {
+        match latest_first.find(|probe| now >= probe.sent + WATCHED) {
             None => CanaryVerdict::Idle,
             Some(last) if last.on_tunnel => CanaryVerdict::Clean,
             Some(_) => CanaryVerdict::Blind,
@@ -115,8 +133,8 @@ impl Tally {
 mod tests {
     use super::*;
 
-    fn outside() -> Place {
-        Place::Outside("eth0".to_owned())
+    fn outside(device: &str) -> Place {
+        Place::Outside(device.to_owned())
     }
 
     #[test]
@@ -124,44 +142,62 @@ mod tests {
         let (mut tally, start) = (Tally::default(), Instant::now());
         assert_eq!(tally.verdict(start), CanaryVerdict::Idle);
 
-        let first = tally.sends(start);
+        let first = tally.sends("b", start);
         assert_eq!(tally.verdict(start), CanaryVerdict::Idle, "it may still be on its way");
-        assert!(tally.seen(first, Place::Tunnel));
-        assert_eq!(tally.verdict(start + LATE), CanaryVerdict::Clean);
-        let second = start + 3 * LATE;
-        tally.sends(second);
+        tally.seen(first, Place::Tunnel);
+        assert_eq!(tally.verdict(start + WATCHED), CanaryVerdict::Clean);
+        let second = start + 3 * WATCHED;
+        tally.sends("b", second);
         assert_eq!(tally.verdict(second), CanaryVerdict::Clean);
-        assert_eq!(tally.verdict(second + LATE), CanaryVerdict::Blind);
-        assert!(tally.report(second + LATE).why.is_some());
+        assert_eq!(tally.verdict(second + WATCHED), CanaryVerdict::Blind);
+        assert!(tally.report(second + WATCHED).why.is_some());
     }
 
     #[test]
     fn a_probe_in_clear_counts_once_and_is_not_forgotten() {
         let (mut tally, start) = (Tally::default(), Instant::now());
-        let first = tally.sends(start);
+        let first = tally.sends("b", start);
 
-        assert!(tally.seen(first, outside()));
-        assert!(!tally.seen(first, Place::Outside("br0".to_owned())));
-        assert!(tally.seen(first, Place::Tunnel));
+        tally.seen(first, outside("eth0"));
+        tally.seen(first, outside("br0"));
+        tally.seen(first, Place::Tunnel);
+        assert_eq!(tally.settle(|_| true, start), 0, "it is not certain yet");
+        assert_eq!(tally.settle(|_| true, start + WATCHED), 1);
+        assert_eq!(tally.settle(|_| true, start + WATCHED), 0, "counted already");
 
         let later = start + 2 * KEPT;
-        let second = tally.sends(later);
-        assert!(tally.seen(second, Place::Tunnel));
-        let report = tally.report(later + LATE);
+        let second = tally.sends("b", later);
+        tally.seen(second, Place::Tunnel);
+        let report = tally.report(later + WATCHED);
         assert_eq!((report.sent, report.seen_in_clear), (2, 1));
         assert_eq!(report.verdict, CanaryVerdict::Clear);
         assert_eq!(report.devices, ["br0", "eth0"]);
     }
 
     #[test]
+    fn a_probe_that_left_while_the_mesh_came_to_permit_clear_text_is_no_leak() {
+        let (mut tally, start) = (Tally::default(), Instant::now());
+        for node in ["opened", "sealed"] {
+            let number = tally.sends(node, start);
+            tally.seen(number, outside("eth0"));
+        }
+
+        assert_eq!(tally.settle(|node| node == "sealed", start + WATCHED), 1);
+        assert_eq!(tally.settle(|_| true, start + 2 * WATCHED), 0, "that is judged once");
+    }
+
+    #[test]
     fn what_was_never_sent_or_refused_counts_for_nothing() {
         let (mut tally, start) = (Tally::default(), Instant::now());
-        let refused = tally.sends(start);
+        let refused = tally.sends("b", start);
 
         tally.refused(refused);
+        for number in [refused, 99] {
+            tally.seen(number, outside("eth0"));
+        }
 
-        assert!(!tally.seen(refused, outside()) && !tally.seen(99, outside()));
-        let report = tally.report(start + LATE);
+        assert_eq!(tally.settle(|_| true, start + WATCHED), 0);
+        let report = tally.report(start + WATCHED);
         assert_eq!(
             (report.sent, report.seen_in_clear, report.verdict),
             (0, 0, CanaryVerdict::Idle)

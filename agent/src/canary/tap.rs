@@ -21,7 +21,7 @@ const ETH_P_ALL: u16 = 3;
 /// A probe in its readable wrappings is shorter; of longer ones the beginning is enough.
 const LONGEST: usize = 512;
 /// Between two looks whether anybody still listens.
-const TICK: Duration = Duration::from_millis(500);
+const TICK: Duration = Duration::from_millis(100);
 /// Sights that wait to be noted; each probe is seen twice, and seldom more.
 const WAITING: usize = 1024;
 

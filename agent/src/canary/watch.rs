@@ -13,11 +13,11 @@ use cni::POD_DEVICE_PREFIX;
 use tokio::{
     net::UdpSocket,
     sync::watch,
-    time::{Instant, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 
 use super::{
-    Place, Tally,
+    Place, Tally, WATCHED,
     filter::{self, Marker},
     tap,
 };
@@ -65,20 +65,20 @@ impl Watch {
     async fn sing(&self, tally: &mut Tally) -> std::io::Result<std::convert::Infallible> {
         let mut marker: Marker = [0; 16];
         getrandom::fill(&mut marker).map_err(std::io::Error::other)?;
-        let mut sights = tap::open(&filter::program(&marker))?;
-        let (mut due, mut first) = (interval(self.every), 0);
+        let (program, mut due, mut first) = (filter::program(&marker), interval(self.every), 0);
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                seen = sights.recv() => {
-                    let ended = || std::io::Error::other("the socket's thread has ended");
-                    let (device, packet) = seen.ok_or_else(ended)??;
-                    self.note(tally, filter::number(&marker, &packet), device);
-                }
-                _ = due.tick() => {
-                    let targets = targets(&self.snapshot.load(), &mut first);
-                    self.send(tally, &marker, targets).await;
-                }
+            due.tick().await;
+            let mut sights = tap::open(&program)?;
+            let targets = targets(&self.snapshot.load(), &mut first);
+            self.send(tally, &marker, targets).await;
+            let end = Instant::now() + WATCHED;
+            while let Ok(seen) = timeout_at(end, sights.recv()).await {
+                let ended = || std::io::Error::other("the socket's thread has ended");
+                let (device, packet) = seen.ok_or_else(ended)??;
+                self.note(tally, filter::number(&marker, &packet), device);
             }
+            self.judge(tally);
             self.report.send_replace(Some(tally.report(Instant::now())));
         }
     }
@@ -86,14 +86,14 @@ impl Watch {
     fn note(&self, tally: &mut Tally, number: Option<u64>, device: usize) {
         let place = || self.place(tap::name_of(device)?);
         let (Some(number), Some(place)) = (number, place()) else { return };
-        let outside = match &place {
-            Place::Tunnel => None,
-            Place::Outside(device) => Some(device.clone()),
-        };
-        if tally.seen(number, place)
-            && let Some(device) = outside
-        {
-            tracing::error!(%device, "canary seen in clear");
+        tally.seen(number, place);
+    }
+
+    fn judge(&self, tally: &mut Tally) {
+        let snapshot = self.snapshot.load();
+        let new = tally.settle(|peer| is_sealed(&snapshot, peer), Instant::now());
+        if new > 0 {
+            tracing::error!(probes = new, devices = ?tally.devices, "canary seen in clear");
         }
     }
 
@@ -106,9 +106,9 @@ impl Watch {
         (!inside).then_some(Place::Outside(device))
     }
 
-    async fn send(&self, tally: &mut Tally, marker: &Marker, targets: Vec<(IpAddr, IpAddr)>) {
+    async fn send(&self, tally: &mut Tally, marker: &Marker, targets: Vec<Target>) {
         let mut sockets: BTreeMap<IpAddr, UdpSocket> = BTreeMap::new();
-        for (own, to) in targets {
+        for Target { peer, own, to } in targets {
             let socket = match sockets.entry(own) {
                 Entry::Occupied(open) => open.into_mut(),
                 Entry::Vacant(place) => {
@@ -116,7 +116,7 @@ impl Watch {
                     place.insert(socket)
                 }
             };
-            let number = tally.sends(Instant::now());
+            let number = tally.sends(&peer, Instant::now());
             let payload = filter::payload(marker, number);
             if let Err(error) = socket.send_to(&payload, (to, DISCARD)).await {
                 tracing::trace!(%error, %to, "canary not sent");
@@ -126,22 +126,35 @@ impl Watch {
     }
 }
 
-/// From whom to whom: nodes that are sealed to, each family, in turns.
-fn targets(snapshot: &Snapshot, first: &mut usize) -> Vec<(IpAddr, IpAddr)> {
+/// A probe to be sent.
+#[derive(Debug)]
+struct Target {
+    peer: String,
+    own: IpAddr,
+    to: IpAddr,
+}
+
+fn is_sealed(snapshot: &Snapshot, peer: &str) -> bool {
+    snapshot.carriers.get(peer).is_some_and(|backend| backend.encrypts())
+}
+
+/// Nodes that are sealed to, each family, in turns.
+fn targets(snapshot: &Snapshot, first: &mut usize) -> Vec<Target> {
     let own: Vec<IpAddr> = snapshot.subnets.iter().map(|net| api::first_host(*net)).collect();
-    let sealed =
-        |name: &String| snapshot.carriers.get(name).is_some_and(|backend| backend.encrypts());
+    let sealed = |name: &str| is_sealed(snapshot, name);
     let peers = snapshot.peers.iter().filter(|(name, facts)| facts.is_node && sealed(name));
     let peers: Vec<_> = peers.collect();
     *first = if *first >= peers.len() { 0 } else { *first };
     let turn = peers.iter().cycle().skip(*first).take(AT_ONCE.min(peers.len()));
     *first += AT_ONCE.min(peers.len());
-    let addresses = turn.flat_map(|(_, facts)| &facts.subnets).map(|net| api::first_host(*net));
-    let pairs = addresses.filter_map(|to| {
-        let from = own.iter().find(|own| own.is_ipv4() == to.is_ipv4())?;
-        Some((*from, to))
+    let addresses = turn.flat_map(|(peer, facts)| {
+        facts.subnets.iter().map(move |net| (peer, api::first_host(*net)))
     });
-    pairs.collect()
+    let targets = addresses.filter_map(|(peer, to)| {
+        let own = *own.iter().find(|own| own.is_ipv4() == to.is_ipv4())?;
+        Some(Target { peer: (*peer).clone(), own, to })
+    });
+    targets.collect()
 }
 
 #[cfg(test)]
@@ -181,10 +194,10 @@ mod tests {
         let two: Vec<_> = (0..2).flat_map(|_| targets(&snapshot, &mut first)).collect();
 
         assert_eq!(two.len(), 2 * 2 * AT_ONCE);
-        let reached: std::collections::BTreeSet<_> = two.iter().map(|(_, to)| *to).collect();
+        let reached: std::collections::BTreeSet<_> = two.iter().map(|target| target.to).collect();
         assert_eq!(reached.len(), 2 * 38);
         assert!(!reached.contains(&"10.42.7.1".parse().unwrap()), "it is in clear on purpose");
-        assert!(two.iter().all(|(from, to)| from.is_ipv4() == to.is_ipv4()));
+        assert!(two.iter().all(|target| target.own.is_ipv4() == target.to.is_ipv4()));
         assert!(targets(&self::snapshot(0), &mut first).is_empty());
     }
 }
