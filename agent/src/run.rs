@@ -95,7 +95,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     tokio::spawn(announce_moves(Arc::clone(&datapath), moved));
-    let agent = Agent {
+    let agent = Arc::new(Agent {
         canary: watch_by_canary(&options, &snapshot),
         listen_port: options.listen_port,
         tun: options.tun.clone(),
@@ -104,8 +104,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         datapath: Arc::clone(&datapath),
         snapshot: Arc::clone(&snapshot),
         contact: contact.clone(),
-    };
-    let agent = Arc::new(agent);
+    });
     serve(Arc::clone(&agent) as Arc<dyn Live>, &options);
     let (clone, mut found) = oneshot::channel();
     match &options.source {
