@@ -74,7 +74,7 @@ impl Judged {
         let before = self.findings.len();
         if let Some(first) = self.seen.insert(name.clone(), file.clone()) {
             let what = format!("{name} is in {first} and in {file}: the later one would win");
-            self.fail("HW4002", what, "keep one of them");
+            self.fail("HW6002", what, "keep one of them");
         }
         let known = version == format!("{}/{}", api::GROUP, api::VERSION);
         match kind {
@@ -86,14 +86,14 @@ impl Judged {
             "KeyRotation" if known => self.with(object, &name, |_, _: KeyRotation, _| {}),
             _ => {
                 let what = format!("{file}: {version} {kind} is no resource of this release");
-                self.fail("HW4001", what, "hawser crds lists those that there are");
+                self.fail("HW6001", what, "hawser crds lists those that there are");
             }
         }
         self.conditions(object, &name);
         if self.findings.len() == before {
             let what = format!("{name} in {file}");
             let fix = String::new();
-            self.findings.push(Finding { code: "HW4000", verdict: Verdict::Ok, what, fix });
+            self.findings.push(Finding { code: "HW6000", verdict: Verdict::Ok, what, fix });
         }
     }
 
@@ -106,13 +106,13 @@ impl Judged {
     ) {
         for problem in shape::problems(object) {
             let fix = "kubectl explain tells the fields of each resource";
-            self.fail("HW4003", format!("{name}: {problem}"), fix);
+            self.fail("HW6003", format!("{name}: {problem}"), fix);
         }
         match serde_json::from_value(object.clone()) {
             Ok(object) => judge(self, object, name),
             Err(error) => {
                 let fix = "kubectl explain tells what each field takes";
-                self.fail("HW4003", format!("{name}: {error}"), fix);
+                self.fail("HW6003", format!("{name}: {error}"), fix);
             }
         }
     }
@@ -120,7 +120,7 @@ impl Judged {
     fn mesh(&mut self, mesh: Mesh, name: &str) {
         if mesh.name_any() != api::MESH {
             let what = format!("{name}: nothing reads a Mesh of this name");
-            self.fail("HW4003", what, "there is one Mesh, and it is called default");
+            self.fail("HW6003", what, "there is one Mesh, and it is called default");
         }
         let spec = &mesh.spec;
         let plain = spec.carriers().find(|backend| !backend.encrypts());
@@ -130,7 +130,7 @@ impl Judged {
                  would carry nothing"
             );
             let fix = "choose backend wireguard, or another encryption, if only in siteEncryption";
-            self.fail("HW4004", what, fix);
+            self.fail("HW6004", what, fix);
         }
         self.sites(&spec.site_encryption, name);
         let pools: Vec<(&str, u8)> =
@@ -142,17 +142,17 @@ impl Judged {
             match parse_prefix(text) {
                 Ok(pool) if *length < pool.prefix_len() || *length > pool.max_prefix_len() => {
                     let what = format!("{name}: pool {pool} cannot be cut into /{length}");
-                    self.fail("HW4005", what, fix);
+                    self.fail("HW6005", what, fix);
                 }
                 Ok(pool) => good.push(pool),
-                Err(error) => self.fail("HW4005", format!("{name}: pool {text}: {error}"), fix),
+                Err(error) => self.fail("HW6005", format!("{name}: pool {text}: {error}"), fix),
             }
         }
         let services: Vec<IpNet> = services.filter_map(|text| text.parse().ok()).collect();
         let ranges: Vec<IpNet> = good.iter().chain(&services).copied().collect();
         for (at, one) in good.iter().enumerate() {
             if let Some(other) = ranges[at + 1..].iter().find(|other| overlap(one, other)) {
-                self.fail("HW4005", format!("{name}: {one} and {other} overlap"), fix);
+                self.fail("HW6005", format!("{name}: {one} and {other} overlap"), fix);
             }
         }
     }
@@ -167,7 +167,7 @@ impl Judged {
                 Some(_) => continue,
             };
             let what = format!("{name}: siteEncryption {problem}");
-            self.fail("HW4004", what, "each entry is one site, or one pair of two, once");
+            self.fail("HW6004", what, "each entry is one site, or one pair of two, once");
         }
     }
 
@@ -182,7 +182,7 @@ impl Judged {
             keys.chain(endpoints.map(|problem| problem.to_string())).collect();
         for problem in problems {
             let fix = "its peers leave this out; its agent publishes it";
-            self.fail("HW4007", format!("{name}: {problem}"), fix);
+            self.fail("HW6007", format!("{name}: {problem}"), fix);
         }
     }
 
@@ -190,7 +190,7 @@ impl Judged {
         self.owns(&peer.spec.addresses, name);
         if let Err(error) = keys::PublicKey::from_published(&peer.spec.public_key) {
             let what = format!("{name}: publicKey: {error}");
-            self.fail("HW4007", what, "`wg pubkey` prints a key of 44 characters");
+            self.fail("HW6007", what, "`wg pubkey` prints a key of 44 characters");
         }
     }
 
@@ -199,7 +199,7 @@ impl Judged {
         let stands = subnet.as_ref().is_ok_and(|net| api::claim_name(net) == claim.name_any());
         if !stands {
             let what = format!("{name} does not stand for its subnet {}", claim.spec.subnet);
-            self.fail("HW4008", what, "a claim is named after its subnet: 10-42-3-0-24");
+            self.fail("HW6008", what, "a claim is named after its subnet: 10-42-3-0-24");
         }
     }
 
@@ -208,7 +208,7 @@ impl Judged {
             match parse_prefix(text) {
                 Ok(net) => self.prefixes.push((net, name.to_owned())),
                 Err(error) => self.fail(
-                    "HW4006",
+                    "HW6006",
                     format!("{name}: {text}: {error}"),
                     "write a prefix without host bits, such as 10.42.1.0/24",
                 ),
@@ -224,7 +224,7 @@ impl Judged {
             let [(net, name), (other, others)] = pair else { continue };
             if name != others && overlap(net, other) {
                 let what = format!("{net} of {name} and {other} of {others} overlap");
-                self.fail("HW4006", what, "no address has two owners: the newcomer gets nothing");
+                self.fail("HW6006", what, "no address has two owners: the newcomer gets nothing");
             }
         }
     }
@@ -242,7 +242,7 @@ impl Judged {
                 let what = format!("{name}: {type_} is {status}: {reason}: {message}");
                 let fix = String::new();
                 self.findings.push(Finding {
-                    code: "HW4009",
+                    code: "HW6009",
                     verdict: Verdict::Warning,
                     what,
                     fix,

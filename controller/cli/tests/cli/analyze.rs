@@ -23,11 +23,11 @@ fn files_are_judged_without_an_api_and_the_exit_code_tells() {
 
     let fine = offline(&good);
     assert_eq!(fine.code, 0, "{fine:?}");
-    assert!(fine.out.contains("HW4000  mesh/default in"), "{fine:?}");
+    assert!(fine.out.contains("HW6000  mesh/default in"), "{fine:?}");
     let refused = offline(&typo);
     assert_eq!(refused.code, 1, "{refused:?}");
     assert!(
-        refused.out.contains("HW4003  mesh/default: there is no field spec.pool\n"),
+        refused.out.contains("HW6003  mesh/default: there is no field spec.pool\n"),
         "{refused:?}"
     );
     assert!(refused.out.contains("fix: kubectl explain"), "{refused:?}");

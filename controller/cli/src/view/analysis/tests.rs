@@ -32,7 +32,7 @@ fn what_is_good_is_said_and_what_is_not_ours_is_left_alone() {
     let node = object("MeshNode", "a", &json!({"spec": {"subnets": ["10.42.1.0/24"]}}));
     let list = json!({"apiVersion": "v1", "kind": "List", "items": [mesh(&json!({})), node]});
 
-    assert_eq!(found(&[deployment, list]), [("HW4000", Verdict::Ok); 2]);
+    assert_eq!(found(&[deployment, list]), [("HW6000", Verdict::Ok); 2]);
 }
 
 #[test]
@@ -44,32 +44,32 @@ fn each_mistake_has_its_code() {
         mesh(&json!({"pools": cidrs.iter().map(pool).collect::<Vec<_>>()}))
     };
     let cases = [
-        (object("MeshGhost", "a", &json!({})), "HW4001"),
-        (node(json!({"subnet": ["10.42.1.0/24"]})), "HW4003"),
-        (mesh(&json!({"encryption": "Maybe"})), "HW4003"),
-        (object("Mesh", "other", &json!({"spec": {"pools": []}})), "HW4003"),
-        (mesh(&json!({"backend": "vxlan"})), "HW4004"),
-        (mesh(&json!({"fallback": ["direct"]})), "HW4004"),
-        (mesh(&json!({"siteEncryption": [{"sites": [], "encryption": "None"}]})), "HW4004"),
+        (object("MeshGhost", "a", &json!({})), "HW6001"),
+        (node(json!({"subnet": ["10.42.1.0/24"]})), "HW6003"),
+        (mesh(&json!({"encryption": "Maybe"})), "HW6003"),
+        (object("Mesh", "other", &json!({"spec": {"pools": []}})), "HW6003"),
+        (mesh(&json!({"backend": "vxlan"})), "HW6004"),
+        (mesh(&json!({"fallback": ["direct"]})), "HW6004"),
+        (mesh(&json!({"siteEncryption": [{"sites": [], "encryption": "None"}]})), "HW6004"),
         (
             mesh(&json!({"siteEncryption": [{"sites": ["a", "b"], "encryption": "None"},
                                             {"sites": ["b", "a"], "encryption": "None"}]})),
-            "HW4004",
+            "HW6004",
         ),
-        (pools(&["10.42.0.0/16", "10.42.8.0/21"]), "HW4005"),
-        (pools(&["10.42.0.1/16"]), "HW4005"),
-        (pools(&["10.42.0.0/28"]), "HW4005"),
-        (mesh(&json!({"serviceCIDRs": ["10.42.128.0/17"]})), "HW4005"),
-        (node(json!({"subnets": ["10.42.1.7/24"]})), "HW4006"),
-        (status(json!({"endpoints": ["127.0.0.1:51820"]})), "HW4007"),
-        (object("MeshPeer", "p", &json!({"spec": {"publicKey": "x", "addresses": []}})), "HW4007"),
+        (pools(&["10.42.0.0/16", "10.42.8.0/21"]), "HW6005"),
+        (pools(&["10.42.0.1/16"]), "HW6005"),
+        (pools(&["10.42.0.0/28"]), "HW6005"),
+        (mesh(&json!({"serviceCIDRs": ["10.42.128.0/17"]})), "HW6005"),
+        (node(json!({"subnets": ["10.42.1.7/24"]})), "HW6006"),
+        (status(json!({"endpoints": ["127.0.0.1:51820"]})), "HW6007"),
+        (object("MeshPeer", "p", &json!({"spec": {"publicKey": "x", "addresses": []}})), "HW6007"),
         (
             object(
                 "SubnetClaim",
                 "x",
                 &json!({"spec": {"subnet": "10.42.1.0/24", "generation": 1}}),
             ),
-            "HW4008",
+            "HW6008",
         ),
     ];
 
@@ -78,7 +78,7 @@ fn each_mistake_has_its_code() {
         assert!(!findings.is_empty(), "{object}");
         assert!(
             findings.iter().all(|found| *found == (code, Verdict::Failed))
-                || code == "HW4003" && findings.contains(&(code, Verdict::Failed)),
+                || code == "HW6003" && findings.contains(&(code, Verdict::Failed)),
             "{object}: {findings:?}"
         );
     }
@@ -92,8 +92,8 @@ fn objects_are_also_judged_together() {
     let overlap = found(&[node("a", "10.42.0.0/23"), node("b", "10.42.1.0/24")]);
     let twice = found(&[node("a", "10.42.0.0/24"), node("a", "10.42.0.0/24")]);
 
-    assert_eq!(overlap[2], ("HW4006", Verdict::Failed));
-    assert_eq!(twice[1], ("HW4002", Verdict::Failed));
+    assert_eq!(overlap[2], ("HW6006", Verdict::Failed));
+    assert_eq!(twice[1], ("HW6002", Verdict::Failed));
 }
 
 #[test]
@@ -109,6 +109,6 @@ fn a_bad_condition_is_told_and_a_good_one_is_not() {
     let good = found(&[with(vec![condition("Ready", "True"), condition("Degraded", "False")])]);
     let bad = found(&[with(vec![condition("Ready", "False"), condition("Degraded", "True")])]);
 
-    assert_eq!(good, [("HW4000", Verdict::Ok)]);
-    assert_eq!(bad, [("HW4009", Verdict::Warning); 2]);
+    assert_eq!(good, [("HW6000", Verdict::Ok)]);
+    assert_eq!(bad, [("HW6009", Verdict::Warning); 2]);
 }
