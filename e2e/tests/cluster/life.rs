@@ -54,7 +54,8 @@ impl Flow {
         self.said.read_to_string(&mut text).unwrap();
         let (sent, missing) = judge(&text);
         if !missing.is_empty() {
-            println!("not answered of {sent}: {missing:?}");
+            let first = &missing[..missing.len().min(10)];
+            println!("{} of {sent} not answered, at first {first:?}", missing.len());
         }
         (sent, missing.len().try_into().unwrap())
     }
