@@ -14,5 +14,6 @@ mod veth;
 pub(crate) use guard::{routed_addresses, unguarded, ways_out};
 pub(crate) use namespace::{Namespace, NamespaceError};
 pub(crate) use netlink::Netlink;
-pub(crate) use nft::missing_chains;
+pub use nft::SOURCE_NAT_CHAIN;
+pub(crate) use nft::{GUARD, missing_chains};
 pub(crate) use veth::{CreateError, Pair, gateway};

@@ -25,6 +25,7 @@ mod subnet;
 
 pub use attachment::{Attachment, POD_DEVICE_PREFIX, PodRecord};
 pub use device_records::DeviceRecords;
+pub use kernel::SOURCE_NAT_CHAIN;
 pub use node_file::{NodeFile, NodeFileError};
 pub use plugin::{Answer, call};
 pub use reservations::{InUse, Reservation, Reservations, ReserveError};

@@ -114,7 +114,7 @@ fn guarded(netlink: &mut Netlink, node: &NodeFile, code: Code) -> Result<(), Fai
         let open: Vec<String> = open.iter().map(IpNet::to_string).collect();
         return Err(unguarded(code, &format!("no unreachable route for {}", open.join(", "))));
     }
-    let missing = kernel::missing_chains().map_err(kernel_failure)?;
+    let missing = kernel::missing_chains(&kernel::GUARD).map_err(kernel_failure)?;
     if !missing.is_empty() {
         let what = format!("no rule in the nftables table inet hawser, {}", missing.join(", "));
         return Err(unguarded(code, &what));

@@ -94,8 +94,7 @@ impl Table {
         let mut listing = list().await?.unwrap_or_default();
         take_counters(&mut listing);
         let found = ["rule", "chain", "set"].map(|kind| objects(&listing, kind).count());
-        let sets = ruleset::set_names(guard, turn).len();
-        let wanted = [ruleset::rules(guard), ruleset::CHAINS, sets];
+        let wanted = ruleset::size(guard, turn);
         if found != wanted {
             return Err(KernelError::Nft(format!(
                 "{found:?} rules, chains and sets are in force after installing the guard, and not \

@@ -18,7 +18,8 @@ pub struct Guard {
     /// Aggregated: no range contains or touches another in a way that one prefix could say.
     pub ranges: BTreeSet<IpNet>,
     pub tun: String,
-    /// Sources that are masqueraded on their way out of the mesh: this node's pods.
+    /// Sources that are masqueraded on their way out of the mesh: this node's pods. Empty while it has
+    /// none, and then the kernel tracks no connection on our account.
     pub masquerade: BTreeSet<IpNet>,
     /// Addresses of other nodes that are sealed to: pods' packets to them take the tunnel or none.
     pub machines: BTreeSet<IpNet>,
@@ -67,7 +68,9 @@ pub(super) fn of(
     let pools = view.pools.iter().copied();
     let nodes = view.nodes.values().flat_map(|node| &node.subnets).copied();
     let peers = view.peers.values().flat_map(|peer| &peer.addresses).copied();
-    let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
+    let has_pods = !facts.pods.is_empty() || !facts.devices.is_empty();
+    let own = view.nodes.get(&facts.node).filter(|_| has_pods);
+    let own = own.map(|node| node.subnets.clone()).unwrap_or_default();
     Guard {
         ranges: aggregate(pools.chain(nodes).chain(peers).collect()),
         tun: facts.tun.clone(),

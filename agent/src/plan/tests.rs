@@ -127,6 +127,7 @@ fn pods_are_routed_to_their_devices_inside_the_own_subnet() {
     let target = Target::Device { name: "hwp1".into(), source: None };
     assert_eq!(plan.routes, [Route { prefix: net("10.42.1.7/32"), target }].into());
     assert_eq!(plan.guard.masquerade, [net("10.42.1.0/24"), net("fd42:0:0:1::/64")].into());
+    assert_eq!(Plan::new(&view([1]), &facts()).guard.masquerade, [].into());
 }
 
 #[test]

@@ -50,7 +50,8 @@ impl Stage {
     }
 
     fn table(&self, verb: &str) {
-        let chains = if verb == "add" { &["ingress", "egress"][..] } else { &[] };
+        let chains =
+            if verb == "add" { &["ingress", "egress", cni::SOURCE_NAT_CHAIN][..] } else { &[] };
         let with = |chain| {
             let name = format!("inet hawser {chain}");
             format!("add chain {name}\nadd rule {name} counter\n")

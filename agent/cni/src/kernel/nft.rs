@@ -8,7 +8,10 @@ use rustix::io::Errno;
 
 /// As the agent installs it.
 const TABLE: &str = "hawser";
-const CHAINS: [&str; 2] = ["ingress", "egress"];
+pub(crate) const GUARD: [&str; 2] = ["ingress", "egress"];
+/// Gives pods' packets to the world the node's address; there only where pods are, since it has the
+/// kernel track every connection of the node.
+pub const SOURCE_NAT_CHAIN: &str = "source_nat";
 
 /// linux/netfilter/nfnetlink.h and nf_tables.h
 const GET_CHAIN: u16 = (10 << 8) | 4;
@@ -23,13 +26,13 @@ const ERROR: u16 = 2;
 const HEADER: usize = 16;
 const FAMILY_HEADER: usize = 4;
 
-/// The chains of the guard that are missing, or have no rule.
-pub(crate) fn missing_chains() -> io::Result<Vec<&'static str>> {
+/// Those of the table's `chains` that are missing, or have no rule.
+pub(crate) fn missing_chains(chains: &[&'static str]) -> io::Result<Vec<&'static str>> {
     let mut socket = Socket::new(NETLINK_NETFILTER)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut missing = Vec::new();
-    for chain in CHAINS {
+    for &chain in chains {
         socket.send(&question(chain), 0)?;
         let mut answer = Vec::with_capacity(8 << 10);
         socket.recv(&mut answer, 0)?;

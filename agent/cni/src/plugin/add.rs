@@ -1,6 +1,12 @@
 //! ADD: reserve, make the devices, answer. What fails half-way is taken back whole.
 
-use std::{collections::HashSet, io, net::IpAddr, path::Path};
+use std::{
+    collections::HashSet,
+    io,
+    net::IpAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -9,10 +15,14 @@ use super::{
     state_failure, with_gateway,
 };
 use crate::{
-    Attachment, NodeFile, Reservation, Reservations, ReserveError,
+    Attachment, NodeFile, Reservation, Reservations, ReserveError, SOURCE_NAT_CHAIN,
     kernel::{self, CreateError, Namespace, Netlink, Pair},
     protocol::{AddResult, Code, Failure, NetworkConfig, Route},
 };
+
+/// Of a node's first pod, for the agent. Others don't wait.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(5);
 
 pub(super) fn add(
     config: &NetworkConfig,
@@ -81,9 +91,15 @@ impl Adding<'_> {
             mtu: self.node.mtu,
             addresses: &addresses,
         };
-        match pair.create(&mut self.netlink, pod) {
+        if let Err(error) = pair.create(&mut self.netlink, pod) {
+            return Err(self.take_back(&host_device, reservation, error));
+        }
+        match translated(Instant::now() + PATIENCE) {
             Ok(()) => Ok(addresses),
-            Err(error) => Err(self.take_back(&host_device, reservation, error)),
+            Err(failure) => {
+                self.undo(&host_device, reservation);
+                Err(Setback::Final(failure))
+            }
         }
     }
 
@@ -127,6 +143,13 @@ impl Adding<'_> {
         Ok(true)
     }
 
+    /// While the device can't be deleted its address stays reserved: garbage collection's.
+    fn undo(&mut self, host_device: &str, reservation: Reservation) {
+        if self.netlink.delete(host_device).is_ok() {
+            let _ = self.reservations.release(reservation);
+        }
+    }
+
     /// Deletes what this call made, frees what it reserved. The first error is the one to tell.
     fn take_back(
         &mut self,
@@ -138,8 +161,9 @@ impl Adding<'_> {
             CreateError::Pair(error) => (error, false),
             CreateError::Setup(error) => (error, true),
         };
-        // While the device can't be deleted its address stays reserved: garbage collection's.
-        if !ours || self.netlink.delete(host_device).is_ok() {
+        if ours {
+            self.undo(host_device, reservation);
+        } else {
             let _ = self.reservations.release(reservation);
         }
         let exists = error.kind() == io::ErrorKind::AlreadyExists;
@@ -152,6 +176,26 @@ impl Adding<'_> {
             (true, true) => Setback::AddressInUse(kernel_failure(error)),
             (false, _) => Setback::Final(kernel_failure(error)),
         }
+    }
+}
+
+/// Waits until pods' packets to the world get the node's address, which the agent sees to as soon as
+/// it sees a node's first pod.
+fn translated(until: Instant) -> Result<(), Failure> {
+    loop {
+        let missing = kernel::missing_chains(&[SOURCE_NAT_CHAIN]).map_err(kernel_failure)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            let msg = format!(
+                "this is the node's first pod, and the nftables chain {SOURCE_NAT_CHAIN} of the table \
+                 inet hawser, which gives its packets to the world the node's address, does not \
+                 come; is hawser-agent running?"
+            );
+            return Err(Failure::new(Code::TryAgainLater, msg));
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -26,8 +26,43 @@ fn the_table_is_replaced_as_a_whole_in_one_transaction() {
     assert!(all[0]["add"]["table"].is_object());
     assert!(all[1]["delete"]["table"].is_object());
     assert!(all[2]["add"]["table"].is_object());
-    let rules = all.iter().filter(|command| command["add"]["rule"].is_object()).count();
-    assert_eq!(rules, ruleset::rules(&guard(&["10.42.0.0/16", "fd42::/48"])));
+    let added = |kind: &str| all.iter().filter(|command| command["add"][kind].is_object()).count();
+    let size = ruleset::size(&guard(&["10.42.0.0/16", "fd42::/48"]), ruleset::Turn::A);
+    assert_eq!(["rule", "chain", "set"].map(added), size);
+}
+
+#[test]
+fn connections_are_tracked_only_on_a_node_with_pods() {
+    let with = guard(&["10.42.0.0/16", "fd42::/48"]);
+    let without = Guard { masquerade: BTreeSet::new(), ..with.clone() };
+    let tracks = |commands: &[Value]| {
+        let rules = commands.iter().filter(|command| command["add"]["rule"].is_object());
+        rules
+            .map(Value::to_string)
+            .any(|rule| rule.contains("masquerade") || rule.contains("\"ct\""))
+    };
+
+    let leaving = commands(ruleset::switch(&without, ruleset::Turn::B));
+    assert!(tracks(&commands(ruleset::switch(&with, ruleset::Turn::A))));
+    assert!(!tracks(&leaving));
+    for chain in ["source_nat", "machines", "marked"] {
+        let gone = leaving.iter().any(|command| command["delete"]["chain"]["name"] == chain);
+        assert!(gone, "{chain} stays with its hook: {leaving:?}");
+    }
+    assert_eq!(
+        ruleset::size(&without, ruleset::Turn::A)[1] + 3,
+        ruleset::size(&with, ruleset::Turn::A)[1]
+    );
+}
+
+#[test]
+fn many_ranges_are_asked_of_a_set() {
+    let ranges: Vec<String> = (0..9).map(|third| format!("10.{}.0.0/16", 2 * third)).collect();
+    let ranges: Vec<&str> = ranges.iter().map(String::as_str).collect();
+    let text =
+        Value::from(commands(ruleset::switch(&guard(&ranges), ruleset::Turn::A))).to_string();
+
+    assert!(text.contains("\"right\":\"@mesh4_a\"") && !text.contains("10.16.0.0"), "{text}");
 }
 
 fn commands(batch: Nftables<'static>) -> Vec<Value> {
@@ -51,8 +86,8 @@ fn another_guards_sets_are_filled_before_its_rules_ask_them_and_chains_stay() {
     assert!(second[0]["flush"]["table"].is_object());
     assert!(second.iter().all(|command| command.get("delete").is_none()));
     assert_eq!(kinds(&second, "set"), 0);
-    let counts = (kinds(&second, "rule"), kinds(&second, "chain"));
-    assert_eq!(counts, (ruleset::rules(&guard), ruleset::CHAINS));
+    let counts = ["rule", "chain"].map(|kind| kinds(&second, kind));
+    assert_eq!(counts, ruleset::size(&guard, turn)[..2]);
     let text = Value::from(second).to_string();
     assert!(text.contains("@mesh4_b") && !text.contains("_a\""), "{text}");
 }
@@ -88,7 +123,8 @@ fn no_rule_has_a_set_of_its_own_that_would_be_empty_when_it_begins() {
 #[test]
 fn a_backend_in_clear_may_carry_to_and_from_its_peers_on_its_device_and_nothing_else() {
     let mut guard = guard(&["10.42.0.0/16", "fd42::/48"]);
-    let closed = ruleset::rules(&guard);
+    let size = |guard: &Guard| ruleset::size(guard, ruleset::Turn::A)[0];
+    let closed = size(&guard);
     let peers = BTreeSet::from(["10.42.2.0/24", "10.42.3.0/24"].map(|net| net.parse().unwrap()));
     guard.open.insert("eth0".into(), Open { to: peers.clone(), from: peers });
 
@@ -96,7 +132,7 @@ fn a_backend_in_clear_may_carry_to_and_from_its_peers_on_its_device_and_nothing_
 
     let all = commands["nftables"].as_array().unwrap();
     let rules: Vec<_> = all.iter().filter_map(|command| command["add"].get("rule")).collect();
-    assert_eq!((rules.len(), ruleset::rules(&guard)), (closed + 2, closed + 2));
+    assert_eq!((rules.len(), size(&guard)), (closed + 2, closed + 2));
     let open = rules.iter().filter(|rule| rule.to_string().contains("eth0"));
     let open: Vec<String> = open.map(|rule| rule["expr"][1]["match"]["left"].to_string()).collect();
     assert!(open[0].contains("saddr") && open[1].contains("daddr"), "{open:?}");
@@ -115,8 +151,8 @@ fn other_plugins_pods_are_judged_like_ours_by_a_set_of_their_devices() {
     assert_eq!(set["add"]["set"]["elem"], serde_json::json!(["cni0", "veth1"]));
     let rules: Vec<String> =
         rules.iter().filter(|c| c["add"]["rule"].is_object()).map(Value::to_string).collect();
-    assert_eq!(rules.len(), ruleset::rules(&guard));
-    assert_eq!(rules.len(), ruleset::rules(&plain) + 9);
+    let [more, fewer] = [&guard, &plain].map(|guard| ruleset::size(guard, ruleset::Turn::B)[0]);
+    assert_eq!((rules.len(), more - fewer), (more, 1 + 2 + 3 + 1 + 1));
     let theirs: Vec<String> =
         rules.iter().filter(|rule| rule.contains("@devices_b")).cloned().collect();
     let ours: Vec<String> = rules.iter().filter(|rule| rule.contains("hwp*")).cloned().collect();
@@ -129,17 +165,31 @@ fn other_plugins_pods_are_judged_like_ours_by_a_set_of_their_devices() {
 
 #[test]
 fn both_families_are_dropped_by_destination_and_by_source_in_both_directions() {
-    let text = installed(&guard(&["10.42.0.0/16", "fd42::/48"])).to_string();
+    let all = commands(ruleset::switch(&guard(&["10.42.0.0/16", "fd42::/48"]), ruleset::Turn::A));
+    let rules: Vec<&Value> = all.iter().filter_map(|command| command["add"].get("rule")).collect();
 
-    for chain in ["ingress", "egress"] {
-        for (protocol, set) in [("ip", "@mesh4_a"), ("ip6", "@mesh6_a")] {
+    for (chain, judge) in [("ingress", "arrives"), ("egress", "leaves")] {
+        for (protocol, range) in [("ip", "10.42.0.0"), ("ip6", "fd42::")] {
             for field in ["daddr", "saddr"] {
-                let matches = format!(
-                    r#""left":{{"payload":{{"field":"{field}","protocol":"{protocol}"}}}},"op":"==","right":"{set}""#
-                );
-                assert!(text.contains(&matches), "{chain} {matches}\n{text}");
+                let judged = rules.iter().any(|rule| {
+                    let (there, to) =
+                        (&rule["expr"][0]["match"], &rule["expr"][1]["goto"]["target"]);
+                    rule["chain"] == chain
+                        && there["left"]["payload"]["protocol"] == protocol
+                        && there["left"]["payload"]["field"] == field
+                        && there["right"]["prefix"]["addr"] == range
+                        && there["op"] == "=="
+                        && to == judge
+                });
+                assert!(judged, "{chain} {protocol} {field}: {rules:?}");
             }
         }
+        let last = rules.iter().rfind(|rule| rule["chain"] == judge).unwrap();
+        assert!(
+            last["expr"][0]["counter"].is_string() && last["expr"][1]["drop"].is_null(),
+            "{last}"
+        );
+        assert_eq!(last["expr"].as_array().unwrap().len(), 2);
     }
 }
 
@@ -166,10 +216,15 @@ fn a_mark_is_dropped_only_on_its_way_to_a_machine() {
 
     let all = commands["nftables"].as_array().unwrap();
     let rules = all.iter().filter_map(|command| command["add"].get("rule"));
-    let egress = rules.filter(|rule| rule["chain"] == "egress").map(Value::to_string);
-    let marked: Vec<String> = egress.filter(|rule| rule.contains("mark")).collect();
-    assert_eq!(marked.len(), 2, "{marked:?}");
-    for (rule, machines) in marked.iter().zip(["@machines4_a", "@machines6_a"]) {
+    let (egress, marked): (Vec<_>, Vec<_>) = rules
+        .filter(|rule| ["egress", "marked"].contains(&rule["chain"].as_str().unwrap()))
+        .partition(|rule| rule["chain"] == "egress");
+    let leads = egress.iter().filter(|rule| rule.to_string().contains("\"mark\"")).count();
+    assert_eq!(leads, 1, "{egress:?}");
+    let drops: Vec<String> =
+        marked.iter().map(|rule| rule.to_string()).filter(|rule| rule.contains("drop")).collect();
+    assert_eq!(drops.len(), 2, "{drops:?}");
+    for (rule, machines) in drops.iter().zip(["@machines4_a", "@machines6_a"]) {
         assert!(rule.contains("daddr") && rule.contains(machines), "{rule}");
     }
 }
