@@ -36,13 +36,15 @@ pub async fn gather(
     heard: Heard,
 ) -> anyhow::Result<Facts> {
     let devices = devices(kernel, &options.state.directory).await?;
+    let pod_devices = kernel.pod_devices().await?;
     Ok(Facts {
         node: options.node.clone(),
         tun: options.tun.clone(),
         underlay: kernel.underlay(&choice(options), &devices).await?,
         ipv6: sysctl::has_ipv6(),
         foreign: kernel.foreign_devices().await?,
-        pods: pods(kernel, &options.state.directory).await?,
+        pods: pods(&pod_devices, &options.state.directory)?,
+        has_pods: !pod_devices.is_empty() || !devices.is_empty(),
         devices,
         preshared: preshared_keys(view),
         heard,
@@ -62,8 +64,7 @@ impl Facts {
 
 /// Pods that have an address on file and a device in the kernel: while a pod is being made or
 /// taken away it has only one of them.
-async fn pods(kernel: &Kernel, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
-    let devices = kernel.pod_devices().await?;
+fn pods(devices: &BTreeSet<String>, state: &Path) -> anyhow::Result<Vec<PodRoute>> {
     let records = Reservations::list(state).context("reading the pods' reservations")?;
     let present = records.into_iter().filter(|record| devices.contains(&record.host_device));
     let routes = present.flat_map(|record| {

@@ -53,6 +53,8 @@ pub struct Facts {
     pub foreign: BTreeSet<String>,
     /// Routes of pods whose device is there.
     pub pods: Vec<PodRoute>,
+    /// A pod's device is there, ours or another plugin's, also one without a record.
+    pub has_pods: bool,
     /// Devices that are there and that another plugin's pods are behind.
     pub devices: BTreeSet<String>,
     /// The preshared keys that could be read, by MeshPeer.

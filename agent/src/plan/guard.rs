@@ -19,7 +19,8 @@ pub struct Guard {
     pub ranges: BTreeSet<IpNet>,
     pub tun: String,
     /// Sources that are masqueraded on their way out of the mesh: this node's pods. Empty while it has
-    /// none, and then the kernel tracks no connection on our account.
+    /// none: then the kernel tracks no connection on our account, and no packet is asked whether a pod
+    /// forged it.
     pub masquerade: BTreeSet<IpNet>,
     /// Addresses of other nodes that are sealed to: pods' packets to them take the tunnel or none.
     pub machines: BTreeSet<IpNet>,
@@ -68,8 +69,7 @@ pub(super) fn of(
     let pools = view.pools.iter().copied();
     let nodes = view.nodes.values().flat_map(|node| &node.subnets).copied();
     let peers = view.peers.values().flat_map(|peer| &peer.addresses).copied();
-    let has_pods = !facts.pods.is_empty() || !facts.devices.is_empty();
-    let own = view.nodes.get(&facts.node).filter(|_| has_pods);
+    let own = view.nodes.get(&facts.node).filter(|_| facts.has_pods);
     let own = own.map(|node| node.subnets.clone()).unwrap_or_default();
     Guard {
         ranges: aggregate(pools.chain(nodes).chain(peers).collect()),

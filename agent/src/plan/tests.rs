@@ -71,6 +71,7 @@ pub(super) fn facts() -> Facts {
         ipv6: true,
         foreign: ["eth0".to_owned()].into(),
         pods: vec![],
+        has_pods: false,
         preshared: BTreeMap::new(),
         rotates: true,
         heard: Heard::Now,
@@ -122,7 +123,7 @@ fn pods_alone_reach_other_machines_through_the_tunnel_and_never_in_clear() {
 #[test]
 fn pods_are_routed_to_their_devices_inside_the_own_subnet() {
     let pods = vec![PodRoute { address: "10.42.1.7".parse().unwrap(), device: "hwp1".into() }];
-    let plan = Plan::new(&view([1]), &Facts { pods, ..facts() });
+    let plan = Plan::new(&view([1]), &Facts { pods, has_pods: true, ..facts() });
 
     let target = Target::Device { name: "hwp1".into(), source: None };
     assert_eq!(plan.routes, [Route { prefix: net("10.42.1.7/32"), target }].into());

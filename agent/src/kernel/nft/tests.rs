@@ -45,12 +45,12 @@ fn connections_are_tracked_only_on_a_node_with_pods() {
     let leaving = commands(ruleset::switch(&without, ruleset::Turn::B));
     assert!(tracks(&commands(ruleset::switch(&with, ruleset::Turn::A))));
     assert!(!tracks(&leaving));
-    for chain in ["source_nat", "machines", "marked"] {
+    for chain in ["source_nat", "machines", "marked", "from_pods"] {
         let gone = leaving.iter().any(|command| command["delete"]["chain"]["name"] == chain);
         assert!(gone, "{chain} stays with its hook: {leaving:?}");
     }
     assert_eq!(
-        ruleset::size(&without, ruleset::Turn::A)[1] + 3,
+        ruleset::size(&without, ruleset::Turn::A)[1] + 4,
         ruleset::size(&with, ruleset::Turn::A)[1]
     );
 }

@@ -10,7 +10,7 @@
 //! no list of devices: with a backend in clear each packet crosses these hooks twice, and the second
 //! time as the outer one. Masks written into a rule take the kernel a fifth of the time of a set.
 //! Masquerading and marking have the kernel track every connection of the node, so their chains are
-//! there only where pods are.
+//! there only where pods are; a node's first pod is not started before.
 
 use cni::POD_DEVICE_PREFIX;
 use nftables::{
@@ -52,20 +52,22 @@ const FEW: usize = 4;
 type Rules = Batch<'static>;
 
 pub(super) fn fill(batch: &mut Rules, turned: Turned<'_>) {
-    for name in [FROM_PODS, ARRIVES, LEAVES] {
+    for name in [ARRIVES, LEAVES] {
         batch.add(side_chain(name));
     }
     batch.add(chain(INGRESS, NfChainType::Filter, NfHook::Prerouting, RAW));
-    pods_are_who_they_say(batch, turned);
+    if turned.has_pods() {
+        for chain in for_pods() {
+            batch.add(chain);
+        }
+        pods_are_who_they_say(batch, turned);
+    }
     judge_the_meshs(batch, INGRESS, ARRIVES, turned);
     on_its_way(batch, ARRIVES, MetaKey::Iifname, turned);
     batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
     judge_the_meshs(batch, EGRESS, LEAVES, turned);
     on_its_way(batch, LEAVES, MetaKey::Oifname, turned);
     if turned.has_pods() {
-        for chain in for_pods() {
-            batch.add(chain);
-        }
         mark(batch, turned);
         masquerade(batch, turned);
         marked_is_lost(batch, turned);
@@ -73,8 +75,9 @@ pub(super) fn fill(batch: &mut Rules, turned: Turned<'_>) {
 }
 
 /// The chains that stand only where pods are.
-pub(super) fn for_pods() -> [NfListObject<'static>; 3] {
+pub(super) fn for_pods() -> [NfListObject<'static>; 4] {
     [
+        side_chain(FROM_PODS),
         side_chain(MARKED),
         chain(MACHINES, NfChainType::Filter, NfHook::Prerouting, REWRITTEN),
         // A keyword of nft as a name could not be read back from a saved ruleset.
