@@ -55,6 +55,9 @@ pub struct State {
     pub epoch: u32,
     pub view: ViewState,
     pub peers: Vec<PeerState>,
+    /// Nodes that are reached through a gateway; absent where none is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<BehindState>,
     pub routes: Vec<RouteState>,
     pub guard: GuardState,
     /// Absent where it was not asked for.
@@ -108,6 +111,16 @@ pub struct PeerState {
     /// What the Mesh says of encryption between its site and this node's.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub encryption: Option<Encryption>,
+}
+
+/// A node of another site, and the peer that hands on what is for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BehindState {
+    pub name: String,
+    pub through: String,
+    /// All that may, best first.
+    pub gateways: Vec<String>,
 }
 
 /// A prefix and either the peer it leads to or what else becomes of it.

@@ -52,6 +52,7 @@ pub async fn gather(
         backend: options.backend,
         on_link: on_link(kernel, options, view).await?,
         chosen: BTreeMap::new(),
+        silent: BTreeSet::new(),
     })
 }
 

@@ -13,6 +13,7 @@
 //! is silent at both ends, and both leave it. Where nothing answers (the other agent is down, while
 //! the kernel's carriers carry on) nothing changes: there is no better way.
 
+mod gateways;
 pub(crate) mod kept;
 mod message;
 mod sockets;

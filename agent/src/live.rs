@@ -13,13 +13,14 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
-    admin::{CanaryState, GuardState, Live, PeerState, RouteState, State, ViewState},
+    admin::{BehindState, CanaryState, GuardState, Live, PeerState, RouteState, State, ViewState},
     capture::{self, Clocks, Here},
     datapath::{Datapath, Engine, PeerStatus},
     keyring::Keyring,
     plan::Heard,
     snapshot::{Leads, Membership, RouteFact, Snapshot},
     source::contact::Contact,
+    view::Detour,
 };
 
 /// The running agent, as the local API sees it.
@@ -57,6 +58,7 @@ impl Live for Agent {
                 max_age_seconds: snapshot.max_view_age.map(|most| most.as_secs()),
             },
             peers: peers(&snapshot, &live),
+            behind: snapshot.detours.iter().map(behind).collect(),
             routes: snapshot.routes.iter().map(route).collect(),
             guard: GuardState {
                 routes: snapshot.guard.routes,
@@ -130,6 +132,11 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
         }
     };
     known.map(state).collect()
+}
+
+fn behind((name, detour): (&String, &Detour)) -> BehindState {
+    let Detour { ways, through } = detour.clone();
+    BehindState { name: name.clone(), through, gateways: ways }
 }
 
 /// Plain peers speak WireGuard and nothing else.

@@ -57,6 +57,8 @@ pub struct Facts {
     pub has_pods: bool,
     /// Devices that are there and that another plugin's pods are behind.
     pub devices: BTreeSet<String>,
+    /// Gateways that do not answer.
+    pub silent: BTreeSet<String>,
     /// The preshared keys that could be read, by MeshPeer.
     pub preshared: BTreeMap<String, PresharedKey>,
     /// False if the engine listens to one key a peer.
@@ -246,6 +248,7 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// `view` as this node sees it (`View::seen_by`).
     pub fn new(view: &View, facts: &Facts) -> Self {
         let mut refusals = refusal::judge(view, facts);
         let me = view.nodes.get(&facts.node).filter(|_| refusals.is_empty());

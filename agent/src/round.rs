@@ -44,6 +44,7 @@ pub(crate) struct Round {
     pub(crate) contact: Contact,
     /// What answers, where there is a choice of carriers.
     pub(crate) chosen: watch::Receiver<Chosen>,
+    pub(crate) silent: watch::Receiver<BTreeSet<String>>,
     told: Peers,
     /// The view that the last run left.
     from_disk: Option<Arc<View>>,
@@ -78,12 +79,14 @@ pub(crate) struct Machine {
     pub(crate) changed: Arc<Notify>,
     pub(crate) contact: Contact,
     pub(crate) chosen: watch::Receiver<Chosen>,
+    pub(crate) silent: watch::Receiver<BTreeSet<String>>,
 }
 
 impl Round {
     /// `kept` is the view on disk.
     pub(crate) fn new(machine: Machine, options: Run, kept: Option<Arc<View>>) -> Self {
-        let Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen } = machine;
+        let Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen, silent } =
+            machine;
         let chained = options.cni_mode == CniMode::Chained;
         let configurations = options.plugin.conf_dir.clone().filter(|_| chained);
         Self {
@@ -96,6 +99,7 @@ impl Round {
             changed,
             contact,
             chosen,
+            silent,
             told: Peers::default(),
             from_disk: kept.clone(),
             kept,
@@ -193,7 +197,9 @@ impl Round {
             Some(Found { facts, actual, .. }) => (facts.told_of(view, heard), Some(actual)),
             None => (facts::gather(&self.kernel, &self.options, view, heard).await?, None),
         };
-        let facts = Facts { chosen: self.chosen.borrow().clone(), ..facts };
+        let (chosen, silent) = (self.chosen.borrow().clone(), self.silent.borrow().clone());
+        let facts = Facts { chosen, silent, ..facts };
+        let view = &*view.seen_by(&facts.node, &facts.silent);
         let plan = Plan::new(view, &facts);
         let mut actual = match found {
             Some(actual) => self.complete(actual),

@@ -8,6 +8,7 @@
 //! Nothing is taken down when it ends: guard, routes and addresses stay as they are.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -122,14 +123,17 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     }
     let node = options.node.clone();
     let (choosing, chosen) = watch::channel(kept::load(directory));
+    let (telling, silent) = watch::channel(BTreeSet::new());
     let carriers = Watch {
         snapshot: Arc::clone(&snapshot),
         datapath: Arc::clone(&datapath),
         chosen: choosing,
+        silent: telling,
         state: directory.clone(),
     };
     tokio::spawn(carriers.follow());
-    let machine = round::Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen };
+    let machine =
+        round::Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen, silent };
     let round = Round::new(machine, options, kept);
     let mut stop = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
@@ -322,7 +326,7 @@ async fn follow(
     let mut retry = RETRY;
     let mut keep_clock = Instant::now();
     let contact = round.contact.clone();
-    let mut chosen = round.chosen.clone();
+    let (mut chosen, mut silent) = (round.chosen.clone(), round.silent.clone());
     loop {
         let view = views.borrow_and_update().clone();
         let settled = match view {
@@ -344,6 +348,10 @@ async fn follow(
             }
             changed = chosen.changed() => {
                 changed.context("watching the carriers")?;
+                (Duration::ZERO, false)
+            }
+            changed = silent.changed() => {
+                changed.context("watching the gateways")?;
                 (Duration::ZERO, false)
             }
             event = events.recv() => (event.map(|()| SETTLE).context("watching the kernel")?, true),

@@ -11,7 +11,7 @@ use crate::{
     kernel::{Blocked, guard_in_force},
     plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay, Way},
     rotation::{Installed, sending},
-    view::{Backend, Encryption, PlainPeer, View},
+    view::{Backend, Detour, Encryption, PlainPeer, View},
 };
 
 /// One moment of the agent.
@@ -36,6 +36,12 @@ pub struct Snapshot {
     pub return_after: Duration,
     /// What the view says of each peer.
     pub peers: BTreeMap<String, PeerFacts>,
+    /// Those of them that may hand on what is for others.
+    pub gateways: BTreeSet<String>,
+    /// This node hands on what others send to each other.
+    pub forwards: bool,
+    /// Who is reached through which of them.
+    pub detours: BTreeMap<String, Detour>,
     /// The keys of all nodes in force, as this agent's own status may confirm them; kept on disk.
     pub installed: Installed,
     pub routes: Vec<RouteFact>,
@@ -110,6 +116,9 @@ impl Snapshot {
             shaped: BTreeSet::new(),
             return_after: api::return_after(),
             peers: BTreeMap::new(),
+            gateways: BTreeSet::new(),
+            forwards: false,
+            detours: BTreeMap::new(),
             installed: Installed::new(),
             routes: Vec::new(),
             guard: GuardFact::default(),
@@ -152,6 +161,9 @@ impl Snapshot {
             shaped: plan.shaped.clone(),
             return_after: view.return_after,
             peers: peer_facts(view, &self.node),
+            gateways: view.gateways().into_iter().map(str::to_owned).collect(),
+            forwards: view.forwards,
+            detours: view.detours.clone(),
             installed: installed(view, actual.peers == plan.peers),
             routes: actual
                 .routes
@@ -171,7 +183,8 @@ impl Snapshot {
 
 fn via(route: &Route, view: &View) -> Option<String> {
     let mut nodes = view.nodes.iter();
-    nodes.find(|(_, node)| node.subnets.contains(&route.prefix)).map(|(name, _)| name.clone())
+    let owner = nodes.find(|(_, node)| node.subnets.contains(&route.prefix));
+    owner.map(|(name, _)| view.through(name).to_owned())
 }
 
 /// Nothing, while the data path has other keys than the view.
@@ -185,8 +198,7 @@ fn installed(view: &View, in_force: bool) -> Installed {
 }
 
 fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
-    let others = view.nodes.iter().filter(|(name, node)| *name != me && !node.revoked);
-    let nodes = others.map(|(name, node)| {
+    let nodes = view.spoken_to(me).map(|(name, node)| {
         let (subnets, site) = (node.subnets.clone(), node.site.clone());
         let encryption = view.encryption_between(me, name);
         (name.clone(), PeerFacts { subnets, site, encryption, is_node: true, others_turn: None })

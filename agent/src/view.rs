@@ -13,6 +13,7 @@ mod entry;
 mod judge;
 mod resources;
 pub mod store;
+mod ways;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub use api::{Backend, Encryption, SiteEncryption};
+pub use api::{Backend, Encryption, SiteEncryption, SiteGateways};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     judge::{Judgement, Overlap},
     resources::{Complaint, Resources},
+    ways::Detour,
 };
 
 /// The mesh as this node knows it.
@@ -40,6 +42,18 @@ pub struct View {
     /// What holds between two sites in its place; never malformed.
     #[serde(default)]
     pub site_encryption: Vec<SiteEncryption>,
+    /// Sites that are reached through gateways.
+    #[serde(default)]
+    pub site_gateways: Vec<SiteGateways>,
+    /// Nodes that are reached through a gateway, as this node uses them now.
+    #[serde(skip)]
+    pub detours: BTreeMap<String, Detour>,
+    /// The same, by the gateway in use.
+    #[serde(skip)]
+    pub behind: BTreeMap<String, Vec<String>>,
+    /// This node hands on what others send to each other.
+    #[serde(skip)]
+    pub forwards: bool,
     /// What carries where the backend does not get through, best first.
     #[serde(default)]
     pub fallback: Vec<Backend>,

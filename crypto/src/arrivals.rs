@@ -15,7 +15,7 @@ use crate::{
     moment::Moment,
     path::asks,
     session::{REJECT_AFTER_MESSAGES, ReceiveKey},
-    source::{Owner, theirs},
+    source::{Owner, Sender, theirs},
 };
 
 /// Datagrams that are marked together, at most: a bit each in a word.
@@ -68,7 +68,9 @@ impl<'a> Arrivals<'a> {
         let opened = &self.opened[..self.count];
         let marked = key.mark(opened.iter().map(|opened| opened.counter));
         let routes = self.paths.routes.load();
-        let mut sources = Sources { routes: &routes, sender: Owner::Peer(key.peer.id), last: None };
+        let forwards = key.peer.forwards.load();
+        let sender = Sender { owner: Owner::Peer(key.peer.id), forwards: forwards.as_deref() };
+        let mut sources = Sources { routes: &routes, sender, last: None };
         let (mut bytes, mut data) = (0, false);
         for (place, opened) in opened.iter().enumerate() {
             if marked.fresh & 1 << place == 0 {
@@ -170,7 +172,7 @@ impl<'a> Arrivals<'a> {
 /// Whose addresses may appear, with the last one that was right: a train is mostly one flow.
 struct Sources<'a> {
     routes: &'a Routes<Owner>,
-    sender: Owner,
+    sender: Sender<'a>,
     last: Option<IpAddr>,
 }
 

@@ -27,6 +27,9 @@ pub struct PeerConfig {
     pub keepalive: Option<Duration>,
     /// The prefixes whose packets it may send and gets.
     pub allowed: Vec<IpNet>,
+    /// Prefixes of others whose packets it may hand on: a gateway's, of what is behind it. They are
+    /// sent to by whoever has them in `allowed`.
+    pub forwards: Vec<IpNet>,
 }
 
 /// One peer as it is.

@@ -11,6 +11,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 
 use crate::{
+    Routes,
     moment::{Moment, SharedMoment},
     session::SendKey,
 };
@@ -37,6 +38,8 @@ pub(crate) struct PeerPath {
     /// The session that packets are sealed with.
     pub(crate) sending: ArcSwapOption<SendKey>,
     pub(crate) endpoint: ArcSwapOption<SocketAddr>,
+    /// Whose packets it may hand on.
+    pub(crate) forwards: ArcSwapOption<Routes<()>>,
     /// When data was first sent that nothing has followed from them.
     pub(crate) unanswered: SharedMoment,
     /// When data first came that nothing has followed from us.
@@ -54,6 +57,7 @@ impl PeerPath {
             id,
             sending: ArcSwapOption::empty(),
             endpoint: ArcSwapOption::from_pointee(endpoint),
+            forwards: ArcSwapOption::empty(),
             unanswered: SharedMoment::default(),
             unacknowledged: SharedMoment::default(),
             last_sent: SharedMoment::default(),

@@ -21,6 +21,7 @@ use crate::{
     session::padded,
     shake::Shake,
     slots::slot,
+    source::forwards,
     timers::{Due, Wheel},
 };
 
@@ -63,8 +64,10 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(id: u32, config: PeerConfig, core: &mut Core) -> Self {
         core.paths.endpoints.moved(None, config.endpoint);
+        let path = PeerPath::new(id, config.endpoint);
+        path.forwards.store(forwards(&config.forwards).map(Arc::new));
         Self {
-            path: Arc::new(PeerPath::new(id, config.endpoint)),
+            path: Arc::new(path),
             endpoint: config.endpoint,
             config,
             chain: Chain::default(),
@@ -92,6 +95,9 @@ impl Peer {
             self.endpoint = config.endpoint;
         }
         let before = std::mem::replace(&mut self.config, config);
+        if before.forwards != self.config.forwards {
+            self.path.forwards.store(forwards(&self.config.forwards).map(Arc::new));
+        }
         if before.keys != self.config.keys || before.send_to != self.config.send_to {
             let mut keys = self.config.keys.clone();
             self.shake.retain_stamps(|key| keys.iter().any(|(_, listed)| listed == key));

@@ -25,6 +25,8 @@ mod demo;
 mod fallback;
 #[path = "netns/flood.rs"]
 mod flood;
+#[path = "netns/gateways.rs"]
+mod gateways;
 #[path = "netns/guard.rs"]
 mod guard;
 #[path = "netns/interop.rs"]

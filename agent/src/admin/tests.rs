@@ -77,6 +77,7 @@ pub(crate) fn sample() -> State {
                 encryption: Some(Encryption::None),
             },
         ],
+        behind: Vec::new(),
         routes: vec![RouteState {
             prefix: "10.42.0.0/16".parse().unwrap(),
             peer: None,

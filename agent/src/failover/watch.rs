@@ -1,7 +1,13 @@
 //! Asks and answers by every carrier that there is a choice of, and tells the agent's rounds what to
 //! use.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use tokio::{
@@ -10,7 +16,9 @@ use tokio::{
 };
 
 use super::{
-    Ask, Failover, Ways, kept,
+    Ask, Failover, Ways,
+    gateways::{Asked, Gateways},
+    kept,
     message::{Kind, Message},
     sockets::Sockets,
 };
@@ -30,6 +38,8 @@ pub(crate) struct Watch {
     pub(crate) datapath: Arc<Datapath>,
     /// Holds what the last run used.
     pub(crate) chosen: watch::Sender<Chosen>,
+    /// Gateways that do not answer.
+    pub(crate) silent: watch::Sender<BTreeSet<String>>,
     pub(crate) state: PathBuf,
 }
 
@@ -38,25 +48,30 @@ impl Watch {
     pub(crate) async fn follow(self) {
         let last = self.chosen.borrow().clone();
         let (mut failover, mut sockets) = (Failover::new(random(), last), Sockets::default());
+        let mut gateways = Gateways::new(random());
         let mut due = Instant::now();
         loop {
             let now = Instant::now();
             if now >= due {
                 let snapshot = self.snapshot.load();
-                let ways = ways(&snapshot, &mut sockets);
+                bind(&snapshot, &mut sockets);
+                let (ways, asked) = (ways(&snapshot, &sockets), asked(&snapshot, &sockets));
                 failover.meets(&ways, now);
-                for Ask { to, by, number } in failover.tick(snapshot.return_after, now) {
+                let mut asks = failover.tick(snapshot.return_after, now);
+                asks.extend(gateways.tick(&asked, snapshot.return_after, now));
+                for Ask { to, by, number } in asks {
                     let question = Message { kind: Kind::Question, by, number };
                     sockets.send(&self.datapath, to, question);
                 }
                 if self.tell(failover.chosen()) {
                     self.keep(&failover.detours());
                 }
-                due = now + if ways.is_empty() { IDLE } else { TICK };
+                self.tell_silent(gateways.silent());
+                due = now + if ways.is_empty() && asked.is_empty() { IDLE } else { TICK };
             }
             tokio::select! {
                 (from, message) = sockets.receive() => {
-                    self.take(from, message, (&mut failover, &sockets));
+                    self.take(from, message, (&mut failover, &mut gateways, &sockets));
                 }
                 () = sleep_until(due) => {}
             }
@@ -78,6 +93,28 @@ impl Watch {
         })
     }
 
+    fn tell_silent(&self, silent: BTreeSet<String>) {
+        self.silent.send_if_modified(|before| {
+            for gateway in silent.difference(before) {
+                tracing::warn!(?gateway, "gateway silent");
+            }
+            for gateway in before.difference(&silent) {
+                tracing::info!(?gateway, "gateway answers again");
+            }
+            let differs = *before != silent;
+            *before = silent;
+            differs
+        });
+    }
+
+    /// True if what is sent to the node of this address goes by this carrier.
+    fn speaks(&self, by: Way, to: IpAddr) -> bool {
+        let snapshot = self.snapshot.load();
+        let mut of =
+            snapshot.peers.keys().filter(|peer| addresses(&snapshot, peer).any(|at| at == to));
+        of.any(|peer| snapshot.carriers.get(peer) == Some(&by.backend))
+    }
+
     fn keep(&self, detours: &Chosen) {
         if let Err(error) = kept::save(&self.state, detours) {
             tracing::warn!(%error, "carriers in use not kept on disk");
@@ -85,32 +122,60 @@ impl Watch {
     }
 
     /// A question is answered by the carrier that it came by, if that may carry to who asks.
-    fn take(&self, from: IpAddr, message: Message, (failover, sockets): (&mut Failover, &Sockets)) {
+    fn take(
+        &self,
+        from: IpAddr,
+        message: Message,
+        (failover, gateways, sockets): (&mut Failover, &mut Gateways, &Sockets),
+    ) {
         let Message { kind, by, number } = message;
         match kind {
-            Kind::Question if failover.may(by, from) => {
+            Kind::Question if failover.may(by, from) || self.speaks(by, from) => {
                 let answer = Message { kind: Kind::Answer, by, number };
                 sockets.send(&self.datapath, from, answer);
             }
-            Kind::Answer => failover.answered(Ask { to: from, by, number }, Instant::now()),
+            Kind::Answer => {
+                let (answer, now) = (Ask { to: from, by, number }, Instant::now());
+                failover.answered(answer, now);
+                gateways.answered(answer, now);
+            }
             Kind::Question => {}
         }
     }
 }
 
-/// Whom to ask by what. Sockets are there only while somebody is.
-fn ways(snapshot: &Snapshot, sockets: &mut Sockets) -> Ways {
-    let own = if snapshot.ways.is_empty() { &[] } else { snapshot.subnets.as_slice() };
+/// Sockets are there only while somebody is asked, or may ask.
+fn bind(snapshot: &Snapshot, sockets: &mut Sockets) {
+    let used = !snapshot.ways.is_empty() || !snapshot.gateways.is_empty() || snapshot.forwards;
+    let own = if used { snapshot.subnets.as_slice() } else { &[] };
     let own: Vec<IpAddr> = own.iter().map(|subnet| api::first_host(*subnet)).collect();
     sockets.bind(&own);
-    let addresses = |peer: &String| {
-        let subnets = snapshot.peers.get(peer).map(|facts| facts.subnets.as_slice());
-        let all = subnets.unwrap_or_default().iter().map(|subnet| api::first_host(*subnet));
-        all.filter(|address| sockets.reach(*address)).collect::<Vec<_>>()
-    };
-    let pairs =
-        snapshot.ways.iter().map(|(peer, ways)| (peer.clone(), (ways.clone(), addresses(peer))));
+}
+
+/// Whom to ask by what.
+fn ways(snapshot: &Snapshot, sockets: &Sockets) -> Ways {
+    let pairs = snapshot.ways.iter().map(|(peer, ways)| {
+        let addresses = addresses(snapshot, peer).filter(|address| sockets.reach(*address));
+        (peer.clone(), (ways.clone(), addresses.collect::<Vec<_>>()))
+    });
     pairs.filter(|(_, (_, addresses))| !addresses.is_empty()).collect()
+}
+
+/// The gateways, by what is in use to them.
+fn asked(snapshot: &Snapshot, sockets: &Sockets) -> Asked {
+    let gateways = snapshot.gateways.iter().filter_map(|gateway| {
+        let shaped = snapshot.shaped.contains(gateway);
+        let by = Way { backend: *snapshot.carriers.get(gateway)?, shaped };
+        let all = addresses(snapshot, gateway).filter(|address| sockets.reach(*address));
+        Some((gateway.clone(), (by, all.collect::<Vec<_>>())))
+    });
+    gateways.filter(|(_, (_, addresses))| !addresses.is_empty()).collect()
+}
+
+/// A peer's own in the mesh.
+fn addresses<'a>(snapshot: &'a Snapshot, peer: &str) -> impl Iterator<Item = IpAddr> + 'a {
+    let subnets = snapshot.peers.get(peer).map(|facts| facts.subnets.as_slice());
+    subnets.unwrap_or_default().iter().map(|subnet| api::first_host(*subnet))
 }
 
 fn random() -> u64 {

@@ -45,6 +45,8 @@ pub(super) struct Pair<'a> {
     pub(super) facts: &'a Facts,
     pub(super) peer: &'a str,
     pub(super) node: &'a Node,
+    /// Subnets of the nodes that it hands packets on to.
+    pub(super) behind: Vec<IpNet>,
     /// What holds between the two.
     pub(super) encryption: Encryption,
     /// This node's own addresses in the mesh, one a family.
@@ -60,7 +62,7 @@ impl Pair<'_> {
 
     fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
         let usable = |net: &&IpNet| self.facts.ipv6 || net.addr().is_ipv4();
-        self.node.subnets.iter().filter(usable)
+        self.node.subnets.iter().chain(&self.behind).filter(usable)
     }
 
     /// The peer's addresses outside of the mesh.
@@ -91,10 +93,10 @@ pub(super) fn of(view: &View, facts: &Facts, own: &BTreeSet<IpNet>) -> Carriers 
     let shaped = |port| Shaped { port, ..Shaped::default() };
     let shaped = view.vxlan_shaped_port.map(shaped);
     let mut carriers = Carriers { shaped, ..Carriers::default() };
-    let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && !node.revoked);
-    for (peer, node) in others {
+    for (peer, node) in view.spoken_to(&facts.node) {
         let encryption = view.encryption_between(&facts.node, peer);
-        let pair = Pair { facts, peer, node, encryption, own };
+        let behind = view.behind(peer).flat_map(|node| &node.subnets).copied().collect();
+        let pair = Pair { facts, peer, node, behind, encryption, own };
         carriers.settle(view, &pair);
         for backend in heard(view, &pair) {
             carriers.accept(backend, &pair);

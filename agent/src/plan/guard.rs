@@ -26,6 +26,8 @@ pub struct Guard {
     pub machines: BTreeSet<IpNet>,
     /// Other plugins' pods are behind these: bridges, or a device for each.
     pub devices: BTreeSet<String>,
+    /// This node hands on what others' pods send to machines.
+    pub forwards: bool,
     /// What a backend in clear may carry, by device. Empty wherever encryption is required.
     pub open: BTreeMap<String, Open>,
 }
@@ -55,7 +57,8 @@ impl Guard {
             ours.to.extend(&others.to);
             ours.from.extend(&others.from);
         }
-        Self { ranges: aggregate(both), devices, open, ..self.clone() }
+        let forwards = self.forwards || other.forwards;
+        Self { ranges: aggregate(both), devices, open, forwards, ..self.clone() }
     }
 }
 
@@ -76,6 +79,7 @@ pub(super) fn of(
         tun: facts.tun.clone(),
         masquerade: own.into_iter().collect(),
         machines: machines(view, facts, chosen),
+        forwards: view.forwards,
         devices: facts.devices.iter().filter(|name| **name != facts.tun).cloned().collect(),
         open,
     }
@@ -86,7 +90,7 @@ pub(super) fn of(
 fn machines(view: &View, facts: &Facts, chosen: &BTreeMap<String, Backend>) -> BTreeSet<IpNet> {
     let carrier = |name: &str, node: &Node| {
         let permitted = || carrier::permitted(view, facts, (name, node)).first().copied();
-        chosen.get(name).copied().or_else(permitted)
+        chosen.get(view.through(name)).copied().or_else(permitted)
     };
     let sealed = |name: &str, node: &Node| {
         node.is_peer() && carrier(name, node).is_none_or(Backend::encrypts)

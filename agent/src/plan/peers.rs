@@ -40,7 +40,7 @@ impl Peers {
 
 /// Everybody but ourselves, and the plain peers that must stay out.
 pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
-    let others = view.nodes.iter().filter(|(name, node)| **name != facts.node && node.is_peer());
+    let others = view.spoken_to(&facts.node).filter(|(_, node)| node.is_peer());
     let mut peers: Vec<_> = others.map(|(name, node)| mesh_node(name, node, facts)).collect();
     let mut refused = Vec::new();
     for (name, peer) in &view.peers {
@@ -56,10 +56,15 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
             let allowed = if ours { peer.addresses.clone() } else { Vec::new() };
             peers.push(PeerConfig { allowed, ..plain_peer(name, peer, facts) });
         }
-        let entry = view.entry_of(name, peer).filter(|_| !ours);
+        let entry = view.entry_of(name, peer).filter(|_| !ours).map(|entry| view.through(entry));
         if let Some(entry) = peers.iter_mut().find(|node| Some(&*node.name) == entry) {
             entry.allowed.extend(&peer.addresses);
         }
+    }
+    let gateways = view.gateways();
+    for gateway in peers.iter_mut().filter(|peer| gateways.contains(peer.name.as_str())) {
+        gateway.allowed.extend(view.behind(&gateway.name).flat_map(Node::prefixes));
+        gateway.forwards.extend(view.handed_on_by(&gateway.name));
     }
     let own = view.nodes.get(&facts.node).map(|node| node.subnets.clone()).unwrap_or_default();
     (Peers { own, others: peers, ..Peers::default() }, refused)
@@ -71,7 +76,6 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
     let mut keys: Vec<_> = node.keys.iter().filter(|(epoch, _)| known(epoch)).copied().collect();
     keys.sort_by_key(|(epoch, _)| *epoch);
     let send_to = sending(node.epoch, &keys.iter().map(|(epoch, _)| *epoch).collect());
-    let machine = node.addresses.iter().copied().map(IpNet::from);
     PeerConfig {
         name: name.to_owned(),
         send_to: Some(send_to),
@@ -80,7 +84,8 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
         keepalive: Some(KEEPALIVE),
-        allowed: node.subnets.iter().copied().chain(machine).collect(),
+        allowed: node.prefixes().collect(),
+        forwards: Vec::new(),
     }
 }
 
@@ -95,6 +100,7 @@ fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
         endpoint: peer.endpoint,
         keepalive: keepalive.map(|seconds| Duration::from_secs(u64::from(seconds))),
         allowed: peer.addresses.clone(),
+        forwards: Vec::new(),
     }
 }
 

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::view::PlainPeer;
 
+mod gateways;
 mod inbound;
 mod model;
 
@@ -48,6 +49,10 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         backend: Backend::Wireguard,
         encryption: Encryption::Required,
         site_encryption: vec![],
+        site_gateways: vec![],
+        detours: BTreeMap::new(),
+        behind: BTreeMap::new(),
+        forwards: false,
         fallback: vec![],
         vxlan_shaped_port: None,
         return_after: api::return_after(),
@@ -72,6 +77,7 @@ pub(super) fn facts() -> Facts {
         foreign: ["eth0".to_owned()].into(),
         pods: vec![],
         has_pods: false,
+        silent: BTreeSet::new(),
         preshared: BTreeMap::new(),
         rotates: true,
         heard: Heard::Now,

@@ -21,6 +21,7 @@ mod probes;
 pub mod published;
 mod rotation;
 mod text;
+mod topology;
 
 pub use claim::{
     AddressOf, ClaimOwner, ClaimPhase, NotAClaimName, SubnetClaim, SubnetClaimSpec,
@@ -42,6 +43,7 @@ pub use rotation::{
     KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationOutcome, RotationPhase, Wave,
 };
 pub use text::{BadPrefix, duration, first_host, parse_prefix};
+pub use topology::{SiteGateways, Topology};
 
 /// The API group of every resource here.
 pub const GROUP: &str = "hawser.dev";

@@ -6,7 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, Encryption, SiteEncryption, encryption_between};
+use crate::{Condition, Encryption, SiteEncryption, SiteGateways, encryption_between};
 
 /// What the operator wants of the mesh.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, CustomResource, KubeSchema)]
@@ -79,6 +79,13 @@ pub struct MeshSpec {
     #[schemars(length(max = 32))]
     #[x_kube(validation = Rule::new("self.all(e, self.exists_one(o, (o.sites[0] == e.sites[0] && o.sites[o.sites.size() - 1] == e.sites[e.sites.size() - 1]) || (o.sites[0] == e.sites[e.sites.size() - 1] && o.sites[o.sites.size() - 1] == e.sites[0])))").message("siteEncryption repeats a pair of sites: name each once; the order of the two does not matter"))]
     pub site_encryption: Vec<SiteEncryption>,
+    /// Sites whose nodes speak with those of other sites through gateways. Unset for a site: each of its
+    /// nodes speaks with all others itself, or through their gateways. Pods notice nothing of it but a
+    /// hop or two. What a gateway hands on, it opens and seals again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(validation = Rule::new("self.all(e, self.exists_one(o, o.site == e.site))").message("siteGateways repeats a site: name each once"))]
+    pub site_gateways: Vec<SiteGateways>,
     /// With encryption Preferred: a node whose key is gone is sent to in clear, though it was sealed to
     /// before. Whoever can take a key away then chooses clear text; unset, such a node is not sent to
     /// until it has a key again.

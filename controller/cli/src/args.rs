@@ -3,6 +3,7 @@
 //! Precedence is flag, `HAWSER_*`, file, default: clap does the first two, [`crate::settings`] the
 //! rest, so flags with a default elsewhere are `Option` here.
 
+mod graph;
 mod mesh;
 mod release;
 
@@ -13,6 +14,7 @@ use clap_complete::Shell;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+pub use graph::Drawing;
 pub use mesh::{Fallback, MeshCommand, MeshRisk, MeshSet, ShapedPort, SiteMode};
 pub use release::{Place, Profile, Release};
 
@@ -237,6 +239,15 @@ pub enum Command {
         /// The file to write; none that is there is overwritten [default: hawser-bundle-TIME.tar.gz]
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         out: Option<PathBuf>,
+    },
+    /// Draw who speaks with whom: sites, their gateways, and the tunnels between them
+    ///
+    /// Up to 40 nodes each is drawn, of more the sites alone. For a picture: hawser graph --draw dot |
+    /// dot -Tsvg, or --draw svg. -o json has all of it.
+    Graph {
+        /// How to draw it
+        #[arg(long, value_enum, default_value = "text", value_name = "HOW")]
+        draw: Drawing,
     },
     /// Print the custom resource definitions, for kubectl apply -f -
     Crds,

@@ -19,12 +19,23 @@ pub struct State {
     pub epoch: Option<u32>,
     pub view: View,
     pub peers: Vec<Peer>,
+    /// Nodes that are reached through one of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub behind: Vec<Behind>,
     pub routes: Vec<Route>,
     pub guard: Guard,
     /// Absent where it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
     pub discards: BTreeMap<String, u64>,
+}
+
+/// A node of another site, and the peer that hands on what is for it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Behind {
+    pub name: String,
+    pub through: String,
 }
 
 /// Where the agent has its picture of the mesh from, and how old it is.

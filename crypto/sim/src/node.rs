@@ -58,6 +58,7 @@ impl Node {
             endpoint: Some(self.address),
             keepalive,
             allowed: subnets(number),
+            forwards: Vec::new(),
         }
     }
 

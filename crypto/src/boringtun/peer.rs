@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     Discard, Discards, Event, Outbox, PeerConfig, PeerStatus, Routes,
-    source::{Owner, theirs},
+    source::{Owner, Sender, forwards, theirs},
 };
 
 /// Packets that wait for a handshake, at most (the Linux kernel's figure).
@@ -39,6 +39,8 @@ pub(crate) struct Arrival<'a> {
 
 pub(crate) struct Peer {
     pub(crate) config: PeerConfig,
+    /// Whose packets it may hand on.
+    forwards: Option<Routes<()>>,
     /// By epoch, the newest last.
     pub(crate) tunnels: Vec<Tunnel>,
     endpoint: Option<SocketAddr>,
@@ -55,6 +57,7 @@ impl Peer {
     pub(crate) fn new(config: PeerConfig, tunnels: Vec<Tunnel>) -> Self {
         Self {
             endpoint: config.endpoint,
+            forwards: forwards(&config.forwards),
             config,
             tunnels,
             queue: VecDeque::new(),
@@ -73,6 +76,7 @@ impl Peer {
         if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
             self.endpoint = config.endpoint;
         }
+        self.forwards = forwards(&config.forwards);
         self.config = config;
         self.tunnels = tunnels;
     }
@@ -137,8 +141,10 @@ impl Peer {
             }
             Ok(Heard::Data { packet, first }) => {
                 self.heard_from(arrival.from, io.now, io.out);
+                let forwards = self.forwards.as_ref();
                 let verdict = packet.map_or(Ok(()), |packet| {
-                    let packet = theirs(packet, arrival.owner, routes, None)?;
+                    let sender = Sender { owner: arrival.owner, forwards };
+                    let packet = theirs(packet, sender, routes, None)?;
                     self.rx_bytes += packet.bytes().len() as u64;
                     io.out.deliver(packet.bytes());
                     Ok(())

@@ -4,6 +4,7 @@ mod analyze;
 mod bundle;
 mod check;
 mod crds;
+mod graph;
 mod install;
 mod join;
 mod keys;
@@ -60,6 +61,7 @@ pub async fn run(
         Command::Token { command } => token::run(command, settings, terminal).await,
         Command::Peer { command } => peer::run(command, settings, terminal).await,
         Command::Bundle { out } => bundle::run(out, settings, terminal).await,
+        Command::Graph { draw } => graph::run(draw, settings, terminal).await,
         Command::Crds => crds::run(terminal),
         Command::Completion { shell } => program::completion(shell, terminal),
         Command::Man { directory } => program::man(&directory, terminal),

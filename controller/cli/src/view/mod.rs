@@ -3,6 +3,7 @@
 
 pub mod analysis;
 pub mod bundle;
+pub mod graph;
 pub mod keys;
 pub mod mesh;
 pub mod nodes;

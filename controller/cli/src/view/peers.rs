@@ -44,7 +44,7 @@ pub fn list(state: &State, now: Timestamp) -> Output {
     let mut table = Table::new(COLUMNS, NARROW, "this agent has no peers yet");
     let mut items = Vec::new();
     for peer in &state.peers {
-        table.push(row(peer, now));
+        table.push(row(state, peer, now));
         items.push(item(state, peer, now));
     }
     Output::list("Peer", table, items)
@@ -60,6 +60,7 @@ pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
         ("Subnets", text::list(&peer.subnets)),
         ("Encryption", or(peer.encryption.as_ref(), UNKNOWN)),
         ("Path", path(peer)),
+        ("Gateway to", text::list(behind(state, peer))),
         ("Endpoint", or(peer.endpoint.as_ref(), UNKNOWN)),
         ("Handshake", handshake(peer, now)),
         ("Epoch", or(peer.epoch, NONE)),
@@ -70,6 +71,11 @@ pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
         ("Last drop", or(peer.last_discard.as_ref(), NONE)),
     ]);
     Output::screen("Peer", screen, item(state, peer, now))
+}
+
+fn behind<'a>(state: &'a State, peer: &Peer) -> Vec<&'a str> {
+    let through = state.behind.iter().filter(|behind| behind.through == peer.name);
+    through.map(|behind| behind.name.as_str()).collect()
 }
 
 pub fn not_found(name: &str, state: &State) -> Failure {
@@ -146,12 +152,12 @@ impl Configuration {
     }
 }
 
-fn row(peer: &Peer, now: Timestamp) -> Vec<String> {
+fn row(state: &State, peer: &Peer, now: Timestamp) -> Vec<String> {
     vec![
         peer.name.clone(),
         or(peer.site.as_ref(), "-"),
         or(peer.subnets.first(), NONE),
-        path(peer),
+        path(peer) + &gateway(state, peer),
         handshake(peer, now),
         text::round_trip(peer.rtt_seconds),
         text::bytes(peer.rx_bytes),
@@ -161,6 +167,14 @@ fn row(peer: &Peer, now: Timestamp) -> Vec<String> {
         text::list(&peer.subnets),
         or(peer.mtu, UNKNOWN),
     ]
+}
+
+/// For how many nodes of its site it hands packets on.
+fn gateway(state: &State, peer: &Peer) -> String {
+    match behind(state, peer).len() {
+        0 => String::new(),
+        behind => format!(" +{behind}"),
+    }
 }
 
 /// How packets reach the peer. Without an endpoint, it has to call first.

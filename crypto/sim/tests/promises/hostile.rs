@@ -66,6 +66,31 @@ fn a_peer_cannot_send_from_anothers_address() {
 }
 
 #[test]
+fn a_gateway_hands_on_packets_of_whom_is_behind_it_and_of_nobody_else_until_it_is_none() {
+    let mut world = mesh(4, 7, None);
+    let behind: Vec<_> = world.nodes[0].peers[1].allowed.clone();
+    world.nodes[0].peers[2].forwards = behind;
+    let mut world = world.start();
+    let (us, behind, another, our_own) = (world.v6(0), world.v6(2), world.v6(1), world.v6(0));
+
+    for (number, source) in [(1, behind), (2, another), (3, our_own)] {
+        world.seal(3, &packet(source, us, number)).unwrap();
+    }
+    world.run(seconds(1));
+    assert_eq!(world.nodes[0].numbers_from(behind), [1]);
+    assert_eq!(world.nodes[0].delivered.len(), 1);
+    assert_eq!(died(&world.nodes[0], Discard::NotTheirAddress), 1);
+    assert_eq!(died(&world.nodes[0], Discard::OwnSource), 1);
+
+    world.nodes[0].peers[2].forwards.clear();
+    world.configure(0);
+    world.seal(3, &packet(behind, us, 4)).unwrap();
+    world.run(seconds(1));
+    assert_eq!(died(&world.nodes[0], Discard::NotTheirAddress), 2);
+    assert_eq!(world.nodes[0].delivered.len(), 1);
+}
+
+#[test]
 fn an_address_of_nobody_is_refused_even_from_the_owner_of_everything() {
     let mut world = world_with_a_wide_peer();
     let us = world.v6(0);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::input::Input;
 use crate::{
     Discard, IpPacket, Routes, is_martian,
-    source::{Owner, theirs},
+    source::{Owner, Sender, theirs},
 };
 
 /// A packet is a beginning of the bytes, as long as its header says, and reading it again gives
@@ -45,7 +45,7 @@ pub(super) fn source(data: &[u8]) {
     let mut input = Input::new(data);
     let sender = Owner::Peer((input.byte() % 2).into());
     let bytes = input.rest();
-    match theirs(bytes, sender, &routes, None) {
+    match theirs(bytes, Sender { owner: sender, forwards: None }, &routes, None) {
         Ok(packet) => assert_eq!(routes.owner_of(packet.source()), Some(sender)),
         Err(Discard::MalformedPacket) => assert_eq!(IpPacket::parse(bytes), None),
         Err(Discard::Martian | Discard::OwnSource | Discard::NotTheirAddress) => {}

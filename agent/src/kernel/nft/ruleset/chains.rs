@@ -151,9 +151,12 @@ fn accept_on_ours(batch: &mut Rules, name: &'static str, device: MetaKey, turned
     }
 }
 
-/// Pods' packets to other machines. Not the answers of a pod that was reached by a machine's port:
+/// Pods' packets to other machines, and those that a gateway hands on. Not the answers of a pod that was reached by a machine's port:
 /// they go back the way the question came.
 fn mark(batch: &mut Rules, turned: Turned<'_>) {
+    if turned.guard.forwards {
+        mark_from(batch, &turned.guard.tun, turned);
+    }
     for device in turned.pod_devices() {
         let from_pod = on(MetaKey::Iifname, &device);
         let answer = tracked("direction", Operator::EQ, "reply");
@@ -209,7 +212,8 @@ impl Turned<'_> {
         [ours].into_iter().chain(others).collect()
     }
 
+    /// Or others' packets to machines pass here.
     pub(super) fn has_pods(&self) -> bool {
-        !self.guard.masquerade.is_empty()
+        !self.guard.masquerade.is_empty() || self.guard.forwards
     }
 }
