@@ -148,8 +148,8 @@ mod tests {
         let mut lab = Lab::new();
         assert_eq!(lab.run(Duration::from_secs(10), &[1, 2]), [].into());
 
-        assert_eq!(lab.run(Duration::from_millis(1400), &[2]), [].into());
-        assert_eq!(lab.run(Duration::from_millis(600), &[2]), ["g1".to_owned()].into());
+        assert_eq!(lab.run(Duration::from_millis(1200), &[2]), [].into());
+        assert_eq!(lab.run(Duration::from_millis(800), &[2]), ["g1".to_owned()].into());
         assert_eq!(lab.run(HOLD - STEP, &[1, 2]), ["g1".to_owned()].into());
         assert_eq!(lab.run(STEP * 4, &[1, 2]), [].into());
     }

@@ -120,7 +120,7 @@ fn sites_reach_each_other_through_a_gateway_and_by_another_two_seconds_after_it_
 }
 
 #[test]
-fn a_gateway_that_is_not_of_its_site_is_refused_by_nobody_and_used_by_nobody() {
+fn a_gateway_that_is_not_of_its_site_is_passed_over_and_the_mesh_says_so() {
     let mesh = two_sites("gwstranger");
     let twice = json!([{"site": "b", "gateways": ["node-2", "node-2"]}]);
     let error = ask_for(&mesh, json!({"siteGateways": twice})).unwrap_err();
@@ -138,4 +138,18 @@ fn a_gateway_that_is_not_of_its_site_is_refused_by_nobody_and_used_by_nobody() {
         .unwrap();
     let reach = mesh.reach(&marker(), LIMIT);
     assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    eventually("the Mesh says so", LIMIT, || {
+        let (reason, message) = degraded(&mesh);
+        reason == "GatewayElsewhere" && message.contains("node-1 (of b)")
+    })
+    .unwrap();
+}
+
+fn degraded(mesh: &Mesh) -> (String, String) {
+    let found = mesh
+        .controller
+        .api(async move |client| Ok(kube::Api::<api::Mesh>::all(client).get(api::MESH).await?));
+    let conditions = found.unwrap().status.unwrap_or_default().conditions;
+    let degraded = api::conditions::get(&conditions, "Degraded").unwrap();
+    (degraded.reason.clone(), degraded.message.clone())
 }

@@ -52,7 +52,7 @@ pub fn list(state: &State, now: Timestamp) -> Output {
 
 /// Everything about one peer.
 pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
-    let screen = fields(&[
+    let mut rows = vec![
         ("Name", peer.name.clone()),
         ("Seen by", state.node.clone()),
         ("Tunnel", if peer.is_up(now) { "up" } else { "down" }.to_owned()),
@@ -60,7 +60,6 @@ pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
         ("Subnets", text::list(&peer.subnets)),
         ("Encryption", or(peer.encryption.as_ref(), UNKNOWN)),
         ("Path", path(peer)),
-        ("Gateway to", text::list(behind(state, peer))),
         ("Endpoint", or(peer.endpoint.as_ref(), UNKNOWN)),
         ("Handshake", handshake(peer, now)),
         ("Epoch", or(peer.epoch, NONE)),
@@ -69,8 +68,12 @@ pub fn show(state: &State, peer: &Peer, now: Timestamp) -> Output {
         ("Received", text::bytes(peer.rx_bytes)),
         ("Sent", text::bytes(peer.tx_bytes)),
         ("Last drop", or(peer.last_discard.as_ref(), NONE)),
-    ]);
-    Output::screen("Peer", screen, item(state, peer, now))
+    ];
+    let behind = behind(state, peer);
+    if !behind.is_empty() {
+        rows.push(("Gateway to", text::list(behind)));
+    }
+    Output::screen("Peer", fields(&rows), item(state, peer, now))
 }
 
 fn behind<'a>(state: &'a State, peer: &Peer) -> Vec<&'a str> {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::{
-    Encryption, Mesh, MeshStatus, PoolUsage,
+    Encryption, Mesh, MeshStatus, PoolUsage, Topology,
     conditions::{self, REMOVED},
 };
 use ipnet::IpNet;
@@ -114,6 +114,7 @@ impl Sight<'_> {
             problems.push(("Restored", restored(mesh)));
         }
         problems.extend(refused_backend(mesh).map(|why| ("BackendRefused", why)));
+        problems.extend(self.strangers(mesh).map(|why| ("GatewayElsewhere", why)));
         let refused = self.pools.problems.iter();
         problems.extend(refused.map(|problem| (reason(problem), problem.to_string())));
         problems.extend(self.unserved());
@@ -127,6 +128,29 @@ impl Sight<'_> {
                 Judged::good(reason, texts.join("; "))
             }
         }
+    }
+
+    /// Gateways that are not of the site that they are named for.
+    fn strangers(&self, mesh: &Mesh) -> Option<String> {
+        let site = |name: &str| {
+            self.seen
+                .nodes
+                .iter()
+                .find(|node| node.metadata.name.as_deref() == Some(name))?
+                .spec
+                .site
+                .clone()
+        };
+        let strangers = Topology::strangers(&mesh.spec.site_gateways, site);
+        let texts: Vec<String> =
+            strangers.iter().map(|(node, site)| format!("{node} (of {site})")).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let text = format!(
+            "siteGateways names nodes that are not of the site, and are passed over: {}; check \
+             spec.site of the nodes",
+            named(&texts)
+        );
+        (!texts.is_empty()).then_some(text)
     }
 
     /// Nodes that wait for a subnet in vain.
