@@ -48,3 +48,12 @@ pub fn keygen(state: &Path) -> anyhow::Result<()> {
     println!("{}", newest.1);
     Ok(())
 }
+
+/// Answers a gateway's challenge with the newest key and prints the proof.
+pub fn prove(asked: &options::Prove) -> anyhow::Result<()> {
+    let identity = identity::Identity::load(&asked.state.directory).context("reading the key")?;
+    let key = identity.private_key(identity.current_epoch()).context("reading the node key")?;
+    let proof = key.prove(&asked.challenge, asked.context.as_bytes()).context("the challenge")?;
+    println!("{proof}");
+    Ok(())
+}

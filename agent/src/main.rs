@@ -27,6 +27,7 @@ fn execute(command: Command) -> anyhow::Result<()> {
         .context("starting the runtime")?;
     match command {
         Command::Keygen(state) => agent::keygen(&state.directory),
+        Command::Prove(prove) => agent::prove(&prove),
         Command::Guard(state) => runtime.block_on(agent::boot::run(state)),
         Command::InstallCni(install) => agent::install::run(install),
         Command::Run(run) => runtime.block_on(agent::run::run(*run)),

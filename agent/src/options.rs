@@ -20,6 +20,8 @@ pub struct Options {
 pub enum Command {
     /// Creates the node's key if there is none, and prints the public key.
     Keygen(State),
+    /// Proves to a gateway that this node holds the private half of the key that keygen printed.
+    Prove(Prove),
     /// Takes part in the mesh until it is killed. What it leaves behind fails closed.
     Run(Box<Run>),
     /// Puts the guard of the last run back in force, for before the network comes up at boot.
@@ -40,6 +42,20 @@ pub struct State {
         default_value = "/var/lib/hawser"
     )]
     pub directory: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct Prove {
+    #[command(flatten)]
+    pub state: State,
+
+    /// The gateway's fresh public key.
+    #[arg(long, value_name = "KEY", value_parser = keys::PublicKey::from_published)]
+    pub challenge: keys::PublicKey,
+
+    /// What the proof is for, in hexadecimal; nothing of it is secret.
+    #[arg(long, value_name = "HEX")]
+    pub context: String,
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! machine                                              gateway (TLS 1.3, pinned by the token)
-//!   POST /join  JoinRequest {token, name, csr, key} ──▶ admits: consumes a use, makes the MeshNode
+//!   GET  /join  ──▶ JoinChallenge {challenge}, for one request on this connection
+//!   POST /join  JoinRequest {token, name, csr, key, proof} ──▶ admits: consumes a use, makes the
+//!                                                              MeshNode
 //!               JoinAnswer {node, certificate} ◀──────
 //!   POST /renew RenewRequest {csr}, with the certificate, at two thirds of its life
 //!   POST /leave, with the certificate: the MeshNode goes
@@ -108,6 +110,14 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// What a machine has to answer with its WireGuard key, once, on the connection that it came by.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinChallenge {
+    /// A fresh public key ([`keys::Challenge`]).
+    pub challenge: String,
+}
+
 /// A machine asks to be let in. Without Debug, because it holds a token.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -120,6 +130,16 @@ pub struct JoinRequest {
     pub csr: String,
     /// The node's WireGuard key, as its agent prints it.
     pub public_key: String,
+    /// That it holds the private half: a [`keys::Proof`] for [`JoinRequest::covered`].
+    pub proof: String,
+}
+
+impl JoinRequest {
+    /// What the proof is for: this name and this certificate, for nobody else to use. SHA-256 of
+    /// each, one after the other, in hexadecimal; nothing secret is in it.
+    pub fn covered(&self) -> String {
+        [&self.name, &self.csr].map(|text| hex(&Sha256::digest(text))).concat()
+    }
 }
 
 /// It is in.

@@ -21,6 +21,8 @@ pub(super) enum Refusal {
     Unsigned,
     #[error("the node's public key is no key that peers could use")]
     BadKey,
+    #[error("whoever asked did not prove that it holds the public key's private half")]
+    Unproved,
     #[error("there is no token of that name")]
     UnknownToken,
     #[error("the token's secret is wrong")]
@@ -48,6 +50,7 @@ impl Refusal {
             Refusal::Malformed => "Malformed",
             Refusal::Unsigned => "Unsigned",
             Refusal::BadKey => "BadKey",
+            Refusal::Unproved => "Unproved",
             Refusal::UnknownToken => "UnknownToken",
             Refusal::WrongSecret => "WrongSecret",
             Refusal::Expired(_) => "Expired",

@@ -1,8 +1,8 @@
 //! `/join`, `/renew` and `/leave`: from a request to a certificate.
 //!
 //! ```text
-//! request ─▶ bounds ─▶ signature ─▶ token: secret ─▶ judge ─▶ consume one use ─▶ MeshNode ─▶ sign
-//!                 └──────────┴────────────┴───────────┴─▶ audit, and one answer at one time
+//! request ─▶ bounds ─▶ signature ─▶ token: secret ─▶ key: proof ─▶ judge ─▶ consume one use ─▶ MeshNode ─▶ sign
+//!                 └──────────┴────────────┴─────────────┴───────────┴─▶ audit, and one answer at one time
 //! ```
 //! A use is consumed by one conditional write, before anything is made: whoever loses the race
 //! reads again and is judged again, at whatever replica.
@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::join::{JoinAnswer, JoinRequest, RenewAnswer, RenewRequest, Token};
+use api::join::{JoinAnswer, JoinChallenge, JoinRequest, RenewAnswer, RenewRequest, Token};
 use api::{JoinToken, JoinTokenStatus, Joined, Mesh, MeshNode, MeshNodeSpec, MeshPeer};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -19,7 +19,7 @@ use embedded::Authority;
 use http::StatusCode;
 use hyper::body::Incoming;
 use jiff::Timestamp;
-use keys::PublicKey;
+use keys::{Challenge, PublicKey};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -47,6 +47,9 @@ const REFUSED_EACH: Duration = Duration::from_millis(250);
 const KNOWN_SOON: Duration = Duration::from_secs(2);
 /// So often is a lost race for a use tried again.
 const TRIES: usize = 50;
+
+/// The challenge of a connection, until an attempt has used it up.
+pub(super) type Open = Mutex<Option<Challenge>>;
 
 /// Why there is no certificate.
 #[derive(Debug)]
@@ -101,14 +104,31 @@ impl Entry {
         }
     }
 
-    pub(super) async fn join(&self, body: Incoming, from: IpAddr) -> Answer {
+    /// The connection's challenge: asking again gives the same one, so a stranger costs one key.
+    pub(super) fn challenge(open: &Open) -> Answer {
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let public = match &*open {
+            Some(challenge) => challenge.public(),
+            None => match Challenge::generate() {
+                Ok(challenge) => open.insert(challenge).public(),
+                Err(error) => {
+                    warn!(%error, "the system has no randomness");
+                    return answer::status(503, "ServiceUnavailable", "the gateway cannot answer now");
+                }
+            },
+        };
+        answer::json(StatusCode::OK, &JoinChallenge { challenge: public.to_string() })
+    }
+
+    pub(super) async fn join(&self, body: Incoming, from: IpAddr, open: &Open) -> Answer {
         let begun = Instant::now();
+        let challenge = open.lock().unwrap_or_else(PoisonError::into_inner).take();
         if !self.may_try(from, begun) {
             return answer::status(429, "TooManyRequests", "too many attempts; try again later");
         }
         let mut named = None;
         let admitted = match answer::read(body, LARGEST).await {
-            Ok(body) => self.admit(&body, from, &mut named).await,
+            Ok(body) => self.admit(&body, from, (challenge, &mut named)).await,
             Err(BadBody::TooLarge | BadBody::TooSlow | BadBody::Broken) => {
                 Err(Refusal::Malformed.into())
             }
@@ -138,7 +158,7 @@ impl Entry {
         &self,
         body: &[u8],
         from: IpAddr,
-        named: &mut Option<JoinToken>,
+        (challenge, named): (Option<Challenge>, &mut Option<JoinToken>),
     ) -> Result<JoinAnswer, Failure> {
         let asked: JoinRequest = serde_json::from_slice(body).map_err(|_| Refusal::Malformed)?;
         let token = Token::parse(&asked.token).map_err(|_| Refusal::Malformed)?;
@@ -148,6 +168,7 @@ impl Entry {
         *named = self.token(&token.name).await?;
         admission::secret_fits(named.as_ref(), &token.hash())?;
         let stored = named.as_ref().ok_or(Refusal::UnknownToken)?;
+        holds_key(challenge.as_ref(), &asked, &public_key)?;
         let candidate = Candidate { name: asked.name, key: request.key(), public_key };
         let known = self.known()?;
         let member = match admission::judge(&candidate, stored, &known, Timestamp::now())? {
@@ -302,6 +323,18 @@ pub(super) async fn write_status(
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the machine has answered this connection's challenge with the key that it names.
+fn holds_key(
+    challenge: Option<&Challenge>,
+    asked: &JoinRequest,
+    key: &PublicKey,
+) -> Result<(), Refusal> {
+    let challenge = challenge.ok_or(Refusal::Unproved)?;
+    let proof = asked.proof.parse().map_err(|_| Refusal::Unproved)?;
+    let met = challenge.is_met(key, asked.covered().as_bytes(), &proof);
+    if met { Ok(()) } else { Err(Refusal::Unproved) }
 }
 
 fn verified(csr: &str) -> Option<Request> {

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::answer::{self, Answer};
 use super::door::Door;
-use super::entry::Entry;
+use super::entry::{Entry, Open};
 use super::limits::{Holds, source};
 use super::tls::{Member, Presented, presented};
 
@@ -122,9 +122,10 @@ async fn connection(hall: &Arc<Hall>, acceptor: TlsAcceptor, stream: TcpStream, 
         }
         None => None,
     };
+    let open = Arc::new(Open::default());
     let service = service_fn(|request| {
-        let (hall, who) = (Arc::clone(hall), who.clone());
-        async move { Ok::<_, Infallible>(handle(&hall, who, from, request).await) }
+        let (hall, who, open) = (Arc::clone(hall), who.clone(), Arc::clone(&open));
+        async move { Ok::<_, Infallible>(handle(&hall, who, (from, &open), request).await) }
     });
     let mut server = hyper::server::conn::http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(idle).max_buf_size(64 << 10);
@@ -139,7 +140,7 @@ async fn connection(hall: &Arc<Hall>, acceptor: TlsAcceptor, stream: TcpStream, 
 async fn handle(
     hall: &Hall,
     who: Option<Presented>,
-    from: IpAddr,
+    (from, open): (IpAddr, &Open),
     request: Request<Incoming>,
 ) -> Answer {
     let path = request.uri().path();
@@ -147,7 +148,10 @@ async fn handle(
     match (request.method(), path) {
         (&Method::GET, "/livez") => return answer::json(StatusCode::OK, &json!("ok")),
         (&Method::GET, "/readyz") if ready => return answer::json(StatusCode::OK, &json!("ok")),
-        (&Method::POST, JOIN_PATH) => return hall.entry.join(request.into_body(), from).await,
+        (&Method::GET, JOIN_PATH) => return Entry::challenge(open),
+        (&Method::POST, JOIN_PATH) => {
+            return hall.entry.join(request.into_body(), from, open).await;
+        }
         _ => {}
     }
     if !ready {

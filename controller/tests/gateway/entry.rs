@@ -13,7 +13,7 @@ use rustls::NamedGroup;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-use crate::world::{LIFE, Machine, SOON, World, send};
+use crate::world::{Asking, LIFE, Machine, SOON, World, answer, proved, send};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_hundred_racers_exactly_as_many_get_in_as_the_token_permits() {
@@ -68,10 +68,37 @@ async fn a_machine_whose_answer_was_lost_asks_again_and_uses_nothing_twice() {
     assert_eq!(stranger.code, 403);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proof_is_good_for_one_connection_one_certificate_and_once() {
+    let world = World::start(LIFE).await;
+    let token = world.token("good", 9).await;
+    let asking = Machine::new(1).request(&token, "edge-1");
+    let mut first = world.connect(None).await.unwrap();
+    let mut second = world.connect(None).await.unwrap();
+    let body = proved(&mut first, &asking).await;
+    proved(&mut second, &asking).await;
+    let mut other: Value = serde_json::from_str(&body).unwrap();
+    other["csr"] = Machine::new(2).csr().into();
+    let join = || Request::post("/join");
+
+    let elsewhere = answer(&mut second, join(), body.clone()).await.code;
+    let stolen = answer(&mut first, join(), other.to_string()).await.code;
+    let spent = answer(&mut first, join(), body).await.code;
+    let anew = proved(&mut first, &asking).await;
+
+    assert_eq!((elsewhere, stolen, spent), (403, 403, 403));
+    assert_eq!(answer(&mut first, join(), anew).await.code, 201);
+}
+
 /// A refused attempt: what was sent, and the word in the audit.
 struct Attempt {
-    body: Bytes,
+    what: What,
     reason: &'static str,
+}
+
+enum What {
+    Asked(Box<Asking>),
+    Raw(Bytes),
 }
 
 async fn attempts(world: &World) -> Vec<Attempt> {
@@ -99,18 +126,23 @@ async fn attempts(world: &World) -> Vec<Attempt> {
     sleep(Duration::from_millis(500)).await;
 
     let fresh = |token: &Token, name: &str| Machine::new(99).request(token, name);
-    let attempt =
-        |request, reason| Attempt { body: serde_json::to_vec(&request).unwrap().into(), reason };
+    let attempt = |asking, reason| Attempt { what: What::Asked(Box::new(asking)), reason };
+    let raw = |body| Attempt { what: What::Raw(body), reason: "Malformed" };
     let wrong = Token { secret: [9; 32], ..good.clone() };
     let unknown = Token { name: "nobody".to_owned(), ..good.clone() };
     let path = Token { name: "../meshes/default".to_owned(), ..good.clone() };
     let mut unsigned = fresh(&good, "x");
-    "AAAA".clone_into(&mut unsigned.csr);
+    "AAAA".clone_into(&mut unsigned.request.csr);
     let mut low_order = fresh(&good, "x");
-    low_order.public_key = format!("{}=", "A".repeat(43));
+    low_order.request.public_key = format!("{}=", "A".repeat(43));
     let mut flipped = fresh(&good, "x");
-    flipped.token.replace_range(9..10, "_");
+    flipped.request.token.replace_range(9..10, "_");
+    let mut anothers = fresh(&good, "x");
+    anothers.request.public_key = Machine::new(98).public_key;
+    let unproved = serde_json::to_vec(&fresh(&good, "x").request).unwrap();
     vec![
+        attempt(anothers, "Unproved"),
+        Attempt { what: What::Raw(unproved.into()), reason: "Unproved" },
         attempt(fresh(&wrong, "x"), "WrongSecret"),
         attempt(fresh(&unknown, "x"), "UnknownToken"),
         attempt(fresh(&path, "x"), "UnknownToken"),
@@ -124,9 +156,9 @@ async fn attempts(world: &World) -> Vec<Attempt> {
         attempt(unsigned, "Unsigned"),
         attempt(low_order, "BadKey"),
         attempt(flipped, "Malformed"),
-        Attempt { body: "{".into(), reason: "Malformed" },
-        Attempt { body: "".into(), reason: "Malformed" },
-        Attempt { body: vec![b'x'; 1 << 20].into(), reason: "Malformed" },
+        raw("{".into()),
+        raw("".into()),
+        raw(vec![b'x'; 1 << 20].into()),
     ]
 }
 
@@ -136,9 +168,12 @@ async fn every_refusal_is_one_answer_at_one_time_and_its_reason_is_in_the_audit(
     let mut answers = Vec::new();
     let mut reasons = Vec::new();
 
-    for Attempt { body, reason } in attempts(&world).await {
+    for Attempt { what, reason } in attempts(&world).await {
         let begun = Instant::now();
-        let said = world.ask(None, Request::post("/join"), body).await;
+        let said = match what {
+            What::Asked(asking) => world.join(&asking).await,
+            What::Raw(body) => world.ask(None, Request::post("/join"), body).await,
+        };
         let took = begun.elapsed();
         assert!(took >= Duration::from_millis(250), "{reason} after {took:?}");
         // Larger than what is read: the connection may end with the answer.
@@ -164,7 +199,7 @@ async fn every_refusal_is_one_answer_at_one_time_and_its_reason_is_in_the_audit(
     let events: Api<Event> = Api::all(world.server.client.clone());
     let events = events.list(&ListParams::default()).await.unwrap();
     let notes: Vec<String> = events.items.into_iter().filter_map(|event| event.note).collect();
-    for words in ["secret is wrong", "no token of that name", "laptop's already", "was revoked"] {
+    for words in ["did not prove", "secret is wrong", "no token of that name", "laptop's already", "was revoked"] {
         assert!(notes.iter().any(|note| note.contains(words)), "{words}: {notes:#?}");
     }
 }

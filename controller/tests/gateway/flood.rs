@@ -17,7 +17,7 @@ async fn ten_thousand_attempts_from_one_address_harm_nobody_who_is_in() {
     let machine = world.machine(1, "edge-1").await;
     let good = world.token("good", 1).await;
     let wrong = Token { secret: [9; 32], ..good };
-    let body = serde_json::to_string(&Machine::new(2).request(&wrong, "x")).unwrap();
+    let body = serde_json::to_string(&Machine::new(2).request(&wrong, "x").request).unwrap();
 
     let began = Instant::now();
     let attacker = |_| async {

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::join::{JOIN_PATH, JoinAnswer, JoinRequest, SERVER_NAME, Token, pin};
+use api::join::{JOIN_PATH, JoinAnswer, JoinChallenge, JoinRequest, SERVER_NAME, Token, pin};
 use api::{JoinToken, JoinTokenSpec, MeshNode, conditions};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
+use keys::PrivateKey;
 use kube::Api;
 use kube::api::{ListParams, PostParams};
 use rcgen::{CertificateParams, KeyPair};
@@ -44,8 +45,15 @@ pub(crate) struct World {
 /// What a machine has: who it is, once it is in.
 pub(crate) struct Machine {
     pub(crate) key: KeyPair,
+    private: PrivateKey,
     pub(crate) public_key: String,
     pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+/// A request, and the key that it will be proved with.
+pub(crate) struct Asking {
+    pub(crate) request: JoinRequest,
+    pub(crate) holds: PrivateKey,
 }
 
 pub(crate) struct Said {
@@ -57,9 +65,11 @@ impl Machine {
     pub(crate) fn new(number: u32) -> Machine {
         let mut bytes = [7; 32];
         bytes[..4].copy_from_slice(&number.to_be_bytes());
+        let private = PrivateKey::from_bytes(bytes);
         Machine {
             key: KeyPair::generate().unwrap(),
-            public_key: BASE64_STANDARD.encode(bytes),
+            public_key: private.public().to_string(),
+            private,
             certificate: None,
         }
     }
@@ -69,13 +79,15 @@ impl Machine {
         BASE64_STANDARD.encode(params.serialize_request(&self.key).unwrap().der())
     }
 
-    pub(crate) fn request(&self, token: &Token, name: &str) -> JoinRequest {
-        JoinRequest {
+    pub(crate) fn request(&self, token: &Token, name: &str) -> Asking {
+        let request = JoinRequest {
             token: token.to_text(),
             name: name.to_owned(),
             csr: self.csr(),
             public_key: self.public_key.clone(),
-        }
+            proof: String::new(),
+        };
+        Asking { request, holds: self.private.clone() }
     }
 
     pub(crate) fn take(&mut self, answer: &Value) -> JoinAnswer {
@@ -170,9 +182,13 @@ impl World {
         machine
     }
 
-    pub(crate) async fn join(&self, request: &JoinRequest) -> Said {
-        let body = serde_json::to_string(request).unwrap();
-        self.ask(None, Request::post(JOIN_PATH), body).await
+    /// On one connection: the challenge, and the request with its proof.
+    pub(crate) async fn join(&self, asking: &Asking) -> Said {
+        let Ok(mut sender) = self.connect(None).await else {
+            return Said { code: 0, body: Value::Null };
+        };
+        let body = proved(&mut sender, asking).await;
+        answer(&mut sender, Request::post(JOIN_PATH), body).await
     }
 
     pub(crate) async fn list(&self, machine: &Machine, plural: &str) -> Said {
@@ -229,6 +245,18 @@ impl World {
         let name = ServerName::try_from(SERVER_NAME).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
+}
+
+/// The body of a request that answers this connection's challenge.
+pub(crate) async fn proved(sender: &mut SendRequest<Full<Bytes>>, asking: &Asking) -> String {
+    let said = answer(sender, Request::get(JOIN_PATH), "").await;
+    let JoinChallenge { challenge } = serde_json::from_value(said.body).unwrap();
+    let Asking { request, holds } = asking;
+    let covered = request.covered();
+    let proof = holds.prove(&challenge.parse().unwrap(), covered.as_bytes()).unwrap();
+    let mut body = serde_json::to_value(request).unwrap();
+    body["proof"] = proof.to_string().into();
+    body.to_string()
 }
 
 pub(crate) async fn send(

@@ -10,12 +10,14 @@ mod encoding;
 mod epoch;
 mod preshared;
 mod private;
+mod proof;
 mod public;
 
 pub use encoding::KeyError;
 pub use epoch::KeyEpoch;
 pub use preshared::PresharedKey;
 pub use private::{PrivateKey, scrub_stack};
+pub use proof::{Challenge, Proof};
 pub use public::{Fingerprint, PublicKey};
 
 #[cfg(test)]

@@ -124,12 +124,15 @@ async fn ask_in(
 ) -> Result<JoinAnswer, Failure> {
     let public_key = machine::identity(state)?;
     let key = machine::certificate_key(&key_file(state))?;
-    let request = JoinRequest {
+    let mut request = JoinRequest {
         token: token.to_text(),
         name: name.to_owned(),
         csr: machine::request(&key)?,
         public_key,
+        proof: String::new(),
     };
+    let challenge = gateway.challenge().await?;
+    request.proof = machine::prove(state, &challenge, &request.covered())?;
     gateway.join(&request).await
 }
 

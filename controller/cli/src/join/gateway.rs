@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::join::{JOIN_PATH, JoinAnswer, JoinRequest, SERVER_NAME, pin};
+use api::join::{JOIN_PATH, JoinAnswer, JoinChallenge, JoinRequest, SERVER_NAME, pin};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header};
@@ -105,6 +105,18 @@ impl Gateway {
         let clock = head.headers.get(header::DATE).and_then(|date| date.to_str().ok());
         let clock = clock.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
         Ok(Greeting { clock: clock.map(|zoned| zoned.timestamp()) })
+    }
+
+    /// What the next [`Gateway::join`] on this connection has to answer.
+    pub async fn challenge(&mut self) -> Result<String, Failure> {
+        let (head, body) = self.ask(Request::get(JOIN_PATH), Bytes::new()).await?;
+        let asked = serde_json::from_slice::<JoinChallenge>(&body).ok();
+        asked.filter(|_| head.status == StatusCode::OK).map(|asked| asked.challenge).ok_or_else(
+            || {
+                let said = format!("the gateway answers {} to a challenge", head.status);
+                Failure::new(Exit::Unreachable, said).check("is it of the same version as this?")
+            },
+        )
     }
 
     pub async fn join(&mut self, request: &JoinRequest) -> Result<JoinAnswer, Failure> {

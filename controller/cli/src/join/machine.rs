@@ -45,6 +45,21 @@ pub fn identity(state: &Path) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// The agent's answer to a gateway's challenge: it alone reads private keys.
+pub fn prove(state: &Path, challenge: &str, covered: &str) -> Result<String, Failure> {
+    let program = agent_program();
+    let mut command = Command::new(&program);
+    command.arg("prove").arg("--state").arg(state);
+    // In one word each: a challenge may begin with anything.
+    command.arg(format!("--challenge={challenge}")).arg(format!("--context={covered}"));
+    let output = command.output().map_err(|error| missing(&program, &error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        return Err(Failure::failed(format!("proving the node's key: {said}")));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
 fn missing(program: &Path, error: &std::io::Error) -> Failure {
     Failure::failed(format!("starting {}: {error}", program.display()))
         .check("hawser-agent belongs beside hawser, or on PATH")
