@@ -45,6 +45,8 @@ mod leaks;
 mod mesh;
 #[path = "netns/peer.rs"]
 mod peer;
+#[path = "netns/relay.rs"]
+mod relay;
 #[path = "netns/roam.rs"]
 mod roam;
 #[path = "netns/rotation.rs"]
