@@ -139,7 +139,10 @@ impl Seam {
         for train in trains {
             let relay = relay::parse(train.to).and_then(|(id, place)| {
                 let relay = *table.relays.peers.get(&id)?.relays.get(usize::from(place))?;
-                Some((Head { to: id, from: table.relays.own }, shared.sessions.contact(relay, now)?))
+                Some((
+                    Head { to: id, from: table.relays.own },
+                    shared.sessions.contact(relay, now)?,
+                ))
             });
             let Some((head, to)) = relay else {
                 if is_handshake(&bytes[train.range.clone()]) {

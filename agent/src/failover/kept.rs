@@ -51,10 +51,9 @@ mod tests {
         assert_eq!(load(state.path()), Chosen::new());
         let shaped = Way { shaped: true, ..Backend::Wireguard.into() };
         let relayed = Way { relay: Some(1), ..Backend::Wireguard.into() };
-        let chosen: Chosen =
-            [("a", Backend::Udp.into()), ("b", shaped), ("c", relayed)]
-                .map(|(name, way)| (name.to_owned(), way))
-                .into();
+        let chosen: Chosen = [("a", Backend::Udp.into()), ("b", shaped), ("c", relayed)]
+            .map(|(name, way)| (name.to_owned(), way))
+            .into();
 
         save(state.path(), &chosen).unwrap();
 

@@ -40,7 +40,8 @@ fn both_travel(mesh: &Mesh, how: impl Fn(&str) -> bool) -> bool {
 /// The tunnel's port, from the one to the other.
 fn cut(at: &Member, from: &Member) {
     let [v4, v6] = from.node.address().both();
-    let blocked = [format!("ip saddr {v4} udp dport 51820"), format!("ip6 saddr {v6} udp dport 51820")];
+    let blocked =
+        [format!("ip saddr {v4} udp dport 51820"), format!("ip6 saddr {v6} udp dport 51820")];
     at.node.block(&blocked.each_ref().map(String::as_str)).unwrap();
 }
 
