@@ -91,7 +91,8 @@ pub struct PeerState {
     /// What carries packets to it; absent if nothing can.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub backend: Option<Backend>,
-    /// `vxlan-shaped` while its sealed datagrams travel so; absent: as usual.
+    /// `vxlan-shaped`, or `relay` and a node's name, while its sealed datagrams travel so; absent: as
+    /// usual.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
     /// The carrier of the Mesh's list that `backend` stands in for, as that does not get through.

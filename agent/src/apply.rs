@@ -76,11 +76,12 @@ async fn step(change: Change, kernel: &mut Kernel, datapath: &Datapath) -> Resul
         Change::RemoveAddress(address) => kernel.remove_address(address).await?,
         Change::Vxlan(Some(vxlan)) => kernel.put_vxlan(&vxlan).await?,
         Change::Vxlan(None) => kernel.remove_vxlan().await?,
-        Change::Peers(Peers { own, others, clear, shaped }) => {
+        Change::Peers(Peers { own, others, clear, shaped, relays }) => {
             datapath.set_shaped(shaped);
             datapath.set_clear(&clear);
             datapath.set_own_prefixes(own);
             datapath.set_peers(others);
+            datapath.set_relays(relays);
         }
     }
     Ok(())

@@ -30,21 +30,29 @@ use tokio::time::Instant;
 pub(crate) use self::watch::{Chosen, Watch};
 use crate::plan::Way;
 
-/// Between two probes by the carrier in use.
-const EVERY: Duration = Duration::from_secs(1);
-/// Between two by one that waits.
+/// Between two probes by one that waits.
 const WAITING: Duration = Duration::from_secs(3);
 /// Between two by all of them, while the one in use is silent.
 const ALARMED: Duration = Duration::from_millis(400);
-/// From the last answer until the others are asked too.
-const SILENT: Duration = Duration::from_millis(1500);
-/// From the last answer until the carrier in use counts as failed.
-const FAILED: Duration = Duration::from_secs(3);
 /// An answer so old still says that a carrier works now.
 const FRESH: Duration = Duration::from_secs(2);
-/// So long must another have answered before it stands in: at a start, all begin to answer within a
-/// moment, and the best of them is to be used.
-const SETTLED: Duration = Duration::from_secs(1);
+/// Of a pair without relays, and of one that has some.
+const USUAL: Pace = Pace {
+    every: Duration::from_secs(1),
+    silent: Duration::from_millis(1500),
+    failed: Duration::from_secs(3),
+    settled: Duration::from_secs(1),
+    swift: false,
+};
+const SWIFT: Pace = Pace {
+    every: Duration::from_millis(400),
+    silent: Duration::from_millis(700),
+    failed: Duration::from_millis(1200),
+    settled: Duration::from_millis(300),
+    swift: true,
+};
+/// Of more pairs than that, none is asked so often.
+const SWIFT_PAIRS: usize = 100;
 /// After so long without an answer the count of a carrier's health begins anew: two probes lost.
 const BREAK: Duration = Duration::from_secs(7);
 /// Later answers are none.
@@ -54,6 +62,21 @@ const DOUBLINGS: u32 = 5;
 
 /// What may carry to each node, best first, and the addresses of the node to ask by each.
 pub(crate) type Ways = BTreeMap<String, (Vec<Way>, Vec<IpAddr>)>;
+
+#[derive(Debug)]
+struct Pace {
+    /// Between two probes by the carrier in use.
+    every: Duration,
+    /// From the last answer until the others are asked too.
+    silent: Duration,
+    /// From the last answer until the carrier in use counts as failed.
+    failed: Duration,
+    /// So long must another have answered before it stands in: at a start, all begin to answer within
+    /// a moment, and the best of them is to be used.
+    settled: Duration,
+    /// A relay may serve meanwhile.
+    swift: bool,
+}
 
 /// A probe to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +124,9 @@ struct Line {
     /// Since when it answers without a break.
     healthy: Option<Instant>,
     relapses: u32,
+    /// It has answered, and it was left after that.
+    proven: bool,
+    left: bool,
 }
 
 impl Failover {
@@ -128,9 +154,11 @@ impl Failover {
     pub(crate) fn tick(&mut self, hold: Duration, now: Instant) -> Vec<Ask> {
         self.open.retain(|_, open| now < open.sent + IN_TIME);
         let mut asks = Vec::new();
+        let few = self.pairs.len() <= SWIFT_PAIRS;
         for (peer, pair) in &mut self.pairs {
-            pair.decide(hold, now);
-            for (to, by) in pair.due(now) {
+            let pace = pair.pace(few);
+            pair.decide(hold, pace, now);
+            for (to, by) in pair.due(pace, now) {
                 self.number += 1;
                 let ask = Ask { to, by, number: self.number };
                 self.open.insert(ask.number, Open { peer: peer.clone(), ask, sent: now });
@@ -149,6 +177,7 @@ impl Failover {
         let line = pair.and_then(|pair| pair.lines.iter_mut().find(|line| line.way == answer.by));
         if let Some(line) = line.filter(|_| in_time) {
             line.heard.insert(answer.to, now);
+            line.proven = true;
         }
         self.open.remove(&answer.number);
     }
@@ -182,6 +211,8 @@ impl Pair {
             asked: None,
             healthy: None,
             relapses: 0,
+            proven: false,
+            left: false,
         };
         Self {
             lines: ways.iter().map(line).collect(),
@@ -203,20 +234,25 @@ impl Pair {
         heard.map_or(self.since, |heard| heard.max(self.since))
     }
 
-    fn decide(&mut self, hold: Duration, now: Instant) {
+    fn pace(&self, few: bool) -> &'static Pace {
+        let relayed = self.lines.iter().any(|line| line.way.relay.is_some());
+        if relayed && few { &SWIFT } else { &USUAL }
+    }
+
+    fn decide(&mut self, hold: Duration, pace: &Pace, now: Instant) {
         for line in &mut self.lines {
             line.look(&self.addresses, now);
         }
         let ready = |place: usize, hold: Duration| self.lines[place].is_ready(hold, now);
-        if now >= self.worked() + FAILED {
+        if now >= self.worked() + pace.failed {
             let others = (0..self.lines.len()).filter(|place| *place != self.used);
-            if let Some(next) = { others }.find(|place| ready(*place, SETTLED)) {
+            if let Some(next) = { others }.find(|place| ready(*place, pace.settled)) {
                 self.leave(hold, now);
                 self.take(next, false, now);
             }
             return;
         }
-        let after = |place: usize| self.lines[place].hold(hold);
+        let after = |place: usize| self.lines[place].hold(hold, pace);
         if let Some(better) = (0..self.used).find(|place| ready(*place, after(*place))) {
             self.take(better, true, now);
         }
@@ -229,6 +265,7 @@ impl Pair {
         let soon = self.returned && lasted < hold * (1 << DOUBLINGS);
         line.relapses = if soon { (line.relapses + 1).min(DOUBLINGS) } else { 0 };
         line.healthy = None;
+        line.left |= line.proven;
         line.heard.clear();
     }
 
@@ -237,13 +274,13 @@ impl Pair {
     }
 
     /// Whom to ask now, by what.
-    fn due(&mut self, now: Instant) -> Vec<(IpAddr, Way)> {
-        let silent = now >= self.worked() + SILENT;
+    fn due(&mut self, pace: &Pace, now: Instant) -> Vec<(IpAddr, Way)> {
+        let silent = now >= self.worked() + pace.silent;
         let mut due = Vec::new();
         for (place, line) in self.lines.iter_mut().enumerate() {
             let every = match (silent, place == self.used) {
                 (true, _) => ALARMED,
-                (false, true) => EVERY,
+                (false, true) => pace.every,
                 (false, false) => WAITING,
             };
             if line.asked.is_none_or(|asked| now >= asked + every) {
@@ -276,8 +313,10 @@ impl Line {
             && self.healthy.is_some_and(|since| now >= since + hold)
     }
 
-    fn hold(&self, first: Duration) -> Duration {
-        first * (1 << self.relapses)
+    /// One that is found for the first time, where a relay served meanwhile, need not prove itself.
+    fn hold(&self, first: Duration, pace: &Pace) -> Duration {
+        let found = !self.left && pace.swift;
+        if found { pace.settled } else { first * (1 << self.relapses) }
     }
 }
 

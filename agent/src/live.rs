@@ -117,7 +117,7 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
             name: name.clone(),
             endpoint: live.and_then(|peer| peer.endpoint),
             backend: backend(snapshot, name, facts.is_node),
-            path: snapshot.shaped.contains(name).then(|| "vxlan-shaped".to_owned()),
+            path: path(snapshot, name),
             instead_of: instead_of(snapshot, name),
             epoch: live.and_then(|peer| peer.epoch).map(|epoch| epoch.0),
             last_handshake: live.and_then(|peer| peer.last_handshake).and_then(timestamp),
@@ -137,6 +137,11 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
 fn behind((name, detour): (&String, &Detour)) -> BehindState {
     let Detour { ways, through } = detour.clone();
     BehindState { name: name.clone(), through, gateways: ways }
+}
+
+fn path(snapshot: &Snapshot, peer: &str) -> Option<String> {
+    let shaped = snapshot.shaped.contains(peer).then(|| "vxlan-shaped".to_owned());
+    shaped.or_else(|| Some(format!("relay {}", snapshot.relayed.get(peer)?.1)))
 }
 
 /// Plain peers speak WireGuard and nothing else.

@@ -35,7 +35,10 @@ pub use self::{
     peers::Peers,
     refusal::Refusal,
 };
-use crate::view::{Backend, Node, View};
+use crate::{
+    datapath::Sealed,
+    view::{Backend, Node, View},
+};
 
 /// Below this Linux takes IPv6 off a device (RFC 8200, section 5).
 const SMALLEST_MTU: u16 = 1280;
@@ -107,18 +110,32 @@ pub struct Way {
     pub backend: Backend,
     /// Sealed datagrams in the shape of VXLAN.
     pub shaped: bool,
+    /// Passed on by the relay of that place in the list that both ends have.
+    pub relay: Option<u8>,
+}
+
+impl Way {
+    /// How the tunnel's datagrams travel.
+    pub(crate) fn sealed(self) -> Sealed {
+        match (self.relay, self.shaped) {
+            (Some(place), _) => Sealed::Relay(place.into()),
+            (None, true) => Sealed::Shape,
+            (None, false) => Sealed::Plain,
+        }
+    }
 }
 
 impl From<Backend> for Way {
     fn from(backend: Backend) -> Self {
-        Self { backend, shaped: false }
+        Self { backend, shaped: false, relay: None }
     }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shape = if self.shaped { " in the shape of VXLAN" } else { "" };
-        write!(f, "{}{shape}", self.backend)
+        write!(f, "{}{shape}", self.backend)?;
+        self.relay.map_or(Ok(()), |place| write!(f, " through relay {}", place + 1))
     }
 }
 
@@ -233,6 +250,8 @@ pub struct Plan {
     pub ways: BTreeMap<String, Vec<Way>>,
     /// Whose sealed datagrams travel in the shape of VXLAN.
     pub shaped: BTreeSet<String>,
+    /// Whose sealed datagrams another node passes on: its place among their relays, and its name.
+    pub relayed: BTreeMap<String, (u8, String)>,
     pub vxlan: Option<Vxlan>,
     /// This node's own addresses, on the tunnel device.
     pub addresses: BTreeSet<IpNet>,
@@ -262,6 +281,7 @@ impl Plan {
         refusals.extend(carriers.refusals.iter().cloned());
         peers.clear.clone_from(&carriers.clear);
         peers.shaped.clone_from(&carriers.shaped);
+        peers.relays.clone_from(&carriers.relays);
         let asking = facts.heard == Heard::Asking;
         let open = if asking { BTreeMap::new() } else { carriers.open.clone() };
         let guard = guard::of(view, facts, (&carriers.chosen, open));
@@ -276,6 +296,7 @@ impl Plan {
             vxlan: carriers.vxlan.map(|vxlan| Vxlan { mtu: mtu(vxlan.mtu), ..vxlan }),
             carriers: carriers.chosen,
             shaped: carriers.in_shape,
+            relayed: carriers.relayed,
             ways: if asking { BTreeMap::new() } else { carriers.ways },
             rules: routes.iter().filter_map(rule).collect(),
             barred: barred::of(&guard, &facts.foreign, facts.ipv6),

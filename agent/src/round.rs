@@ -171,6 +171,7 @@ impl Round {
         self.datapath.set_own_prefixes(Vec::new());
         self.datapath.set_clear(&[]);
         self.datapath.set_shaped(None);
+        self.datapath.set_relays(None);
         self.datapath.set_peers(Vec::new());
         Reservations::remove_all(&state).context("removing the pods' reservations")?;
         DeviceRecords::forget_all(&state).context("removing the records of devices")?;

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub ways: BTreeMap<String, Vec<Way>>,
     /// Those whose sealed datagrams travel in the shape of VXLAN.
     pub shaped: BTreeSet<String>,
+    /// Those whose sealed datagrams another node passes on: its place among their relays, and its name.
+    pub relayed: BTreeMap<String, (u8, String)>,
     /// For how long one that failed must answer before it is gone back to.
     pub return_after: Duration,
     /// What the view says of each peer.
@@ -114,6 +116,7 @@ impl Snapshot {
             carriers: BTreeMap::new(),
             ways: BTreeMap::new(),
             shaped: BTreeSet::new(),
+            relayed: BTreeMap::new(),
             return_after: api::return_after(),
             peers: BTreeMap::new(),
             gateways: BTreeSet::new(),
@@ -147,6 +150,13 @@ impl Snapshot {
         }
     }
 
+    /// By which way a node is reached; none if it is not.
+    pub fn way(&self, peer: &str) -> Option<Way> {
+        let (backend, shaped) = (*self.carriers.get(peer)?, self.shaped.contains(peer));
+        let relay = self.relayed.get(peer).map(|(place, _)| *place);
+        Some(Way { backend, shaped, relay })
+    }
+
     /// What a round found in the kernel after its changes.
     #[must_use]
     pub fn of_round(self, view: &View, facts: &Facts, plan: &Plan, actual: &Actual) -> Self {
@@ -159,6 +169,7 @@ impl Snapshot {
             carriers: plan.carriers.clone(),
             ways: plan.ways.clone(),
             shaped: plan.shaped.clone(),
+            relayed: plan.relayed.clone(),
             return_after: view.return_after,
             peers: peer_facts(view, &self.node),
             gateways: view.gateways().into_iter().map(str::to_owned).collect(),

@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-pub use api::{Backend, Encryption, SiteEncryption, SiteGateways};
+pub use api::{Backend, Encryption, Relay, SiteEncryption, SiteGateways};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,9 @@ pub struct View {
     /// Where sealed datagrams may travel in the shape of VXLAN.
     #[serde(default)]
     pub vxlan_shaped_port: Option<u16>,
+    /// Whether nodes pass on what others send to each other, where these don't reach each other.
+    #[serde(default)]
+    pub relay: Relay,
     /// A carrier that failed is gone back to when it has answered for so long.
     #[serde(default = "api::return_after")]
     pub return_after: Duration,

@@ -57,6 +57,8 @@ discards! {
     SessionExhausted = "session_exhausted",
     /// The peer left the mesh while the packet waited.
     PeerRemoved = "peer_removed",
+    /// The peer is reached through a relay, and none that both ends have can be sent to.
+    NoRelay = "no_relay",
     /// The operating system refused the datagram.
     SendFailed = "send_failed",
 
@@ -100,6 +102,13 @@ discards! {
     NotTheirAddress = "not_their_address",
     /// A router marked congestion on a packet that does not understand it (RFC 6040, section 4.2).
     CongestionNotEct = "congestion_not_ect",
+    /// To be passed on, but not from where its sender is, for whom we have a session with; or we do
+    /// not pass on.
+    RelayStranger = "relay_stranger",
+    /// To be passed on to somebody who is not there, or is behind a relay too.
+    RelayUnreachable = "relay_unreachable",
+    /// To be passed on, but more than one sender may have passed on.
+    RelayQuota = "relay_quota",
     /// The tunnel device is missing or did not take the packet.
     TunnelGone = "tunnel_gone",
 }

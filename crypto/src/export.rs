@@ -207,7 +207,7 @@ fn export(
         ours: (session.label.ours, ours),
         theirs: (session.label.theirs, theirs),
         place,
-        endpoint: peer.path.endpoint(),
+        endpoint: peer.path.direct(),
         age: span.age(at),
         initiator: span.initiator,
         receiver: receive.index(),

@@ -36,6 +36,7 @@ mod path;
 mod paths;
 mod peer;
 mod random;
+pub mod relay;
 mod roster;
 mod routes;
 mod session;

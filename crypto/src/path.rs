@@ -13,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use crate::{
     Routes,
     moment::{Moment, SharedMoment},
+    relay,
     session::SendKey,
 };
 
@@ -35,9 +36,13 @@ pub(crate) mod asks {
 pub(crate) struct PeerPath {
     /// Its index among the peers.
     pub(crate) id: u32,
+    /// What it is called where datagrams are passed on, see [`relay::id`].
+    pub(crate) called: u64,
     /// The session that packets are sealed with.
     pub(crate) sending: ArcSwapOption<SendKey>,
     pub(crate) endpoint: ArcSwapOption<SocketAddr>,
+    /// Where everything is sent in its place.
+    pub(crate) detour: ArcSwapOption<SocketAddr>,
     /// Whose packets it may hand on.
     pub(crate) forwards: ArcSwapOption<Routes<()>>,
     /// When data was first sent that nothing has followed from them.
@@ -52,9 +57,11 @@ pub(crate) struct PeerPath {
 }
 
 impl PeerPath {
-    pub(crate) fn new(id: u32, endpoint: Option<SocketAddr>) -> Self {
+    pub(crate) fn new((id, called): (u32, u64), endpoint: Option<SocketAddr>) -> Self {
         Self {
             id,
+            called,
+            detour: ArcSwapOption::empty(),
             sending: ArcSwapOption::empty(),
             endpoint: ArcSwapOption::from_pointee(endpoint),
             forwards: ArcSwapOption::empty(),
@@ -68,8 +75,19 @@ impl PeerPath {
         }
     }
 
+    /// Where it is sent to.
     pub(crate) fn endpoint(&self) -> Option<SocketAddr> {
+        self.detour.load().as_deref().copied().or_else(|| self.learned())
+    }
+
+    /// Where it is, as far as is known.
+    pub(crate) fn learned(&self) -> Option<SocketAddr> {
         self.endpoint.load().as_deref().copied()
+    }
+
+    /// The same, unless all that is known is a relay.
+    pub(crate) fn direct(&self) -> Option<SocketAddr> {
+        self.learned().filter(|at| !relay::is(at))
     }
 
     /// Notes that something is sent now; true if somebody must begin to watch for an answer.
@@ -86,9 +104,11 @@ impl PeerPath {
         data && self.unacknowledged.begin(at) && !self.asked(asks::RECEIVED)
     }
 
-    /// Follows the peer to where it sends from; true if that is news.
+    /// Follows the peer to where it sends from; true if that is news. A relay is not where it is, if
+    /// anything else is known.
     pub(crate) fn follow(&self, from: SocketAddr) -> bool {
-        if self.endpoint.load().as_deref() == Some(&from) {
+        let before = self.learned();
+        if before == Some(from) || (relay::is(&from) && before.is_some_and(|at| !relay::is(&at))) {
             return false;
         }
         self.endpoint.store(Some(Arc::new(from)));

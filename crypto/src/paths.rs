@@ -15,10 +15,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
 
 use crate::{
     Discard, Discards, Routes, Train,
@@ -52,11 +53,16 @@ pub trait Inbox {
     fn discard(&mut self, discard: Discard);
 }
 
+/// A peer that shall stay connected is heard several times as often.
+const SILENT: Duration = Duration::from_secs(120);
+
 /// All established sessions of a mesh, for any number of threads.
 pub struct Paths {
     pub(crate) origin: Origin,
     pub(crate) routes: ArcSwap<Routes<Owner>>,
     pub(crate) peers: Slots<PeerPath>,
+    /// The same by what they are called where datagrams are passed on.
+    pub(crate) called: DashMap<u64, Arc<PeerPath>>,
     pub(crate) receivers: Slots<ReceiveKey>,
     pub(crate) marks: Marks,
     pub(crate) endpoints: Endpoints,
@@ -70,6 +76,7 @@ impl Paths {
             origin: Origin::new(now),
             routes: ArcSwap::default(),
             peers: Slots::default(),
+            called: DashMap::new(),
             receivers: Slots::default(),
             marks: Marks::default(),
             endpoints: Endpoints::default(),
@@ -127,6 +134,23 @@ impl Paths {
     /// True where a peer is now: its handshakes must not wait behind those of a flood.
     pub fn is_endpoint(&self, address: SocketAddr) -> bool {
         self.endpoints.has(address)
+    }
+
+    /// Where the peer of that [`crate::relay::id`] itself is, if there is a session with it that may
+    /// send, and it was heard within [`SILENT`].
+    pub fn contact(&self, id: u64, now: Instant) -> Option<SocketAddr> {
+        let peer = self.called.get(&id)?;
+        let (heard, at) = (peer.last_received.get().happened(), self.origin.moment(now));
+        let live = heard.is_none_or(|heard| at < heard.after(SILENT));
+        let live = live && peer.sending.load().is_some();
+        peer.direct().filter(|_| live)
+    }
+
+    /// Sends everything for the peer of that [`crate::relay::id`] there; none: to where it is.
+    pub fn set_detour(&self, id: u64, to: Option<SocketAddr>) {
+        if let Some(peer) = self.called.get(&id) {
+            peer.detour.store(to.map(Arc::new));
+        }
     }
 
     /// What died in here; [`crate::Mesh::discards`] holds these as well.

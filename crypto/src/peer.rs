@@ -18,6 +18,7 @@ use crate::{
     core::{Core, Io},
     moment::Moment,
     path::{PeerPath, asks},
+    relay,
     session::padded,
     shake::Shake,
     slots::slot,
@@ -64,7 +65,7 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn new(id: u32, config: PeerConfig, core: &mut Core) -> Self {
         core.paths.endpoints.moved(None, config.endpoint);
-        let path = PeerPath::new(id, config.endpoint);
+        let path = PeerPath::new((id, relay::id(&config.name)), config.endpoint);
         path.forwards.store(forwards(&config.forwards).map(Arc::new));
         Self {
             path: Arc::new(path),
@@ -278,7 +279,7 @@ impl Peer {
         let origin = core.paths.origin;
         PeerStatus {
             name: self.config.name.clone(),
-            endpoint: self.path.endpoint(),
+            endpoint: self.path.direct(),
             epoch: current.map(|session| session.label.theirs).or(wanted),
             own_epoch: current.map(|session| session.label.ours),
             last_handshake: self.last_handshake,
@@ -384,7 +385,7 @@ impl Peer {
     }
 
     pub(crate) fn tell_endpoint<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
-        let to = self.path.endpoint();
+        let to = self.path.learned();
         if let Some(address) = to.filter(|_| to != self.endpoint) {
             let event = Event::EndpointChanged {
                 peer: &self.config.name,

@@ -14,6 +14,7 @@ use crate::{
     admission::{Own, admit},
     core::Core,
     moment::Moment,
+    path::PeerPath,
     peer::Peer,
     slots::{Indices, slot},
     source::Owner,
@@ -171,6 +172,7 @@ impl Roster {
         let peer = Peer::new(id, config, core);
         core.paths.marks.prepare(id);
         core.paths.peers.put(id, Some(Arc::clone(&peer.path)));
+        core.paths.called.insert(peer.path.called, Arc::clone(&peer.path));
         self.slots[slot as usize] = Some(Box::new(peer));
         Some(slot)
     }
@@ -178,6 +180,8 @@ impl Roster {
     fn remove(&mut self, slot: u32, core: &mut Core) {
         if let Some(peer) = self.slots.get_mut(slot as usize).and_then(Option::take) {
             core.paths.peers.put(peer.path.id, None);
+            let same = |_: &u64, path: &Arc<PeerPath>| path.id == peer.path.id;
+            core.paths.called.remove_if(&peer.path.called, same);
             self.ids.release(peer.path.id);
             peer.leave(core);
         }

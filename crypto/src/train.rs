@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use crate::{
     path::PeerPath,
+    relay,
     session::{SendKey, padded},
 };
 
@@ -41,6 +42,16 @@ impl Train {
     /// Where the datagrams go.
     pub fn endpoint(&self) -> SocketAddr {
         self.endpoint
+    }
+
+    /// Where the peer itself is, whatever else is sent to; none if that is not known.
+    pub fn direct(&self) -> Option<SocketAddr> {
+        self.peer.direct()
+    }
+
+    /// The peer by the relay of that place.
+    pub fn relayed(&self, place: u16) -> SocketAddr {
+        relay::address(self.peer.called, place)
     }
 
     /// Seals `record` = `[16 free | packet | at least 16 free]` in place and returns the length of

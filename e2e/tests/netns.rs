@@ -47,6 +47,8 @@ mod leaks;
 mod mesh;
 #[path = "netns/peer.rs"]
 mod peer;
+#[path = "netns/relay.rs"]
+mod relay;
 #[path = "netns/roam.rs"]
 mod roam;
 #[path = "netns/rotation.rs"]

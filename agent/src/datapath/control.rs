@@ -72,7 +72,7 @@ impl Desk {
     }
 
     pub(super) fn handshake(&self, message: &[u8], from: SocketAddr, shared: &Shared) {
-        let known = shared.sessions.is_endpoint(from);
+        let known = shared.sessions.is_endpoint(from) || shared.relays.knows(from);
         let queue = if known { &self.members } else { &self.strangers };
         if message.len() > LONGEST_HANDSHAKE {
             shared.count(Discard::NotWireGuard, 1);
@@ -144,7 +144,10 @@ fn serve(shared: &Shared, tray: &Tray, out: &mut Made<'_>, now: Instant) {
     while left > 0
         && let Ok((from, message)) = tray.members.try_recv().or_else(|_| tray.strangers.try_recv())
     {
+        let relayed = crypto::relay::parse(from).is_some();
+        out.departures.set_also(relayed.then_some(from));
         shared.sessions.answer(&message, from, out, now);
+        out.departures.set_also(None);
         left -= 1;
     }
     for packet in tray.packets.try_iter().take(PACKETS) {

@@ -69,6 +69,10 @@ impl Inbound {
         out: &mut Departures<'_>,
     ) {
         self.receive(socket);
+        let shared = out.shared();
+        if shared.relays.any() {
+            shared.relays.take_in(&mut self.slots, &mut self.arrivals, (shared, out.sockets()));
+        }
         self.deliver(device, out);
     }
 

@@ -4,7 +4,8 @@
 //!   one worker a core:  tun.rs → outbound.rs → sessions.rs → train.rs → udp.rs
 //!                       udp.rs → inbound.rs  → sessions.rs → offload/ → tun.rs
 //!                       (clear.rs in the place of sessions.rs, where encryption is none)
-//!   between trains and sockets: shape.rs, for peers that are reached by another port
+//!   between trains and sockets: shape.rs, for peers that are reached by another port, and
+//!   relay.rs, for those that are reached through another node
 //!   beside them, one:   control.rs: handshakes, waiting packets, timers
 //! ```
 
@@ -15,6 +16,7 @@ mod inbound;
 pub mod offload;
 mod outbound;
 mod recorder;
+mod relay;
 mod sessions;
 mod shape;
 mod shared;
@@ -40,6 +42,7 @@ pub use self::{
     config::{Config, DatapathError, Engine, TunInfo},
     offload::{ecn::Dscp, shape::HEADER as SHAPE, udp_packet},
     recorder::{Direction, Recorded, Recording, Side},
+    relay::{HEADER as RELAY, Relayed, Relays},
     shape::Shaped,
 };
 use self::{
@@ -52,6 +55,15 @@ use self::{
 
 // The simulator's clock would stop every handshake.
 const _: () = assert!(!crypto::SIMULATED);
+
+/// Which way a sealed datagram takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sealed {
+    Plain,
+    Shape,
+    /// By the relay of that place.
+    Relay(u16),
+}
 
 /// One peer, live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,12 +206,31 @@ impl Datapath {
         started.map(|_| sockets).inspect_err(|error| tracing::warn!(%error, "no thread")).ok()
     }
 
-    /// Sends a whole packet sealed to whom its destination is of, plain or in the shape, whatever
-    /// carries the others.
-    pub fn send_sealed(&self, packet: &[u8], shaped: bool) {
+    /// Who may be reached through whom, and who is; none: no node passes anything on. boringtun's
+    /// engine reaches nobody so.
+    pub fn set_relays(&self, relays: Option<Relays>) {
+        let relays = relays.filter(|_| self.shared.sessions.is_native());
+        let used = relays.clone().unwrap_or_default().peers;
+        let before = self.shared.relays.set(relays);
+        let gone = before.peers.keys().filter(|id| !used.contains_key(id));
+        for id in gone {
+            self.shared.sessions.set_detour(*id, None);
+        }
+        for (id, peer) in used {
+            let through = peer.used.map(|place| crypto::relay::address(id, place));
+            self.shared.sessions.set_detour(id, through);
+        }
+    }
+
+    /// Sends a whole packet sealed to whom its destination is of, plain, in the shape or by one of
+    /// its relays, whatever carries the others.
+    pub fn send_sealed(&self, packet: &[u8], by: Sealed) {
         let mut out = Made::new(&self.shared);
-        out.departures.set_way(if shaped { shape::By::Shape } else { shape::By::Plain });
-        self.shared.sessions.begin(packet, &mut out, Instant::now());
+        out.departures.set_way(match by {
+            Sealed::Shape => shape::By::Shape,
+            Sealed::Plain | Sealed::Relay(_) => shape::By::Plain,
+        });
+        self.shared.sessions.send_by(packet, by, &mut out, Instant::now());
         out.departures.send();
         self.shared.desk.ring();
     }

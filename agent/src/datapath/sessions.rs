@@ -19,7 +19,7 @@ use keys::{KeyEpoch, PrivateKey};
 
 use self::boringtun::lock;
 pub(super) use self::native::Native;
-use super::{offload::Super, train::Departures};
+use super::{Sealed, control::Made, offload::Super, train::Departures};
 
 pub(super) enum Sessions {
     Native(Box<Native>),
@@ -96,6 +96,31 @@ impl Sessions {
         match self {
             Self::Native(native) => native.is_endpoint(address),
             Self::Boringtun(_) => false,
+        }
+    }
+
+    /// Where the peer of that `crypto::relay::id` itself is, if there is a live session with it.
+    pub(super) fn contact(&self, id: u64, now: Instant) -> Option<SocketAddr> {
+        match self {
+            Self::Native(native) => native.contact(id, now),
+            Self::Boringtun(_) => None,
+        }
+    }
+
+    /// Sends everything for the peer of that `crypto::relay::id` there; none: to where it is.
+    pub(super) fn set_detour(&self, id: u64, to: Option<SocketAddr>) {
+        match self {
+            Self::Native(native) => native.set_detour(id, to),
+            Self::Boringtun(_) => {}
+        }
+    }
+
+    /// A packet that goes this way, whatever the others take.
+    pub(super) fn send_by(&self, packet: &[u8], by: Sealed, out: &mut Made<'_>, now: Instant) {
+        match self {
+            Self::Native(native) => native.send_by(packet, by, out, now),
+            Self::Boringtun(_) if matches!(by, Sealed::Relay(_)) => {}
+            Self::Boringtun(_) => self.begin(packet, out, now),
         }
     }
 

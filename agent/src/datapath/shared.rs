@@ -20,6 +20,7 @@ use super::{
     control::Desk,
     offload::ecn::Dscp,
     recorder::{Recorder, Recording},
+    relay::Seam,
     sessions::Sessions,
     shape::Shapes,
     tun::Tun,
@@ -33,6 +34,8 @@ pub(super) struct Shared {
     pub(super) udp: Udp,
     /// Who is reached by another port, in another shape.
     pub(super) shapes: Shapes,
+    /// Who is reached through another node.
+    pub(super) relays: Seam,
     pub(super) recorder: Recorder,
     pub(super) desk: Desk,
     /// Code point of the outer header.
@@ -61,6 +64,7 @@ impl Shared {
             clear: Clear::default(),
             udp,
             shapes: Shapes::default(),
+            relays: Seam::default(),
             recorder: Recorder::new(recording),
             desk,
             dscp,

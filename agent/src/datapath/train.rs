@@ -26,12 +26,14 @@ pub(super) struct Departures<'a> {
     used: usize,
     trains: Vec<Train>,
     by: By,
+    also: Option<SocketAddr>,
 }
 
 impl<'a> Departures<'a> {
     pub(super) fn new(shared: &'a Shared, sockets: &'a Sockets) -> Self {
         let bytes = vec![0; ROOM].into();
-        Self { shared, sockets, bytes, used: 0, trains: Vec::with_capacity(64), by: By::Chosen }
+        let (trains, by) = (Vec::with_capacity(64), By::Chosen);
+        Self { shared, sockets, bytes, used: 0, trains, by, also: None }
     }
 
     pub(super) fn shared(&self) -> &'a Shared {
@@ -79,14 +81,25 @@ impl<'a> Departures<'a> {
         std::mem::replace(&mut self.by, by)
     }
 
+    /// Handshakes go there too from now on, or no more.
+    pub(super) fn set_also(&mut self, also: Option<SocketAddr>) {
+        self.also = also;
+    }
+
     /// One of the engine's own. A handshake goes every way there is: nobody knows yet which is open.
     pub(super) fn say(&mut self, to: SocketAddr, class: u8, datagram: &[u8]) {
-        if !is_handshake(datagram) || !self.shared.shapes.any() {
+        let shared = self.shared;
+        if !is_handshake(datagram) || !(shared.shapes.any() || shared.relays.any()) {
             self.copy(to, class, datagram);
             return;
         }
         let before = self.set_way(By::Every);
         self.copy(to, class, datagram);
+        let mut others = shared.relays.others(to);
+        others.extend(self.also.filter(|also| *also != to));
+        for other in others {
+            self.copy(other, class, datagram);
+        }
         self.set_way(before);
     }
 
@@ -96,15 +109,39 @@ impl<'a> Departures<'a> {
             return;
         }
         self.record_trains();
-        let shapes = &self.shared.shapes;
-        let refused = if shapes.any() || self.by != By::Chosen {
-            shapes.send(&self.trains, &self.bytes, self.by, self.sockets)
+        let refused = if self.shared.relays.any() {
+            self.send_mixed()
         } else {
-            self.sockets.send(&self.trains, &self.bytes)
+            self.send_straight(&self.trains)
         };
         self.shared.count(crypto::Discard::SendFailed, refused);
         self.trains.clear();
         self.used = 0;
+    }
+
+    fn send_straight(&self, trains: &[Train]) -> u64 {
+        let shapes = &self.shared.shapes;
+        if shapes.any() || self.by != By::Chosen {
+            shapes.send(trains, &self.bytes, self.by, self.sockets)
+        } else {
+            self.sockets.send(trains, &self.bytes)
+        }
+    }
+
+    /// Some may go by relays.
+    fn send_mixed(&self) -> u64 {
+        let relayed = |train: &Train| crypto::relay::parse(train.to).is_some();
+        let runs = self.trains.chunk_by(|a, b| relayed(a) == relayed(b));
+        let seam = (self.shared, self.sockets);
+        let sent = runs.map(|run| match relayed(&run[0]) {
+            true => self.shared.relays.send(run, &self.bytes, seam),
+            false => self.send_straight(run),
+        });
+        sent.sum()
+    }
+
+    pub(super) fn sockets(&self) -> &'a Sockets {
+        self.sockets
     }
 
     fn record_trains(&self) {

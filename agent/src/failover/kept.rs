@@ -16,6 +16,8 @@ struct Kept {
     backend: Backend,
     #[serde(default)]
     shaped: bool,
+    #[serde(default)]
+    relay: Option<u8>,
 }
 
 /// What [`save`] wrote last. It only orders what the Mesh permits, so one that cannot be read counts
@@ -24,7 +26,7 @@ pub(crate) fn load(state: &Path) -> Chosen {
     let read = fs::read(state.join(FILE)).ok();
     let kept: BTreeMap<String, Kept> =
         read.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let way = |Kept { backend, shaped }| Way { backend, shaped };
+    let way = |Kept { backend, shaped, relay }| Way { backend, shaped, relay };
     kept.into_iter().map(|(peer, kept)| (peer, way(kept))).collect()
 }
 
@@ -33,7 +35,7 @@ pub(crate) fn load(state: &Path) -> Chosen {
 pub(crate) fn save(state: &Path, chosen: &Chosen) -> io::Result<()> {
     let kept: BTreeMap<&String, Kept> = chosen
         .iter()
-        .map(|(peer, Way { backend, shaped })| (peer, Kept { backend: *backend, shaped: *shaped }))
+        .map(|(peer, &Way { backend, shaped, relay })| (peer, Kept { backend, shaped, relay }))
         .collect();
     fs::write(state.join(TEMPORARY), serde_json::to_vec(&kept)?)?;
     fs::rename(state.join(TEMPORARY), state.join(FILE))
@@ -47,9 +49,11 @@ mod tests {
     fn what_was_kept_is_read_again_and_nonsense_is_nothing() {
         let state = tempfile::tempdir().unwrap();
         assert_eq!(load(state.path()), Chosen::new());
-        let shaped = Way { backend: Backend::Wireguard, shaped: true };
-        let chosen: Chosen =
-            [("a".to_owned(), Backend::Udp.into()), ("b".to_owned(), shaped)].into();
+        let shaped = Way { shaped: true, ..Backend::Wireguard.into() };
+        let relayed = Way { relay: Some(1), ..Backend::Wireguard.into() };
+        let chosen: Chosen = [("a", Backend::Udp.into()), ("b", shaped), ("c", relayed)]
+            .map(|(name, way)| (name.to_owned(), way))
+            .into();
 
         save(state.path(), &chosen).unwrap();
 

@@ -14,6 +14,9 @@ pub(super) const LENGTH: usize = 16;
 /// Every agent's, on its mesh addresses alone. Below the range that outgoing connections take.
 pub(super) const PORT: u16 = 7375;
 const SHAPED: u8 = 8;
+/// The tunnel by the first of its relays; the others follow.
+const RELAY: u8 = 5;
+const RELAYS: u8 = 3;
 const NAME: [u8; 7] = *b"hawser\x02";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,7 @@ impl Message {
             Backend::Vxlan => 3,
             Backend::Direct => 4,
         } | if self.by.shaped { SHAPED } else { 0 };
+        let by = self.by.relay.map_or(by, |place| RELAY + place.min(RELAYS - 1));
         let mut bytes = [0; LENGTH];
         bytes[..7].copy_from_slice(&NAME);
         bytes[7] = kind | (by << 4);
@@ -65,9 +69,13 @@ impl Message {
             2 => Backend::Udp,
             3 => Backend::Vxlan,
             4 => Backend::Direct,
-            _ => return None,
+            RELAY.. => Backend::Wireguard,
         };
-        let by = Way { backend, shaped: (head[7] >> 4) & SHAPED != 0 };
+        let (code, shaped) = ((head[7] >> 4) & !SHAPED, (head[7] >> 4) & SHAPED != 0);
+        let by = Way { backend, shaped, relay: code.checked_sub(RELAY) };
+        if by.shaped && by.relay.is_some() {
+            return None;
+        }
         (head[..7] == NAME).then_some(Self { kind, by, number })
     }
 
@@ -84,8 +92,10 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_nothing_else() {
         use Backend::{Direct, Esp, Udp, Vxlan, Wireguard};
-        let shaped = Way { backend: Wireguard, shaped: true };
-        for by in [Wireguard, Esp, Udp, Vxlan, Direct].map(Way::from).into_iter().chain([shaped]) {
+        let shaped = Way { shaped: true, ..Wireguard.into() };
+        let relayed = [0, 1, 2].map(|place| Way { relay: Some(place), ..Wireguard.into() });
+        let all = [Wireguard, Esp, Udp, Vxlan, Direct].map(Way::from);
+        for by in all.into_iter().chain([shaped]).chain(relayed) {
             for kind in [Kind::Question, Kind::Answer] {
                 let message = Message { kind, by, number: u64::MAX - 7 };
                 let bytes = message.write();

@@ -49,7 +49,7 @@ impl Sockets {
         match message.by.backend {
             Backend::Vxlan => by_mark(socket, SideTable::Vxlan, to, message),
             Backend::Direct => by_mark(socket, SideTable::Direct, to, message),
-            Backend::Wireguard => datapath.send_sealed(&packet(), message.by.shaped),
+            Backend::Wireguard => datapath.send_sealed(&packet(), message.by.sealed()),
             Backend::Udp => datapath.send_clear(&mut packet()),
             Backend::Esp => {}
         }

@@ -144,8 +144,8 @@ fn an_answer_counts_once_in_time_and_from_who_was_asked_by_what_it_came_by() {
     }
     world.failover.answered(ask, now + IN_TIME);
     assert_eq!(heard(&world.failover), 0);
-    let ask = world.failover.tick(HOLD, now + EVERY + ALARMED)[0];
-    world.failover.answered(ask, now + EVERY + ALARMED);
+    let ask = world.failover.tick(HOLD, now + USUAL.every + ALARMED)[0];
+    world.failover.answered(ask, now + USUAL.every + ALARMED);
     assert_eq!(heard(&world.failover), 1);
 }
 

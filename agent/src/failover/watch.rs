@@ -164,8 +164,7 @@ fn ways(snapshot: &Snapshot, sockets: &Sockets) -> Ways {
 /// The gateways, by what is in use to them.
 fn asked(snapshot: &Snapshot, sockets: &Sockets) -> Asked {
     let gateways = snapshot.gateways.iter().filter_map(|gateway| {
-        let shaped = snapshot.shaped.contains(gateway);
-        let by = Way { backend: *snapshot.carriers.get(gateway)?, shaped };
+        let by = snapshot.way(gateway)?;
         let all = addresses(snapshot, gateway).filter(|address| sockets.reach(*address));
         Some((gateway.clone(), (by, all.collect::<Vec<_>>())))
     });

@@ -12,6 +12,7 @@
 //! without a handshake to wait for.
 
 mod direct;
+mod relay;
 mod udp;
 mod vxlan;
 mod wireguard;
@@ -27,7 +28,7 @@ pub use self::vxlan::{DEVICE as VXLAN_DEVICE, Mac, PORT as VXLAN_PORT, VNI, Vtep
 use self::{direct::Direct, udp::Frames, vxlan::Overlay, wireguard::Tunnel};
 use super::{Facts, Open, Refusal, Route, SideTable, Target, Way, peers::reachable};
 use crate::{
-    datapath::{ClearPeer, Shaped},
+    datapath::{ClearPeer, Relayed, Relays, Shaped},
     view::{Backend, Encryption, Node, View},
 };
 
@@ -86,18 +87,25 @@ pub(super) struct Carriers {
     pub(super) in_shape: BTreeSet<String>,
     /// Whose sealed datagrams may travel in another shape, and whose do.
     pub(super) shaped: Option<Shaped>,
+    /// Who may be reached through whom.
+    pub(super) relays: Option<Relays>,
+    /// Who is, and through whom.
+    pub(super) relayed: BTreeMap<String, (u8, String)>,
     pub(super) refusals: Vec<Refusal>,
 }
 
 pub(super) fn of(view: &View, facts: &Facts, own: &BTreeSet<IpNet>) -> Carriers {
     let shaped = |port| Shaped { port, ..Shaped::default() };
     let shaped = view.vxlan_shaped_port.map(shaped);
-    let mut carriers = Carriers { shaped, ..Carriers::default() };
+    let candidates = relay::candidates(view);
+    let relays = relay::none_yet(view, facts, &candidates);
+    let mut carriers = Carriers { shaped, relays, ..Carriers::default() };
     for (peer, node) in view.spoken_to(&facts.node) {
         let encryption = view.encryption_between(&facts.node, peer);
         let behind = view.behind(peer).flat_map(|node| &node.subnets).copied().collect();
         let pair = Pair { facts, peer, node, behind, encryption, own };
-        carriers.settle(view, &pair);
+        let relays = relay::of(&candidates, &facts.node, peer);
+        carriers.settle(view, &pair, &relays);
         for backend in heard(view, &pair) {
             carriers.accept(backend, &pair);
         }
@@ -176,14 +184,16 @@ pub(super) fn tunnel_mtu(view: &View, facts: &Facts) -> u16 {
 
 impl Carriers {
     /// What is used to a node, of what may be and can; refused only if nothing can.
-    fn settle(&mut self, view: &View, pair: &Pair<'_>) {
+    fn settle(&mut self, view: &View, pair: &Pair<'_>, relays: &[&str]) {
         let (mut ways, mut refused) = (Vec::new(), None);
         for backend in permitted(view, pair.facts, (pair.peer, pair.node)) {
             match way(backend, pair) {
                 Ok(None) => {}
                 Ok(Some(routes)) => {
                     ways.push((Way::from(backend), routes.clone()));
-                    ways.extend(self.shape(backend, pair).map(|way| (way, routes)));
+                    ways.extend(self.shape(backend, pair).map(|way| (way, routes.clone())));
+                    let by_relay = self.relay(backend, pair, relays);
+                    ways.extend(by_relay.into_iter().map(|way| (way, routes.clone())));
                 }
                 Err(refusal) => drop(refused.get_or_insert(refusal)),
             }
@@ -208,7 +218,32 @@ impl Carriers {
             self.in_shape.insert(pair.peer.to_owned());
             shaped.used.extend(reachable(&pair.node.endpoints, pair.facts.underlay));
         }
+        self.pass_on(way, pair, relays);
         self.take(way.backend, pair, routes);
+    }
+
+    /// And as many more as there are relays.
+    fn relay(&mut self, backend: Backend, pair: &Pair<'_>, relays: &[&str]) -> Vec<Way> {
+        let table = self.relays.as_mut().filter(|_| backend == Backend::Wireguard);
+        let Some(table) = table else { return Vec::new() };
+        let relayed = Relayed {
+            endpoint: reachable(&pair.node.endpoints, pair.facts.underlay),
+            relays: relays.iter().map(|relay| crypto::relay::id(relay)).collect(),
+            used: None,
+        };
+        table.peers.insert(crypto::relay::id(pair.peer), relayed);
+        let places = (0..).zip(relays).map(|(place, _)| Some(place));
+        places.map(|relay| Way { relay, ..Way::from(backend) }).collect()
+    }
+
+    fn pass_on(&mut self, way: Way, pair: &Pair<'_>, relays: &[&str]) {
+        let Some(place) = way.relay else { return };
+        let peers = self.relays.as_mut().map(|relays| &mut relays.peers);
+        let peer = peers.and_then(|peers| peers.get_mut(&crypto::relay::id(pair.peer)));
+        if let (Some(peer), Some(relay)) = (peer, relays.get(usize::from(place))) {
+            peer.used = Some(place.into());
+            self.relayed.insert(pair.peer.to_owned(), (place, (*relay).to_owned()));
+        }
     }
 
     /// The tunnel has two ways, where the Mesh says so.
@@ -216,7 +251,7 @@ impl Carriers {
         let shaped = self.shaped.as_mut().filter(|_| backend == Backend::Wireguard)?;
         let endpoint = reachable(&pair.node.endpoints, pair.facts.underlay)?;
         shaped.peers.insert(endpoint);
-        Some(Way { backend, shaped: true })
+        Some(Way { shaped: true, ..Way::from(backend) })
     }
 
     /// Probes reach the peer's own addresses this way. One that waits lets nothing else out.

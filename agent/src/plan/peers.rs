@@ -11,7 +11,7 @@ use keys::KeyEpoch;
 
 use super::{Facts, Refusal, Underlay};
 use crate::{
-    datapath::{ClearPeer, Shaped},
+    datapath::{ClearPeer, Relays, Shaped},
     rotation::sending,
     view::{Node, PlainPeer, View},
 };
@@ -29,12 +29,14 @@ pub struct Peers {
     pub clear: Vec<ClearPeer>,
     /// Whose sealed datagrams may travel in another shape; none where nobody's may.
     pub shaped: Option<Shaped>,
+    /// Who may be reached through whom; none where nobody may.
+    pub relays: Option<Relays>,
 }
 
 impl Peers {
     /// The same with nobody to speak with: who was revoked meanwhile must not be among them.
     pub(super) fn silent(self) -> Self {
-        Self { others: Vec::new(), clear: Vec::new(), shaped: None, ..self }
+        Self { others: Vec::new(), clear: Vec::new(), shaped: None, relays: None, ..self }
     }
 }
 

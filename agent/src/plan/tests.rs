@@ -55,6 +55,7 @@ pub(super) fn view(nodes: impl IntoIterator<Item = u8>) -> View {
         forwards: false,
         fallback: vec![],
         vxlan_shaped_port: None,
+        relay: crate::view::Relay::Never,
         return_after: api::return_after(),
         allow_downgrade: false,
         sealed: BTreeSet::new(),

@@ -112,6 +112,7 @@ fn frame(
             forwards: false,
             fallback: spec.fallback.clone(),
             vxlan_shaped_port: spec.vxlan_shaped_port,
+            relay: spec.relay,
             return_after,
             allow_downgrade: spec.allow_downgrade,
             sealed: BTreeSet::new(),

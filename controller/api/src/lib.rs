@@ -33,7 +33,7 @@ pub use crds::{crds, crds_yaml, manifests};
 pub use encryption::{Encryption, SiteEncryption, encryption_between};
 pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused};
 pub use mesh::{
-    Backend, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, RotationSchedule,
+    Backend, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, Relay, RotationSchedule,
     return_after,
 };
 pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served};

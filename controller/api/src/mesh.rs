@@ -69,6 +69,11 @@ pub struct MeshSpec {
     #[schemars(range(min = 4789, max = 8472))]
     #[x_kube(validation = Rule::new("self == 4789 || self == 8472").message("VXLAN's ports are 4789 and 8472"))]
     pub vxlan_shaped_port: Option<u16>,
+    /// Auto: where two nodes don't reach each other, a third that both reach passes on their sealed
+    /// datagrams, which it cannot read; they go directly again when that works. Packets in the tunnel
+    /// are 18 bytes shorter. Never: they stay apart.
+    #[serde(default, skip_serializing_if = "Relay::is_never")]
+    pub relay: Relay,
     /// Whether a plain backend is permitted. Required refuses it.
     #[serde(default)]
     pub encryption: Encryption,
@@ -163,6 +168,22 @@ pub enum Ipam {
     /// The cluster: a Node's podCIDRs are its subnets, and a pool that holds any is the cluster's
     /// alone; machines outside of it need a pool of their own.
     Kubernetes,
+}
+
+/// Whether nodes pass on what others send to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Relay {
+    #[default]
+    Never,
+    /// Where two nodes don't reach each other.
+    Auto,
+}
+
+impl Relay {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+    fn is_never(&self) -> bool {
+        *self == Self::Never
+    }
 }
 
 /// A carrier of pod traffic.

@@ -154,7 +154,7 @@ fn who_has_no_session_is_sent_to_the_control_half_and_who_has_no_route_dies() {
     let too_many = paths.train(to_b(), 1025, pair.now);
     assert_eq!(too_many.err(), Some(Refused::Control));
 
-    pair.pass(std::time::Duration::from_secs(181));
+    pair.pass(Duration::from_secs(181));
 
     assert_eq!(paths.train(to_b(), 1, pair.now).err(), Some(Refused::Control));
     assert_eq!(paths.discards().get(Discard::NoRoute), 1);

@@ -13,7 +13,7 @@ fn sender(next: u64) -> SendKey {
 }
 
 fn receiver() -> ReceiveKey {
-    let peer = Arc::new(PeerPath::new(0, None));
+    let peer = Arc::new(PeerPath::new((0, 0), None));
     ReceiveKey::new(Zeroizing::new([7; 32]), 0x1234, peer, Window::default(), span(false))
 }
 

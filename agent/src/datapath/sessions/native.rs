@@ -12,6 +12,8 @@ use crypto::{Discard, HEADER, Inbox, IpPacket, Mesh, Paths, Refused, Settings, T
 
 use super::{Came, Opened, boringtun::lock};
 use crate::datapath::{
+    Sealed,
+    control::Made,
     offload::{Split, Super, ecn},
     train::Departures,
 };
@@ -41,6 +43,37 @@ impl Native {
 
     pub(super) fn is_endpoint(&self, address: SocketAddr) -> bool {
         self.paths.is_endpoint(address)
+    }
+
+    pub(super) fn contact(&self, id: u64, now: Instant) -> Option<SocketAddr> {
+        self.paths.contact(id, now)
+    }
+
+    pub(super) fn set_detour(&self, id: u64, to: Option<SocketAddr>) {
+        self.paths.set_detour(id, to);
+    }
+
+    /// Without a session, the handshake for it goes this way too.
+    pub(super) fn send_by(&self, packet: &[u8], by: Sealed, out: &mut Made<'_>, now: Instant) {
+        let Some(parsed) = IpPacket::parse(packet) else { return };
+        let Ok(mut train) = self.paths.train(parsed.destination(), 1, now) else {
+            // Whatever it dies of is counted.
+            let _ = self.mesh().seal(packet, out, now);
+            for (to, handshake) in out.departures.shared().relays.early() {
+                out.departures.copy(to, 0, &handshake);
+            }
+            return;
+        };
+        let to = match by {
+            Sealed::Plain | Sealed::Shape => train.direct(),
+            Sealed::Relay(place) => Some(train.relayed(place)),
+        };
+        let Some(to) = to else { return };
+        let room = Train::length(packet.len(), out.departures.shared().mtu());
+        out.departures.record(to, 0, room, |record| {
+            record[HEADER..HEADER + packet.len()].copy_from_slice(packet);
+            train.seal(record, packet.len())
+        });
     }
 
     pub(super) fn seal(&self, packet: Super<'_>, out: &mut Departures<'_>, now: Instant) {

@@ -366,7 +366,7 @@ fn the_tunnel_has_a_second_way_where_the_mesh_says_so_and_packets_fit_both() {
     let plan = |shaped| {
         plan(Encryption::Required, Backend::Wireguard, |view, facts| {
             view.vxlan_shaped_port = Some(8472);
-            facts.chosen = [("n3".to_owned(), Way { backend: Backend::Wireguard, shaped })].into();
+            facts.chosen = [("n3".to_owned(), Way { shaped, ..Backend::Wireguard.into() })].into();
         })
     };
 

@@ -4,9 +4,9 @@ use ipnet::IpNet;
 
 use super::{Carrier, Pair};
 use crate::{
-    datapath::SHAPE,
+    datapath::{RELAY, SHAPE},
     plan::{Facts, Refusal, Target},
-    view::View,
+    view::{Relay, View},
 };
 
 /// What a WireGuard record costs over IPv6: 40 IP, 8 UDP, 32 record, and 80 in all on IPv4 too, so
@@ -20,9 +20,10 @@ impl Carrier for Tunnel {
         Ok(Target::Device { name: pair.facts.tun.clone(), source: pair.source(prefix) })
     }
 
-    /// As in the shape of VXLAN, where datagrams may take that: a packet fits whichever way is next.
+    /// As in the shape of VXLAN or by a relay, where datagrams may travel so: a packet fits whichever way is next.
     fn mtu(&self, view: &View, facts: &Facts) -> u16 {
         let shape = view.vxlan_shaped_port.map_or(0, |_| SHAPE as u16);
-        facts.underlay.mtu.saturating_sub(OVERHEAD + shape)
+        let relay = if view.relay == Relay::Auto { RELAY as u16 } else { 0 };
+        facts.underlay.mtu.saturating_sub(OVERHEAD + shape.max(relay))
     }
 }

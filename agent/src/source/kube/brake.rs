@@ -83,6 +83,7 @@ mod tests {
             forwards: false,
             fallback: vec![],
             vxlan_shaped_port: None,
+            relay: crate::view::Relay::Never,
             return_after: api::return_after(),
             allow_downgrade: false,
             sealed: BTreeSet::new(),

@@ -116,9 +116,10 @@ fn clear_event(carriers: &BTreeMap<String, Backend>) -> Event {
 /// Who is reached by another way than the Mesh's best, and by which.
 fn detours(snapshot: &Snapshot) -> BTreeSet<String> {
     let of = |(name, ways): (&String, &Vec<Way>)| {
-        let (best, backend) = (*ways.first()?, *snapshot.carriers.get(name)?);
-        let used = Way { backend, shaped: snapshot.shaped.contains(name) };
-        (used != best).then(|| format!("{name} by {used} instead of {best}"))
+        let (best, used) = (*ways.first()?, snapshot.way(name)?);
+        let relay = snapshot.relayed.get(name).map(|(_, relay)| format!(" ({relay})"));
+        let relay = relay.unwrap_or_default();
+        (used != best).then(|| format!("{name} by {used}{relay} instead of {best}"))
     };
     snapshot.ways.iter().filter_map(of).collect()
 }
@@ -254,7 +255,7 @@ mod tests {
     #[test]
     fn an_event_names_who_is_reached_by_another_carrier_and_by_which() {
         let mut snapshot = Snapshot::empty("n0", "kube");
-        let sealed = |shaped| Way { backend: Backend::Wireguard, shaped };
+        let sealed = |shaped| Way { shaped, ..Backend::Wireguard.into() };
         let lists = [
             ("n1", vec![Backend::Vxlan.into(), sealed(false)], sealed(false)),
             ("n2", vec![sealed(false), sealed(true)], sealed(true)),

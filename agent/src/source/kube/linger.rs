@@ -105,6 +105,7 @@ mod tests {
             backend: Backend::Wireguard,
             fallback: vec![],
             vxlan_shaped_port: None,
+            relay: crate::view::Relay::Never,
             return_after: api::return_after(),
             encryption: Encryption::Required,
             site_encryption: vec![],

@@ -1,0 +1,58 @@
+//! What a peer is called where another node passes its datagrams on: an id of 8 bytes, and an address
+//! that says "by its relay of that place" wherever an endpoint is meant.
+//!
+//! ```text
+//! [100::<id>]:<place>     100::/64 leads nowhere on any wire (RFC 6666), so no endpoint is mistaken
+//! ```
+//! So a session, its timers and its handshakes need not know how their datagrams travel. Nobody is
+//! believed because of such an address: only what is authentic counts, as with every other.
+
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+
+use crate::blake2s;
+
+const LABEL: &[u8] = b"hawser relay 1";
+const PREFIX: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
+
+/// What the peer of that name is called: the same in the whole mesh, through all rotations of keys.
+pub fn id(name: &str) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = blake2s::hash(&[LABEL, name.as_bytes()]);
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// The peer `id`, by the relay of that place in the list that both ends have.
+pub fn address(id: u64, place: u16) -> SocketAddr {
+    let mut octets = [0; 16];
+    octets[..8].copy_from_slice(&PREFIX);
+    octets[8..].copy_from_slice(&id.to_be_bytes());
+    SocketAddrV6::new(Ipv6Addr::from(octets), place, 0, 0).into()
+}
+
+/// Id and place, if it is such an address.
+pub fn parse(address: SocketAddr) -> Option<(u64, u16)> {
+    let SocketAddr::V6(address) = address else { return None };
+    let octets = address.ip().octets();
+    let (prefix, id) = octets.split_first_chunk::<8>()?;
+    let id = u64::from_be_bytes(id.try_into().ok()?);
+    (*prefix == PREFIX).then_some((id, address.port()))
+}
+
+pub(crate) fn is(address: &SocketAddr) -> bool {
+    parse(*address).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_says_who_and_by_which_relay_and_no_other_address_does() {
+        for (name, place) in [("node-1", 0), ("node-2", 2), ("", u16::MAX)] {
+            assert_eq!(parse(address(id(name), place)), Some((id(name), place)));
+        }
+        assert_ne!(id("node-1"), id("node-2"));
+        for other in ["192.0.2.1:51820", "[2001:db8::1]:51820", "[100:0:0:1::1]:1", "[::1]:1"] {
+            assert_eq!(parse(other.parse().unwrap()), None, "{other}");
+        }
+    }
+}
