@@ -38,6 +38,7 @@ mod peer;
 mod random;
 mod roster;
 mod routes;
+mod seek;
 mod session;
 mod shake;
 mod slots;

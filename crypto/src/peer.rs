@@ -18,6 +18,7 @@ use crate::{
     core::{Core, Io},
     moment::Moment,
     path::{PeerPath, asks},
+    seek::Seek,
     session::padded,
     shake::Shake,
     slots::slot,
@@ -32,6 +33,9 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// ... and who heard nothing for so long begins a handshake (that and Rekey-Timeout).
 const UNANSWERED: Duration = Duration::from_secs(15);
 
+/// So long after its last word a peer with a session is still where it was: two keepalives were lost.
+const HEARD: Duration = Duration::from_secs(60);
+
 /// What could not be done at once is tried again after so long.
 const LATER: Duration = Duration::from_secs(1);
 /// How long a session with other keys than wanted is let be, if nobody asked for another: as long
@@ -43,6 +47,7 @@ pub(crate) struct Peer {
     pub(crate) path: Arc<PeerPath>,
     pub(crate) chain: Chain,
     pub(crate) shake: Shake,
+    pub(crate) seek: Seek,
     queue: VecDeque<Vec<u8>>,
     pub(crate) last_handshake: Option<Instant>,
     pub(crate) rtt: Option<Duration>,
@@ -72,6 +77,7 @@ impl Peer {
             config,
             chain: Chain::default(),
             shake: Shake::default(),
+            seek: Seek::new(),
             queue: VecDeque::new(),
             last_handshake: None,
             rtt: None,
@@ -89,10 +95,15 @@ impl Peer {
     /// one changed; sessions stay unless their key is gone. A new preshared key counts from the
     /// next handshake on.
     pub(crate) fn reconfigure(&mut self, config: PeerConfig, core: &mut Core, at: Moment) {
-        if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
-            core.paths.endpoints.moved(self.endpoint, config.endpoint);
-            self.path.endpoint.store(config.endpoint.map(Arc::new));
-            self.endpoint = config.endpoint;
+        let heard = self.is_heard(at);
+        if let Some(to) = config.moves(&self.config, self.path.endpoint(), heard) {
+            core.paths.endpoints.moved(self.endpoint, Some(to));
+            self.path.endpoint.store(Some(Arc::new(to)));
+            self.endpoint = Some(to);
+        }
+        if !heard && !config.places().eq(self.config.places()) {
+            self.seek = Seek::new();
+            self.shake.hurry(at);
         }
         let before = std::mem::replace(&mut self.config, config);
         if before.forwards != self.config.forwards {
@@ -105,6 +116,12 @@ impl Peer {
             self.retain(core, |label| keys.iter().any(|(epoch, _)| *epoch == label.theirs));
             self.wish_for_rekey(core, at);
         }
+    }
+
+    /// True if it spoke lately, so that it is where it was learned to be.
+    fn is_heard(&self, at: Moment) -> bool {
+        let last = self.path.last_received.get().happened();
+        self.chain.current().is_some() && last.is_some_and(|last| at.since(last) < HEARD)
     }
 
     /// Drops what belongs to keys that are gone.
@@ -312,6 +329,7 @@ impl Peer {
         self.wished(io);
         self.last_handshake = Some(io.now);
         self.path.last_received.set(io.at);
+        self.seek.end();
         io.out.event(Event::HandshakeComplete { peer: &self.config.name });
         if self.queue.is_empty() && confirm {
             self.send(&[], scratch, io);
@@ -407,6 +425,7 @@ impl Peer {
         self.look_at = again;
         if silent {
             self.path.unanswered.end();
+            self.seek.doubt();
             self.initiate(io);
         }
         if again == Moment::NEVER {

@@ -117,6 +117,7 @@ impl Run {
             handshakes: 0,
             initiations: [0; 2],
             cookies: 0,
+            others: Vec::new(),
             forwards: Vec::new(),
         }
     }

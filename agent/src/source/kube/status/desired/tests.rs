@@ -67,7 +67,16 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
     };
     let now = "2026-11-22T10:00:00Z".parse().unwrap();
     let peers = up.iter().map(peer).collect();
-    Live { keys, rotation: None, settled: true, serves: vec![], peers, counts: None, now }
+    Live {
+        keys,
+        rotation: None,
+        settled: true,
+        serves: vec![],
+        peers,
+        counts: None,
+        seen: Seen::default(),
+        now,
+    }
 }
 
 fn node(status: Option<MeshNodeStatus>) -> MeshNode {
