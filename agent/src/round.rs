@@ -198,7 +198,7 @@ impl Round {
             None => (facts::gather(&self.kernel, &self.options, view, heard).await?, None),
         };
         let (chosen, silent) = (self.chosen.borrow().clone(), self.silent.borrow().clone());
-        let facts = Facts { chosen, silent, ..facts };
+        let facts = Facts { silent, chosen, ..facts };
         let view = &*view.seen_by(&facts.node, &facts.silent);
         let plan = Plan::new(view, &facts);
         let mut actual = match found {

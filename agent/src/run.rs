@@ -32,7 +32,7 @@ use crate::{
     canary, chained,
     datapath::{Config, Datapath, Recording},
     facts,
-    failover::{Watch, kept},
+    failover::{Chosen, Watch, kept},
     first, identity,
     kernel::{Kernel, events, sysctl},
     keyring::{self, Keyring},
@@ -123,16 +123,7 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         }
     }
     let node = options.node.clone();
-    let (choosing, chosen) = watch::channel(kept::load(directory));
-    let (telling, silent) = watch::channel(BTreeSet::new());
-    let carriers = Watch {
-        snapshot: Arc::clone(&snapshot),
-        datapath: Arc::clone(&datapath),
-        chosen: choosing,
-        silent: telling,
-        state: directory.clone(),
-    };
-    tokio::spawn(carriers.follow());
+    let (chosen, silent) = watch_ways(directory, &snapshot, &datapath);
     let machine =
         round::Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen, silent };
     let round = Round::new(machine, options, kept);
@@ -144,6 +135,21 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
         _ = stop.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
     }
+}
+
+/// Which carriers answer, and which gateways do not.
+fn watch_ways(
+    directory: &Path,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    datapath: &Arc<Datapath>,
+) -> (watch::Receiver<Chosen>, watch::Receiver<BTreeSet<String>>) {
+    let (choosing, chosen) = watch::channel(kept::load(directory));
+    let (telling, silent) = watch::channel(BTreeSet::new());
+    let (snapshot, datapath) = (Arc::clone(snapshot), Arc::clone(datapath));
+    let state = directory.to_owned();
+    let watch = Watch { snapshot, datapath, chosen: choosing, silent: telling, state };
+    tokio::spawn(watch.follow());
+    (chosen, silent)
 }
 
 /// What the standing canary reports, where one is wanted.

@@ -35,6 +35,8 @@ mod interop;
 mod interop_native;
 #[path = "netns/join.rs"]
 mod join;
+#[path = "netns/joins.rs"]
+mod joins;
 #[path = "netns/lab.rs"]
 mod lab;
 #[path = "netns/laptop.rs"]

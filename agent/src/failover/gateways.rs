@@ -41,8 +41,15 @@ pub(super) struct Gateways {
 struct Watched {
     heard: Instant,
     asked: Option<Instant>,
-    /// Since when it answers again, while it counts as silent.
-    silent: Option<Option<Instant>>,
+    standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Answers,
+    Silent,
+    /// It answers again, since then, and is not trusted yet.
+    Returns(Instant),
 }
 
 impl Gateways {
@@ -57,7 +64,7 @@ impl Gateways {
         self.open.retain(|_, (_, _, sent)| now < *sent + IN_TIME);
         let mut asks = Vec::new();
         for (name, (by, addresses)) in gateways {
-            let new = || Watched { heard: now, asked: None, silent: None };
+            let new = || Watched { heard: now, asked: None, standing: Standing::Answers };
             let watched = self.watched.entry(name.clone()).or_insert_with(new);
             watched.judge(hold, now);
             if watched.asked.is_some_and(|asked| now < asked + EVERY) {
@@ -86,7 +93,8 @@ impl Gateways {
     }
 
     pub(super) fn silent(&self) -> BTreeSet<String> {
-        let silent = self.watched.iter().filter(|(_, watched)| watched.silent.is_some());
+        let silent =
+            self.watched.iter().filter(|(_, watched)| watched.standing != Standing::Answers);
         silent.map(|(name, _)| name.clone()).collect()
     }
 }
@@ -94,12 +102,11 @@ impl Gateways {
 impl Watched {
     fn judge(&mut self, hold: Duration, now: Instant) {
         let answers = now < self.heard + SILENT;
-        self.silent = match (self.silent, answers) {
-            (None, true) => None,
-            (_, false) => Some(None),
-            (Some(None), true) => Some(Some(now)),
-            (Some(Some(since)), true) if now < since + hold => Some(Some(since)),
-            (Some(Some(_)), true) => None,
+        self.standing = match (self.standing, answers) {
+            (_, false) => Standing::Silent,
+            (Standing::Silent, true) => Standing::Returns(now),
+            (Standing::Returns(since), true) if now < since + hold => Standing::Returns(since),
+            (Standing::Answers | Standing::Returns(_), true) => Standing::Answers,
         };
     }
 }
@@ -110,6 +117,7 @@ mod tests {
     use crate::view::Backend;
 
     const HOLD: Duration = Duration::from_secs(5);
+    const ALMOST: Duration = Duration::from_millis(4800);
     const STEP: Duration = Duration::from_millis(200);
 
     struct Lab {
@@ -150,7 +158,7 @@ mod tests {
 
         assert_eq!(lab.run(Duration::from_millis(1200), &[2]), [].into());
         assert_eq!(lab.run(Duration::from_millis(800), &[2]), ["g1".to_owned()].into());
-        assert_eq!(lab.run(HOLD - STEP, &[1, 2]), ["g1".to_owned()].into());
+        assert_eq!(lab.run(ALMOST, &[1, 2]), ["g1".to_owned()].into());
         assert_eq!(lab.run(STEP * 4, &[1, 2]), [].into());
     }
 

@@ -102,6 +102,8 @@ impl Run {
             endpoint: Some(address(2)),
             keepalive: None,
             allowed: vec!["10.42.2.0/24".parse().unwrap()],
+            others: Vec::new(),
+            forwards: Vec::new(),
         };
         assert_eq!(mesh.set_peers(vec![peer], &[], &mut Made::default(), now), []);
         Self {
@@ -117,8 +119,6 @@ impl Run {
             handshakes: 0,
             initiations: [0; 2],
             cookies: 0,
-            others: Vec::new(),
-            forwards: Vec::new(),
         }
     }
 

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const BOUND: Duration = Duration::from_secs(2);
 
 /// The text of a new token.
-fn token(controller: &Controller, flags: &[&str]) -> String {
+pub(crate) fn token(controller: &Controller, flags: &[&str]) -> String {
     let create = ["token", "create"];
     let made = e2e::lab::eventually("the gateway is announced", LIMIT, || {
         controller.hawser().args(create).args(["--dry-run=server"]).stdout().is_ok()
@@ -26,7 +26,7 @@ fn token(controller: &Controller, flags: &[&str]) -> String {
 }
 
 /// `hawser join` in the foreground.
-fn join(controller: &Controller, node: &Node, token: &str, flags: &[&str]) -> Process {
+pub(crate) fn join(controller: &Controller, node: &Node, token: &str, flags: &[&str]) -> Process {
     let file = secret(node, "token", token);
     let command = node.command("hawser").args(["join", &controller.gateway_url(), "--token-file"]);
     let command = command.arg(file).arg("--state").arg(node.state());
