@@ -137,7 +137,8 @@ iifname {DEVICE} ct state new ct status & dnat == 0 drop
                 format!("oifname {INNER} ct status dnat {from} snat {ip} to {ours}:{port}\n");
             leave.push_str(&snat);
         }
-        leave.push_str(&format!("oifname {DEVICE} {from} masquerade to :{port}\n"));
+        let masquerade = format!("oifname {DEVICE} {from} masquerade to :{port}\n");
+        leave.push_str(&masquerade);
     }
 
     fn drops(&self) -> String {
