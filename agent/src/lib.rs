@@ -25,6 +25,7 @@ pub mod keyring;
 mod live;
 pub mod metrics;
 pub mod options;
+mod outside;
 pub mod plan;
 mod probe;
 pub mod rotation;

@@ -38,6 +38,7 @@ use crate::{
     keyring::{self, Keyring},
     live::Agent,
     options::{CniMode, Run, SourceOption},
+    outside::Seen,
     plan::Refusal,
     probe::Prober,
     round::{self, Round},
@@ -274,10 +275,13 @@ async fn follow_api(
     let (datapath, snapshot) = (Arc::clone(&agent.datapath), Arc::clone(&agent.snapshot));
     let keyring = Arc::clone(&agent.keyring);
     let (counting, counted) = watch::channel(None);
+    let (seeing, seen) = watch::channel(Seen::default());
+    let changes = Arc::clone(&bell);
     let reporter = status::Reporter {
         client: client.clone(),
         identity,
         counted,
+        seen,
         datapath,
         snapshot,
         keyring,
@@ -293,6 +297,9 @@ async fn follow_api(
         own: changed.clone(),
         rotation: rotations.clone(),
         counted: counting,
+        datapath: Arc::clone(&agent.datapath),
+        seen: seeing,
+        changed: changes,
     };
     let report = async {
         if let Some(holder) = reporter.follow(changed, rotations).await {

@@ -22,6 +22,10 @@ pub struct PeerConfig {
     pub preshared_key: Option<PresharedKey>,
     /// Where it is reached. Learned endpoints win until this changes.
     pub endpoint: Option<SocketAddr>,
+    /// Where it may be reached too, such as behind a NAT. While it does not answer it is called at all
+    /// of them at once, and spoken to where an answer came from. With these, `endpoint` too is only
+    /// where it may be, and what was learned of a peer that is heard stays.
+    pub others: Vec<SocketAddr>,
     /// Sends an empty message when nothing else was sent for so long, and begins the first
     /// handshake at once instead of with the first packet.
     pub keepalive: Option<Duration>,

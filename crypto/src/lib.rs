@@ -39,6 +39,7 @@ mod random;
 pub mod relay;
 mod roster;
 mod routes;
+mod seek;
 mod session;
 mod shake;
 mod slots;

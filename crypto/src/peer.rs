@@ -19,6 +19,7 @@ use crate::{
     moment::Moment,
     path::{PeerPath, asks},
     relay,
+    seek::Seek,
     session::padded,
     shake::Shake,
     slots::slot,
@@ -33,6 +34,9 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 /// ... and who heard nothing for so long begins a handshake (that and Rekey-Timeout).
 const UNANSWERED: Duration = Duration::from_secs(15);
 
+/// So long after its last word a peer with a session is still where it was: two keepalives were lost.
+const HEARD: Duration = Duration::from_secs(60);
+
 /// What could not be done at once is tried again after so long.
 const LATER: Duration = Duration::from_secs(1);
 /// How long a session with other keys than wanted is let be, if nobody asked for another: as long
@@ -44,6 +48,7 @@ pub(crate) struct Peer {
     pub(crate) path: Arc<PeerPath>,
     pub(crate) chain: Chain,
     pub(crate) shake: Shake,
+    pub(crate) seek: Seek,
     queue: VecDeque<Vec<u8>>,
     pub(crate) last_handshake: Option<Instant>,
     pub(crate) rtt: Option<Duration>,
@@ -73,6 +78,7 @@ impl Peer {
             config,
             chain: Chain::default(),
             shake: Shake::default(),
+            seek: Seek::new(),
             queue: VecDeque::new(),
             last_handshake: None,
             rtt: None,
@@ -90,10 +96,15 @@ impl Peer {
     /// one changed; sessions stay unless their key is gone. A new preshared key counts from the
     /// next handshake on.
     pub(crate) fn reconfigure(&mut self, config: PeerConfig, core: &mut Core, at: Moment) {
-        if config.endpoint != self.config.endpoint && config.endpoint.is_some() {
-            core.paths.endpoints.moved(self.endpoint, config.endpoint);
-            self.path.endpoint.store(config.endpoint.map(Arc::new));
-            self.endpoint = config.endpoint;
+        let heard = self.is_heard(at);
+        if let Some(to) = config.moves(&self.config, self.path.learned(), heard) {
+            core.paths.endpoints.moved(self.endpoint, Some(to));
+            self.path.endpoint.store(Some(Arc::new(to)));
+            self.endpoint = Some(to);
+        }
+        if !heard && !config.places().eq(self.config.places()) {
+            self.seek = Seek::new();
+            self.shake.hurry(at);
         }
         let before = std::mem::replace(&mut self.config, config);
         if before.forwards != self.config.forwards {
@@ -106,6 +117,12 @@ impl Peer {
             self.retain(core, |label| keys.iter().any(|(epoch, _)| *epoch == label.theirs));
             self.wish_for_rekey(core, at);
         }
+    }
+
+    /// True if it spoke lately, so that it is where it was learned to be.
+    fn is_heard(&self, at: Moment) -> bool {
+        let last = self.path.last_received.get().happened();
+        self.chain.current().is_some() && last.is_some_and(|last| at.since(last) < HEARD)
     }
 
     /// Drops what belongs to keys that are gone.
@@ -313,6 +330,7 @@ impl Peer {
         self.wished(io);
         self.last_handshake = Some(io.now);
         self.path.last_received.set(io.at);
+        self.seek.end();
         io.out.event(Event::HandshakeComplete { peer: &self.config.name });
         if self.queue.is_empty() && confirm {
             self.send(&[], scratch, io);
@@ -408,6 +426,7 @@ impl Peer {
         self.look_at = again;
         if silent {
             self.path.unanswered.end();
+            self.seek.doubt();
             self.initiate(io);
         }
         if again == Moment::NEVER {

@@ -122,6 +122,13 @@ impl Shake {
         self.attempt.as_ref().is_some_and(|attempt| attempt.initiation.index() == index)
     }
 
+    /// There is somewhere else to try.
+    pub(crate) fn hurry(&mut self, at: Moment) {
+        if let Some(attempt) = &mut self.attempt {
+            attempt.retry_at = at;
+        }
+    }
+
     /// True if nothing is under way that a wish for a session would have to wait for.
     pub(crate) fn quiet(&self) -> bool {
         self.attempt.is_none() && self.answered.is_none()
@@ -206,6 +213,7 @@ impl Peer {
         };
         io.core.indices.release(attempt.initiation.index());
         self.try_another_key();
+        self.seek.doubt();
         match self.path.endpoint() {
             Some(to) if io.at.since(attempt.began) < TRY_FOR => {
                 self.begin(to, (attempt.began, attempt.cookie_used), io);
@@ -239,6 +247,7 @@ impl Peer {
         };
         let ends = Ends { identity, remote: &contact.remote, preshared: None };
         let cookie = contact.cookie.as_ref().and_then(|cookie| cookie.get(io.now));
+        let patience = self.seek.patience(self.config.places().count(), RETRY);
         let mut out = [0; INITIATION];
         let stamp = core.clock.next(io.now);
         let ours = Ours { index, cookie };
@@ -249,11 +258,13 @@ impl Peer {
             began,
             sent: io.now,
             sent_at: io.at,
-            retry_at: io.at.after(RETRY + Duration::from_millis(jitter)),
+            retry_at: io.at.after(patience + Duration::from_millis(jitter)),
             cookie_used,
         }));
         self.path.last_sent.set(io.at);
         io.out.send(to, &out);
+        let elsewhere = self.config.places().filter(|place| self.seek.is_on() && *place != to);
+        elsewhere.for_each(|place| io.out.send(place, &out));
     }
 
     /// Takes an initiation that is proven to be of `key`, made for our key in `label`.
@@ -313,7 +324,8 @@ impl Peer {
         }
         self.shake.answered = None;
         self.rtt = Some(io.now.saturating_duration_since(attempt.sent));
-        if self.path.endpoint().is_none() && self.path.follow(from) {
+        let sought = self.seek.is_on() && self.config.places().any(|place| place == from);
+        if (sought || self.path.endpoint().is_none()) && self.path.follow(from) {
             self.tell_endpoint(io);
         }
         self.established(true, scratch, io);

@@ -45,6 +45,10 @@ mod laptop;
 mod leaks;
 #[path = "netns/mesh.rs"]
 mod mesh;
+#[path = "netns/nat.rs"]
+mod nat;
+#[path = "netns/nat_lab.rs"]
+mod nat_lab;
 #[path = "netns/peer.rs"]
 mod peer;
 #[path = "netns/relay.rs"]

@@ -37,6 +37,7 @@ fn peer(key: u8, endpoint: Option<SocketAddr>) -> PeerConfig {
         endpoint,
         keepalive: endpoint.map(|_| Duration::from_secs(1)),
         allowed: vec![format!("10.42.{key}.0/24").parse().unwrap()],
+        others: Vec::new(),
         forwards: Vec::new(),
     }
 }

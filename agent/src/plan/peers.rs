@@ -85,6 +85,7 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
         keys,
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
+        others: others(&node.endpoints, facts.underlay),
         keepalive: Some(KEEPALIVE),
         allowed: node.prefixes().collect(),
         forwards: Vec::new(),
@@ -102,8 +103,18 @@ fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
         endpoint: peer.endpoint,
         keepalive: keepalive.map(|seconds| Duration::from_secs(u64::from(seconds))),
         allowed: peer.addresses.clone(),
+        others: Vec::new(),
         forwards: Vec::new(),
     }
+}
+
+/// Its other endpoints of that family: such as where a NAT shows it.
+fn others(endpoints: &[SocketAddr], underlay: Underlay) -> Vec<SocketAddr> {
+    let Some(first) = reachable(endpoints, underlay) else {
+        return Vec::new();
+    };
+    let same = |other: &&SocketAddr| **other != first && other.is_ipv4() == first.is_ipv4();
+    endpoints.iter().filter(same).copied().collect()
 }
 
 /// The first endpoint of a family that this node has; if it knows of none, the first.

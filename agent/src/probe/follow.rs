@@ -1,16 +1,27 @@
-//! Answers other nodes' probes always, and sends its own while a rotation is under way.
+//! Answers other nodes' probes always, and sends its own while a rotation is under way. Asks a few of
+//! them, too, where they see this node, and tells each that asks.
 
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use api::MeshNode;
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 
 use super::{Counted, Peers, Survey, message::Message, sockets::Sockets};
-use crate::{rotation::Rotation, snapshot::Snapshot};
+use crate::{
+    datapath::Datapath,
+    outside::{Outside, Seen},
+    rotation::Rotation,
+    snapshot::Snapshot,
+};
 
 /// Between two looks at who is in the mesh.
 const LOOK: Duration = Duration::from_secs(1);
@@ -22,36 +33,44 @@ pub(crate) struct Prober {
     pub(crate) own: watch::Receiver<Option<MeshNode>>,
     pub(crate) rotation: watch::Receiver<Option<Rotation>>,
     pub(crate) counted: watch::Sender<Option<Counted>>,
+    pub(crate) datapath: Arc<Datapath>,
+    /// Where others see this node, and the bell to ring when that changes.
+    pub(crate) seen: watch::Sender<Seen>,
+    pub(crate) changed: Arc<Notify>,
 }
 
 /// What changes meanwhile.
-#[derive(Default)]
 struct State {
     sockets: Sockets,
     peers: Peers,
     /// Whose questions are answered.
-    others: BTreeSet<IpAddr>,
+    others: BTreeMap<IpAddr, String>,
+    outside: Outside,
+    /// Where this node's interfaces are reached.
+    own: Vec<SocketAddr>,
     survey: Option<Survey>,
 }
 
 impl Prober {
     /// For as long as rotations are told of.
     pub(crate) async fn follow(mut self) {
-        let mut state = State::default();
+        let mut state = State::new();
         let mut look = Instant::now();
         loop {
             let now = Instant::now();
             if now >= look {
-                state.look(&self.snapshot.load());
+                state.look(&self.snapshot.load(), &self.datapath);
                 self.survey(&mut state, now);
                 look = now + LOOK;
             }
             state.tick(now);
             self.tell(&state, now);
-            let due = state.survey.as_ref().and_then(|survey| survey.next_wake(now));
+            self.tell_seen(&mut state, now);
+            let survey = state.survey.as_ref().and_then(|survey| survey.next_wake(now));
+            let due = survey.into_iter().chain(state.outside.due()).min();
             tokio::select! {
                 (from, message) = state.sockets.receive() => {
-                    state.take(from, message, Instant::now());
+                    state.take((from, message), &self.datapath, Instant::now());
                 }
                 changed = self.rotation.changed() => {
                     if changed.is_err() {
@@ -81,6 +100,18 @@ impl Prober {
         }
     }
 
+    fn tell_seen(&self, state: &mut State, now: Instant) {
+        let seen = state.outside.tell(&state.own, now);
+        let news = self.seen.send_if_modified(|last| {
+            let differs = last != seen;
+            last.clone_from(seen);
+            differs
+        });
+        if news {
+            self.changed.notify_one();
+        }
+    }
+
     fn tell(&self, state: &State, now: Instant) {
         let counted = state.survey.as_ref().map(|survey| survey.counted(now));
         self.counted.send_if_modified(|last| {
@@ -92,7 +123,18 @@ impl Prober {
 }
 
 impl State {
-    fn look(&mut self, snapshot: &Snapshot) {
+    fn new() -> Self {
+        Self {
+            sockets: Sockets::default(),
+            peers: Peers::default(),
+            others: BTreeMap::new(),
+            outside: Outside::new(random(), Instant::now()),
+            own: Vec::new(),
+            survey: None,
+        }
+    }
+
+    fn look(&mut self, snapshot: &Snapshot, datapath: &Datapath) {
         let own = snapshot.subnets.iter().map(|subnet| api::first_host(*subnet));
         self.sockets.bind(&own.collect());
         let nodes = snapshot.peers.iter().filter(|(_, facts)| facts.is_node);
@@ -101,7 +143,23 @@ impl State {
             (name.clone(), all.filter(|address| self.sockets.reach(*address)).collect())
         });
         self.peers = addresses.collect();
-        self.others = self.peers.values().flatten().copied().collect();
+        let of = |(name, all): (&String, &Vec<IpAddr>)| {
+            all.iter().map(|address| (*address, name.clone())).collect::<Vec<_>>()
+        };
+        self.others = self.peers.iter().flat_map(of).collect();
+        self.own = own_endpoints(snapshot, datapath.listen_port());
+        self.ask_where(datapath);
+    }
+
+    /// Those that there is a session with, so that they see where this node sends from.
+    fn ask_where(&mut self, datapath: &Datapath) {
+        let sessions = datapath.status().into_iter().filter(|peer| peer.established);
+        let up = sessions.map(|peer| peer.name).filter(|name| self.peers.contains_key(name));
+        for peer in self.outside.ask(&up.collect(), Instant::now()) {
+            if let Some(to) = self.peers.get(&peer).and_then(|all| all.first()) {
+                self.sockets.send(*to, Message::Where(self.outside.number()));
+            }
+        }
     }
 
     fn tick(&mut self, now: Instant) {
@@ -111,19 +169,33 @@ impl State {
     }
 
     /// Only from other nodes' own addresses, which are nobody else's to send from.
-    fn take(&mut self, from: IpAddr, message: Message, now: Instant) {
+    fn take(&mut self, (from, message): (IpAddr, Message), datapath: &Datapath, now: Instant) {
+        let Some(peer) = self.others.get(&from) else {
+            return;
+        };
         match message {
-            Message::Question(number) if self.others.contains(&from) => {
-                self.sockets.send(from, Message::Answer(number));
+            Message::Question(number) => self.sockets.send(from, Message::Answer(number)),
+            Message::Where(number) => {
+                let mut all = datapath.status().into_iter();
+                let seen = all.find(|known| known.name == *peer).filter(|peer| peer.established);
+                if let Some(at) = seen.and_then(|peer| peer.endpoint) {
+                    self.sockets.send(from, Message::There(number, at));
+                }
             }
+            Message::There(number, at) => self.outside.hear(peer, number, at, now),
             Message::Answer(number) => {
                 if let Some(survey) = &mut self.survey {
                     survey.answered(number, from, now);
                 }
             }
-            Message::Question(_) => {}
         }
     }
+}
+
+fn own_endpoints(snapshot: &Snapshot, port: u16) -> Vec<SocketAddr> {
+    let v4 = snapshot.underlay.v4.map(IpAddr::V4);
+    let v6 = snapshot.underlay.v6.map(IpAddr::V6);
+    v4.into_iter().chain(v6).map(|address| (address, port).into()).collect()
 }
 
 fn random() -> u64 {

@@ -16,7 +16,7 @@ use futures::future::select_all;
 use socket2::SockRef;
 use tokio::{net::UdpSocket, time::sleep};
 
-use super::message::{LENGTH, Message};
+use super::message::{LONGEST, Message};
 use crate::freebind;
 
 /// Every agent's, on its mesh addresses alone. Below the range that outgoing connections take.
@@ -71,7 +71,7 @@ impl Sockets {
     /// The next message and who it is from.
     pub(super) async fn receive(&self) -> (IpAddr, Message) {
         loop {
-            let mut bytes = [0; LENGTH + 1];
+            let mut bytes = [0; LONGEST + 1];
             let Some((length, from)) = self.next(&mut bytes).await else {
                 sleep(PAUSE).await;
                 continue;

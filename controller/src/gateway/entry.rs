@@ -113,7 +113,11 @@ impl Entry {
                 Ok(challenge) => open.insert(challenge).public(),
                 Err(error) => {
                     warn!(%error, "the system has no randomness");
-                    return answer::status(503, "ServiceUnavailable", "the gateway cannot answer now");
+                    return answer::status(
+                        503,
+                        "ServiceUnavailable",
+                        "the gateway cannot answer now",
+                    );
                 }
             },
         };

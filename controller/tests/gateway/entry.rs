@@ -199,7 +199,13 @@ async fn every_refusal_is_one_answer_at_one_time_and_its_reason_is_in_the_audit(
     let events: Api<Event> = Api::all(world.server.client.clone());
     let events = events.list(&ListParams::default()).await.unwrap();
     let notes: Vec<String> = events.items.into_iter().filter_map(|event| event.note).collect();
-    for words in ["did not prove", "secret is wrong", "no token of that name", "laptop's already", "was revoked"] {
+    for words in [
+        "did not prove",
+        "secret is wrong",
+        "no token of that name",
+        "laptop's already",
+        "was revoked",
+    ] {
         assert!(notes.iter().any(|note| note.contains(words)), "{words}: {notes:#?}");
     }
 }

@@ -15,6 +15,7 @@
 
 mod engine;
 mod link;
+mod nat;
 mod node;
 mod packet;
 mod random;
@@ -22,6 +23,7 @@ mod world;
 
 pub use engine::{Engine, Engines, Mesh};
 pub use link::Link;
+pub use nat::{Mapping, Nat};
 pub use node::{Node, Told};
 pub use packet::{Content, packet};
 pub use random::Random;

@@ -9,7 +9,7 @@ use crypto::{Event, Outbox, PeerConfig};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use keys::{KeyEpoch, PrivateKey};
 
-use crate::{Content, Mesh, Random, engine::Engine};
+use crate::{Content, Flight, Mesh, Nat, Random, engine::Engine};
 
 /// An event of the mesh, kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Node {
     pub private: PrivateKey,
     /// Where its datagrams come from, as the others see it.
     pub address: SocketAddr,
+    /// Then nobody else sees its address, nor reaches it there.
+    pub nat: Option<Nat>,
     pub peers: Vec<PeerConfig>,
     /// What reached its tunnel device.
     pub delivered: Vec<Content>,
@@ -41,6 +43,7 @@ impl Node {
             mesh: Mesh::new(engine, &private, random, now),
             private,
             address: SocketAddr::from((Ipv4Addr::new(192, 0, 2, number), 51820)),
+            nat: None,
             peers: Vec::new(),
             delivered: Vec::new(),
             events: Vec::new(),
@@ -58,8 +61,22 @@ impl Node {
             endpoint: Some(self.address),
             keepalive,
             allowed: subnets(number),
+            others: Vec::new(),
             forwards: Vec::new(),
         }
+    }
+
+    /// Whether a datagram reaches it.
+    pub(crate) fn is_at(&mut self, flight: &Flight, now: Instant) -> bool {
+        match &mut self.nat {
+            None => self.address == flight.to,
+            Some(nat) => nat.enters(flight.from, flight.to, now),
+        }
+    }
+
+    /// Where a datagram to `to` comes from.
+    pub(crate) fn seen_by(&mut self, to: SocketAddr, now: Instant) -> SocketAddr {
+        self.nat.as_mut().map_or(self.address, |nat| nat.leave(to, now))
     }
 
     /// The numbers of the packets from `source`, in the order of their arrival.

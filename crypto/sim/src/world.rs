@@ -136,10 +136,10 @@ impl World {
 
     /// Anybody sends anything: `from` need not be true.
     pub fn inject(&mut self, flight: Flight) -> Result<(), Discard> {
-        let Some(place) = self.nodes.iter().position(|node| node.address == flight.to) else {
+        let now = self.now;
+        let Some(place) = self.nodes.iter_mut().position(|node| node.is_at(&flight, now)) else {
             return Ok(());
         };
-        let now = self.now;
         self.call(place, |node, made| node.mesh.open(&flight.datagram, flight.from, made, now))
     }
 
@@ -197,8 +197,8 @@ impl World {
     fn call<R>(&mut self, place: usize, call: impl FnOnce(&mut Node, &mut Made) -> R) -> R {
         let mut made = Made::default();
         let result = call(&mut self.nodes[place], &mut made);
-        let from = self.nodes[place].address;
         for (to, datagram) in made.datagrams {
+            let from = self.nodes[place].seen_by(to, self.now);
             self.launch(Flight { from, to, datagram });
         }
         let node = &mut self.nodes[place];

@@ -102,6 +102,7 @@ impl Run {
             endpoint: Some(address(2)),
             keepalive: None,
             allowed: vec!["10.42.2.0/24".parse().unwrap()],
+            others: Vec::new(),
             forwards: Vec::new(),
         };
         assert_eq!(mesh.set_peers(vec![peer], &[], &mut Made::default(), now), []);

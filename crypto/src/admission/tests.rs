@@ -17,6 +17,7 @@ fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
         endpoint: None,
         keepalive: None,
         allowed: allowed.iter().map(|prefix| prefix.parse().unwrap()).collect(),
+        others: Vec::new(),
         forwards: Vec::new(),
     }
 }

@@ -40,6 +40,7 @@ pub(crate) fn peer(number: u8, keys: &[(u32, u8)]) -> PeerConfig {
         endpoint: Some(address(number)),
         keepalive: None,
         allowed: vec![format!("10.42.{number}.0/24").parse().unwrap()],
+        others: Vec::new(),
         forwards: Vec::new(),
     }
 }

@@ -111,6 +111,7 @@ pub fn peer(number: u32) -> PeerConfig {
             format!("10.{a}.{b}.0/24").parse().unwrap(),
             format!("fd42:0:0:{number:x}::/64").parse().unwrap(),
         ],
+        others: Vec::new(),
         forwards: Vec::new(),
     }
 }

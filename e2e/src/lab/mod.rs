@@ -23,6 +23,7 @@ mod interrupt;
 mod link;
 mod mounts;
 mod namespace;
+mod nat;
 mod neighbours;
 mod node;
 mod orphan;
@@ -30,6 +31,7 @@ mod ping;
 mod process;
 mod programs;
 mod router;
+mod site;
 mod stream;
 mod sweep;
 mod switch;
@@ -49,11 +51,13 @@ pub use flow::{Flow, FlowReport};
 pub use interrupt::{exit_code_on_interrupt, wait_for_interrupt};
 pub use link::Net;
 pub use namespace::Namespace;
+pub use nat::{Nat, Outbound};
 pub use neighbours::NeighbourRoom;
 pub use node::Node;
 pub use process::{Command, Process};
 pub use programs::{bin_dir, program};
 pub use router::NatRouter;
+pub use site::{NatPair, Site};
 pub use stream::transfer;
 pub use sweep::sweep;
 pub use switch::Switch;
@@ -118,12 +122,19 @@ impl Lab {
             .with_context(|| format!("making the machine {name}"))
     }
 
-    /// A router with one leg on `outer` and a switch of its own behind it, masquerading.
+    /// A router with one leg on `outer` and a switch of its own behind it; ports stay as they are.
     pub fn nat_router(&self, name: &str, outer: &Switch) -> anyhow::Result<NatRouter> {
+        self.router(name, outer, Nat::PortKept)
+    }
+
+    /// The same, that maps as `nat` says, which may not be [`Nat::None`].
+    pub fn router(&self, name: &str, outer: &Switch, nat: Nat) -> anyhow::Result<NatRouter> {
+        anyhow::ensure!(nat != Nat::None, "a router without a NAT is none of the lab's");
         let node = self.node_on(name, outer)?;
         let number = self.switches.fetch_add(1, Ordering::Relaxed);
         let inner = self.namespace(&format!("sw{number}"))?;
-        NatRouter::new(node, inner, number).with_context(|| format!("making the router {name}"))
+        NatRouter::new(node, inner, number, nat)
+            .with_context(|| format!("making the router {name}"))
     }
 
     /// An empty namespace for the CNI plugin of `node`, loopback up.

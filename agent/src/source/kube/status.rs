@@ -33,8 +33,8 @@ use self::{
     settling::{Sessions, Settling},
 };
 use crate::{
-    datapath::Datapath, keyring::Keyring, probe::Counted, rotation::Rotation, snapshot::Snapshot,
-    source::contact::Contact,
+    datapath::Datapath, keyring::Keyring, outside::Seen, probe::Counted, rotation::Rotation,
+    snapshot::Snapshot, source::contact::Contact,
 };
 
 /// Between two looks at what has changed here.
@@ -53,6 +53,8 @@ pub struct Reporter {
     pub contact: Contact,
     /// What became of the probes of a rotation.
     pub(crate) counted: watch::Receiver<Option<Counted>>,
+    /// Where peers see this node.
+    pub(crate) seen: watch::Receiver<Seen>,
 }
 
 impl Reporter {
@@ -149,7 +151,8 @@ impl Reporter {
         let keys = self.keyring.face();
         let peers = self.datapath.status();
         let now = Timestamp::now();
-        let live = Live { keys, rotation, settled, serves, peers, counts, now };
+        let seen = self.seen.borrow().clone();
+        let live = Live { keys, rotation, settled, serves, peers, counts, seen, now };
         let snapshot = self.snapshot.load();
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());

@@ -21,6 +21,7 @@ fn peer(number: u8, key: &PrivateKey) -> PeerConfig {
         endpoint: Some(address(number)),
         keepalive: None,
         allowed: vec![format!("10.42.{number}.0/24").parse().unwrap()],
+        others: Vec::new(),
         forwards: Vec::new(),
     }
 }

@@ -6,6 +6,7 @@ use api::{
     Condition, Confirmation, MeshNode, MeshNodeStatus, Probes, PublishedKey, Served,
     conditions::{self, REMOVED},
 };
+use ipnet::IpNet;
 use jiff::Timestamp;
 use keys::{KeyEpoch, PublicKey};
 use serde_json::{Map, Value, json};
@@ -14,6 +15,7 @@ use crate::{
     datapath::PeerStatus,
     keyring::PublicFace,
     options::Endpoint,
+    outside::{Nat, Seen},
     rotation::{Rotation, confirm},
     snapshot::{Membership, Snapshot},
 };
@@ -45,6 +47,8 @@ pub struct Live {
     pub peers: Vec<PeerStatus>,
     /// What became of the probes of a rotation, if there was one.
     pub counts: Option<Counts>,
+    /// Where peers see this node.
+    pub(crate) seen: Seen,
     pub now: Timestamp,
 }
 
@@ -78,7 +82,8 @@ pub(super) fn status(
         confirmed: confirmed(snapshot, live).or(before.confirmed.clone()),
         probes: live.counts.as_ref().map(|c| c.probes.clone()).or(before.probes.clone()),
         unreachable: tunnels.down.iter().take(UNREACHABLE).cloned().collect(),
-        endpoints: endpoints(identity, snapshot).iter().map(ToString::to_string).collect(),
+        endpoints: published_endpoints(identity, snapshot, &live.seen),
+        nat: live.seen.nat.map(Nat::name).map(str::to_owned),
         peers: Some(format!("{}/{}", tunnels.up, tunnels.all)),
         mtu: Some(snapshot.mtu).filter(|mtu| *mtu > 0),
         version: Some(identity.version.clone()),
@@ -121,6 +126,19 @@ pub(super) fn change(before: Option<&MeshNodeStatus>, after: &MeshNodeStatus) ->
 
 fn published((epoch, key): &(KeyEpoch, PublicKey)) -> PublishedKey {
     PublishedKey { epoch: epoch.0, public_key: key.to_string() }
+}
+
+/// Its own, and then where peers see it, unless the operator said where it is reached. An address of the
+/// mesh would be nobody's to call.
+fn published_endpoints(identity: &Identity, snapshot: &Snapshot, seen: &Seen) -> Vec<String> {
+    let mut all = endpoints(identity, snapshot);
+    if identity.endpoints.is_empty() {
+        let meshes: Vec<IpNet> =
+            snapshot.peers.values().flat_map(|peer| &peer.subnets).copied().collect();
+        let usable = |at: &&SocketAddr| api::published::endpoint(&at.to_string(), &meshes).is_ok();
+        all.extend(seen.endpoints.iter().filter(usable));
+    }
+    all.iter().map(ToString::to_string).collect()
 }
 
 pub(super) fn endpoints(identity: &Identity, snapshot: &Snapshot) -> Vec<SocketAddr> {

@@ -67,7 +67,16 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
     };
     let now = "2026-11-22T10:00:00Z".parse().unwrap();
     let peers = up.iter().map(peer).collect();
-    Live { keys, rotation: None, settled: true, serves: vec![], peers, counts: None, now }
+    Live {
+        keys,
+        rotation: None,
+        settled: true,
+        serves: vec![],
+        peers,
+        counts: None,
+        seen: Seen::default(),
+        now,
+    }
 }
 
 fn node(status: Option<MeshNodeStatus>) -> MeshNode {
@@ -126,14 +135,14 @@ fn conditions_and_fields_of_others_stay() {
     let foreign = Condition::new("SubnetAllocated", true, ("Yes", ""), live(&[], 0).now);
     let before = MeshNodeStatus {
         conditions: vec![foreign.clone()],
-        nat: Some("cone".into()),
+        refused: Some(api::Machine::default()),
         ..MeshNodeStatus::default()
     };
 
     let after = status(&node(Some(before)), &identity(), &snapshot(&[]), &live(&[], 0)).unwrap();
 
     assert!(after.conditions.contains(&foreign));
-    assert_eq!(after.nat.as_deref(), Some("cone"));
+    assert!(after.refused.is_some());
 }
 
 #[test]

@@ -1,0 +1,170 @@
+//! Where others see this node: what peers say in the tunnel, boiled down to what is worth telling all.
+//! Pure: no clock, no socket.
+//!
+//! ```text
+//!   peers ── "you come from 198.51.100.7:40001" ──▶ said ──▶ verdict ── it holds ──▶ told ──▶ the API
+//!                                                   │ own address: no NAT
+//!                                                   │ one for all: others can call there
+//!                                                   └ each another: symmetric, no use to anybody
+//! ```
+//! What the API holds may not follow each change: the first verdict is told at once, another only after
+//! it has held for a while, and longer if that happens often.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+/// So many peers are asked.
+const WITNESSES: usize = 4;
+/// Between two questions to one that answered, and to one that did not yet.
+const EVERY: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(1);
+/// What was said so long ago says nothing.
+const FRESH: Duration = Duration::from_secs(35);
+/// The first verdict waits for other witnesses; a later one for doubts to settle.
+const GATHER: Duration = Duration::from_millis(300);
+const HOLD: Duration = Duration::from_secs(12);
+/// So often the time to hold is doubled, at most; forgotten after so long in peace.
+const DOUBLINGS: u32 = 7;
+const PEACE: Duration = Duration::from_secs(1200);
+
+/// How a NAT before this node maps (RFC 4787).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nat {
+    /// There is one; a single witness cannot tell of which kind.
+    Present,
+    EndpointIndependent,
+    Symmetric,
+}
+
+impl Nat {
+    /// As the API says it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::EndpointIndependent => "endpoint-independent",
+            Self::Symmetric => "symmetric",
+        }
+    }
+}
+
+/// What is told to all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) nat: Option<Nat>,
+    /// Where others may call, one a family.
+    pub(crate) endpoints: Vec<SocketAddr>,
+}
+
+/// What peers said of one node.
+#[derive(Debug)]
+pub(crate) struct Outside {
+    /// By chance: an answer to another question is none.
+    number: u64,
+    asked: BTreeMap<String, Instant>,
+    said: BTreeMap<String, (SocketAddr, Instant)>,
+    told: Seen,
+    /// What would be told, and since when.
+    verdict: (Seen, Instant),
+    changes: u32,
+    changed: Instant,
+}
+
+impl Outside {
+    pub(crate) fn new(number: u64, now: Instant) -> Self {
+        Self {
+            number,
+            asked: BTreeMap::new(),
+            said: BTreeMap::new(),
+            told: Seen::default(),
+            verdict: (Seen::default(), now),
+            changes: 0,
+            changed: now,
+        }
+    }
+
+    /// The number of all questions.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whom to ask now, of those that there are sessions with. The same few are asked each time.
+    pub(crate) fn ask(&mut self, up: &BTreeSet<String>, now: Instant) -> Vec<String> {
+        self.asked.retain(|peer, _| up.contains(peer));
+        let room = WITNESSES.saturating_sub(self.asked.len());
+        let new: Vec<_> =
+            up.iter().filter(|peer| !self.asked.contains_key(*peer)).take(room).cloned().collect();
+        let mut due: Vec<String> = Vec::new();
+        for (peer, asked) in &self.asked {
+            let wait = if self.said.contains_key(peer) { EVERY } else { AGAIN };
+            due.extend((now >= *asked + wait).then(|| peer.clone()));
+        }
+        due.extend(new);
+        self.asked.extend(due.iter().map(|peer| (peer.clone(), now)));
+        due
+    }
+
+    /// A peer says where it sees this node. Only who was asked can.
+    pub(crate) fn hear(&mut self, peer: &str, number: u64, at: SocketAddr, now: Instant) {
+        if number == self.number && self.asked.contains_key(peer) {
+            self.said.insert(peer.to_owned(), (at, now));
+        }
+    }
+
+    /// What to tell. `own`: where this node's interfaces are reached.
+    pub(crate) fn tell(&mut self, own: &[SocketAddr], now: Instant) -> &Seen {
+        self.said.retain(|_, (_, at)| now < *at + FRESH);
+        if !self.said.is_empty() {
+            let verdict = judge(self.said.values().map(|(at, _)| *at), own);
+            if verdict != self.verdict.0 {
+                self.verdict = (verdict, now);
+            }
+        }
+        if now >= self.changed + PEACE {
+            self.changes = 0;
+        }
+        if self.verdict.0 != self.told && now >= self.verdict.1 + self.hold() {
+            self.told = self.verdict.0.clone();
+            self.changes = (self.changes + 1).min(DOUBLINGS);
+            self.changed = now;
+        }
+        &self.told
+    }
+
+    /// When to look again, if a verdict waits to be told.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        (self.verdict.0 != self.told).then(|| self.verdict.1 + self.hold())
+    }
+
+    fn hold(&self) -> Duration {
+        match self.changes {
+            0 => GATHER,
+            changes => HOLD * 2_u32.pow(changes - 1),
+        }
+    }
+}
+
+fn judge(said: impl Iterator<Item = SocketAddr>, own: &[SocketAddr]) -> Seen {
+    let foreign: Vec<SocketAddr> = said.filter(|at| !own.contains(at)).collect();
+    let (mut nat, mut endpoints) = (None, Vec::new());
+    for v4 in [true, false] {
+        let of_family: Vec<_> = foreign.iter().filter(|at| at.is_ipv4() == v4).collect();
+        let distinct: BTreeSet<_> = of_family.iter().collect();
+        let kind = match (distinct.len(), of_family.len()) {
+            (0, _) => continue,
+            (1, 1) => Nat::Present,
+            (1, _) => Nat::EndpointIndependent,
+            (_, _) => Nat::Symmetric,
+        };
+        endpoints.extend(of_family.first().filter(|_| kind != Nat::Symmetric).copied());
+        nat = nat.or(Some(kind));
+    }
+    Seen { nat, endpoints }
+}
+
+#[cfg(test)]
+mod tests;
