@@ -16,8 +16,8 @@ const PREFIX: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 
 /// What the peer of that name is called: the same in the whole mesh, through all rotations of keys.
 pub fn id(name: &str) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = blake2s::hash(&[LABEL, name.as_bytes()]);
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    let hash = blake2s::hash(&[LABEL, name.as_bytes()]);
+    u64::from_be_bytes(std::array::from_fn(|place| hash[place]))
 }
 
 /// The peer `id`, by the relay of that place in the list that both ends have.

@@ -133,9 +133,12 @@ impl<'a> Departures<'a> {
         let relayed = |train: &Train| crypto::relay::parse(train.to).is_some();
         let runs = self.trains.chunk_by(|a, b| relayed(a) == relayed(b));
         let seam = (self.shared, self.sockets);
-        let sent = runs.map(|run| match relayed(&run[0]) {
-            true => self.shared.relays.send(run, &self.bytes, seam),
-            false => self.send_straight(run),
+        let sent = runs.map(|run| {
+            if relayed(&run[0]) {
+                self.shared.relays.send(run, &self.bytes, seam)
+            } else {
+                self.send_straight(run)
+            }
         });
         sent.sum()
     }
