@@ -61,8 +61,8 @@ def variants():
             "service": {"type": "NodePort", "nodePort": 30444},
         }},
         "gateway-in-front": {"gateway": {
-            "enabled": True, "port": 443,
-            "service": {"loadBalancerSourceRanges": ["192.0.2.0/24"], "annotations": {"a": "b"}},
+            "enabled": True,
+            "service": {"port": 443, "loadBalancerSourceRanges": ["192.0.2.0/24"], "annotations": {"a": "b"}},
         }},
         "chained": {"ipam": "Kubernetes", "cni": {"mode": "Chained"}},
         "lab": yaml.safe_load((SNAPSHOTS / "lab.values.yaml").read_text()),

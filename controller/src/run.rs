@@ -1,6 +1,6 @@
 //! From the command line to running parts, and back to an end on SIGTERM.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,8 +137,15 @@ async fn serve_gateway(gateway: Option<Gateway>, client: Client) -> anyhow::Resu
     }
 }
 
+/// On a machine without IPv6, `[::]` stands for every address that it has.
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))
+    let bound = match TcpListener::bind(address).await {
+        Err(_) if address.ip() == IpAddr::from(Ipv6Addr::UNSPECIFIED) => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        other => other,
+    };
+    bound.with_context(|| format!("listening on {address}"))
 }
 
 async fn serve_admin(address: Option<SocketAddr>, metrics: Arc<Metrics>) {

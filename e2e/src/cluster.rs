@@ -23,6 +23,8 @@ use crate::lab::{Command, Lab, Node, until};
 
 /// What the chart renders with its defaults, in the namespace `hawser`.
 const RENDERED: &str = include_str!("../../deploy/charts/snapshots/default.yaml");
+/// The same with the gateway.
+const GATEWAY: &str = include_str!("../../deploy/charts/snapshots/gateway.yaml");
 /// Of that, what says who may do what.
 const RIGHTS: [&str; 5] =
     ["ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"];
@@ -99,6 +101,16 @@ impl ApiServer {
         std::fs::write(&path, config.to_string())
             .with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
+    }
+
+    /// What the chart adds for the gateway: its Service, and the controllers' right to its Secret.
+    pub fn install_gateway(&self) -> anyhow::Result<()> {
+        let whose = ["  name: hawser-gateway\n", "  name: hawser-controller-gateway\n"];
+        let of_gateway = |text: &&str| whose.iter().any(|name| text.contains(name));
+        let all: Vec<&str> = GATEWAY.split("---\n").filter(of_gateway).collect();
+        ensure!(all.len() == 3, "the chart has {} objects for the gateway", all.len());
+        let create = self.kubectl(&self.kubeconfig()).args(["create", "-f", "-"]);
+        create.input(all.join("---\n")).stdout().map(drop)
     }
 
     fn install_rights(&self) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@
 //!   POST /join  JoinRequest {token, name, csr, key, proof} ──▶ admits: consumes a use, makes the
 //!                                                              MeshNode
 //!               JoinAnswer {node, certificate} ◀──────
+//!               JoinWaits {node} ◀──────  instead, until somebody approves it: ask again
 //!   POST /renew RenewRequest {csr}, with the certificate, at two thirds of its life
 //!   POST /leave, with the certificate: the MeshNode goes
 //!   GET, PATCH /apis/hawser.dev/…   what a node may, with the certificate
@@ -152,6 +153,16 @@ pub struct JoinAnswer {
     pub certificate: String,
     /// PEM: the authority that signed it, and the gateway's own certificate.
     pub authority: String,
+}
+
+/// It is not in yet: somebody has to approve it. It asks again, with the same key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinWaits {
+    /// The name that it will have.
+    pub node: String,
+    /// Of its WireGuard key, as those who approve see it.
+    pub fingerprint: String,
 }
 
 /// A machine that is in asks for its next certificate.

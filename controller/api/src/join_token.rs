@@ -1,6 +1,7 @@
 //! `JoinToken`: the permission for machines outside the cluster to join. It holds a hash only.
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Condition;
@@ -97,6 +98,10 @@ pub struct JoinTokenStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub machines: Vec<Admitted>,
+    /// The machines that wait for an approval, or were denied one, the oldest first.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub waiting: Vec<Waiting>,
     /// The last machine that presented this token and was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_refusal: Option<Refused>,
@@ -119,6 +124,43 @@ pub struct Admitted {
     /// When (RFC 3339).
     #[schemars(length(max = 64))]
     pub at: String,
+}
+
+/// A machine that asked to be let in with a token that takes an approval.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// The name that it gets if it is let in.
+    #[schemars(length(min = 1, max = 253))]
+    pub node: String,
+    /// SHA-256 of the key that its certificate will be for, in lower-case hexadecimal.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub key: String,
+    /// The fingerprint of its WireGuard key, which it prints as well: compare them.
+    #[schemars(length(min = 1, max = 64))]
+    pub fingerprint: String,
+    /// Where it came from, as the gateway saw it.
+    #[schemars(length(max = 64))]
+    pub from: String,
+    /// Since when it waits (RFC 3339).
+    #[schemars(length(max = 64))]
+    pub at: String,
+    /// What somebody decided; absent: nobody has yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Who decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub decided_by: Option<String>,
+}
+
+/// What became of a machine that waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Decision {
+    /// It gets in when it asks next.
+    Approved,
+    /// It is refused until the token ends.
+    Denied,
 }
 
 /// An attempt that was refused.

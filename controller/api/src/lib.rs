@@ -31,7 +31,9 @@ pub use conditions::Condition;
 pub use confirmation::{Confirmation, ConfirmedStep, digest};
 pub use crds::{crds, crds_yaml, manifests};
 pub use encryption::{Encryption, SiteEncryption, encryption_between};
-pub use join_token::{Admitted, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused};
+pub use join_token::{
+    Admitted, Decision, JoinToken, JoinTokenSpec, JoinTokenStatus, Refused, Waiting,
+};
 pub use mesh::{
     Backend, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, Relay, RotationSchedule,
     return_after,

@@ -453,8 +453,22 @@ pub enum Tokens {
     /// One row a token, and who joined with it
     #[command(alias = "ls")]
     List,
+    /// Let in a machine that waits: its key is the one that it prints
+    Approve(Decide),
+    /// Refuse a machine that waits, for as long as the token lives
+    Deny(Decide),
     /// Nobody joins with it any more; machines that did stay
     Revoke { name: String },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Decide {
+    /// The machine, by the name that it will have
+    #[arg(value_name = "MACHINE")]
+    pub machine: String,
+    /// The token that it came with, where machines of that name wait with several
+    #[arg(long, value_name = "NAME")]
+    pub token: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -472,6 +486,9 @@ pub struct CreateToken {
     /// What the machines' names begin with
     #[arg(long, value_name = "PREFIX")]
     pub name_prefix: Option<String>,
+    /// Let each machine wait until somebody approves it: hawser token approve
+    #[arg(long)]
+    pub approve: bool,
     /// The token's own name, which is no secret [default: join-RANDOM]
     #[arg(long)]
     pub name: Option<String>,

@@ -2,7 +2,7 @@
 //!
 //! Outside there is one answer for every refusal, at one time; the reason is for the audit.
 
-use api::{Condition, JoinToken, JoinTokenStatus, Joined, MeshNode, conditions};
+use api::{Condition, Decision, JoinToken, JoinTokenStatus, Joined, MeshNode, Waiting, conditions};
 use jiff::Timestamp;
 use keys::PublicKey;
 use kube::ResourceExt;
@@ -10,6 +10,8 @@ use subtle::ConstantTimeEq;
 
 /// Machines that a token remembers.
 const REMEMBERED: usize = 64;
+/// Machines that wait with one token.
+const WAITING: usize = 32;
 pub(super) const USABLE: &str = "Usable";
 
 /// Why a machine is not let in.
@@ -31,8 +33,12 @@ pub(super) enum Refusal {
     Expired(String),
     #[error("the token has been used as often as it permits ({0})")]
     UsedUp(u32),
-    #[error("the token asks for an approval, which this version does not give")]
+    #[error("nobody has approved it yet")]
     NeedsApproval,
+    #[error("somebody denied it")]
+    Denied,
+    #[error("{WAITING} machines wait for an approval already")]
+    TooManyWait,
     #[error("{0:?} is no name for a node")]
     BadName(String),
     #[error("the name {0} is taken")]
@@ -56,6 +62,8 @@ impl Refusal {
             Refusal::Expired(_) => "Expired",
             Refusal::UsedUp(_) => "UsedUp",
             Refusal::NeedsApproval => "NeedsApproval",
+            Refusal::Denied => "Denied",
+            Refusal::TooManyWait => "TooManyWait",
             Refusal::BadName(_) => "BadName",
             Refusal::NameTaken(_) => "NameTaken",
             Refusal::KeyKnown(_) => "KeyKnown",
@@ -91,6 +99,8 @@ pub(super) enum Admission {
     New { name: String, joined: Joined, site: Option<String> },
     /// It is in already and the answer did not reach it: no use is consumed.
     Again { name: String, uid: String },
+    /// Somebody has to approve it. `asked`: that it waits is written down already.
+    Waits { name: String, asked: bool },
 }
 
 /// Whether the secret is the token's. Takes the same time for every secret, and for none.
@@ -112,9 +122,6 @@ pub(super) fn usable(token: &JoinToken, now: Timestamp) -> Result<(), Refusal> {
     let used = token.status.as_ref().map_or(0, |status| status.used);
     if ended {
         return Err(Refusal::Expired(spec.expires_at.clone()));
-    }
-    if spec.approve {
-        return Err(Refusal::NeedsApproval);
     }
     if used >= spec.uses { Err(Refusal::UsedUp(spec.uses)) } else { Ok(()) }
 }
@@ -140,16 +147,89 @@ pub(super) fn judge(
     let again = namesake.filter(|n| n.spec.joined.as_ref() == Some(&joined) && !n.spec.revoked);
     key_is_free(candidate, known, again.map(|_| name.as_str()))?;
     if let Some(node) = again {
-        let ended = matches!(usable(token, now), Err(Refusal::Expired(_) | Refusal::NeedsApproval));
+        let ended = matches!(usable(token, now), Err(Refusal::Expired(_)));
         if !ended {
             return Ok(Admission::Again { name, uid: node.uid().unwrap_or_default() });
         }
     }
     usable(token, now)?;
-    match namesake {
-        Some(_) => Err(Refusal::NameTaken(name)),
-        None => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
+    if namesake.is_some() {
+        return Err(Refusal::NameTaken(name));
     }
+    match approval(candidate, &name, token) {
+        Err(Refusal::NeedsApproval) => {
+            let asked = waiting_of(candidate, &name, token).is_some();
+            Ok(Admission::Waits { name, asked })
+        }
+        Err(refusal) => Err(refusal),
+        Ok(()) => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
+    }
+}
+
+/// Whether it needs no approval or has one.
+pub(super) fn approval(
+    candidate: &Candidate,
+    name: &str,
+    token: &JoinToken,
+) -> Result<(), Refusal> {
+    if !token.spec.approve {
+        return Ok(());
+    }
+    match waiting_of(candidate, name, token).map(|waiting| waiting.decision) {
+        Some(Some(Decision::Approved)) => Ok(()),
+        Some(Some(Decision::Denied)) => Err(Refusal::Denied),
+        Some(None) => Err(Refusal::NeedsApproval),
+        None if all_waiting(token).any(|waiting| stands(waiting) && waiting.node == name) => {
+            Err(Refusal::NameTaken(name.to_owned()))
+        }
+        None if all_waiting(token).filter(|waiting| stands(waiting)).count() >= WAITING => {
+            Err(Refusal::TooManyWait)
+        }
+        None => Err(Refusal::NeedsApproval),
+    }
+}
+
+fn all_waiting(token: &JoinToken) -> impl Iterator<Item = &Waiting> {
+    token.status.iter().flat_map(|status| &status.waiting)
+}
+
+/// One that was denied holds no name and no place.
+fn stands(waiting: &Waiting) -> bool {
+    waiting.decision != Some(Decision::Denied)
+}
+
+/// This very machine, under this name.
+fn waiting_of<'a>(candidate: &Candidate, name: &str, token: &'a JoinToken) -> Option<&'a Waiting> {
+    let fingerprint = candidate.public_key.fingerprint().to_string();
+    let same = |waiting: &&Waiting| {
+        waiting.node == name && waiting.key == candidate.key && waiting.fingerprint == fingerprint
+    };
+    all_waiting(token).find(same)
+}
+
+/// The token's status with one more machine that waits; the oldest that was denied makes room.
+pub(super) fn asked(
+    token: &JoinToken,
+    candidate: &Candidate,
+    (node, from): (&str, &str),
+    now: Timestamp,
+) -> JoinTokenStatus {
+    let mut status = token.status.clone().unwrap_or_default();
+    if status.waiting.len() >= WAITING
+        && let Some(denied) = status.waiting.iter().position(|waiting| !stands(waiting))
+    {
+        status.waiting.remove(denied);
+    }
+    status.waiting.push(Waiting {
+        node: node.to_owned(),
+        key: candidate.key.clone(),
+        fingerprint: candidate.public_key.fingerprint().to_string(),
+        from: from.to_owned(),
+        at: conditions::rfc3339(now),
+        decision: None,
+        decided_by: None,
+    });
+    status
 }
 
 fn key_is_free(candidate: &Candidate, known: &Known, own: Option<&str>) -> Result<(), Refusal> {
@@ -195,6 +275,7 @@ pub(super) fn used_once(
     let at = conditions::rfc3339(now);
     status.used += 1;
     status.last_used_at = Some(at.clone());
+    status.waiting.retain(|waiting| waiting.node != node);
     status.machines.push(api::Admitted { node: node.to_owned(), from: from.to_owned(), at });
     let surplus = status.machines.len().saturating_sub(REMEMBERED);
     status.machines.drain(..surplus);

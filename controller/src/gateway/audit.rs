@@ -10,6 +10,7 @@ use std::time::Duration;
 use api::{JoinToken, Mesh, Refused, conditions};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
+use keys::Fingerprint;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -39,10 +40,26 @@ impl Audit {
         Audit { client, recorder, pace: Mutex::new(Buckets::new(TOLD)) }
     }
 
+    /// `token`: as it was before.
     pub(super) async fn joined(&self, token: &JoinToken, node: &str, from: IpAddr) {
         info!(node, %from, token = token.name_any(), "machine joined");
-        let note = format!("{node} joined from {from}");
+        let mut waiting = token.status.iter().flat_map(|status| &status.waiting);
+        let by = waiting.find(|one| one.node == node).and_then(|one| one.decided_by.as_ref());
+        let by = by.map(|by| format!(", approved by {by}")).unwrap_or_default();
+        let note = format!("{node} joined from {from}{by}");
         self.tell("JoinTokenUsed", "Join", note, &token.object_ref(&())).await;
+    }
+
+    pub(super) async fn waits(
+        &self,
+        token: &JoinToken,
+        (node, key): (&str, Fingerprint),
+        from: IpAddr,
+    ) {
+        info!(node, %key, %from, token = token.name_any(), "machine waits for an approval");
+        let note =
+            format!("{node} at {from} with the key {key} waits: hawser token approve {node}");
+        self.tell("JoinWaits", "Ask", note, &token.object_ref(&())).await;
     }
 
     /// `token`: the one that was named, if there is one.

@@ -11,7 +11,9 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use api::join::{JoinAnswer, JoinChallenge, JoinRequest, RenewAnswer, RenewRequest, Token};
+use api::join::{
+    JoinAnswer, JoinChallenge, JoinRequest, JoinWaits, RenewAnswer, RenewRequest, Token,
+};
 use api::{JoinToken, JoinTokenStatus, Joined, Mesh, MeshNode, MeshNodeSpec, MeshPeer};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -69,6 +71,12 @@ impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Failure {
         Failure::Broken(error.into())
     }
+}
+
+/// What a machine that is not refused gets.
+enum Entered {
+    In(JoinAnswer),
+    Waits(JoinWaits),
 }
 
 /// Lets machines in.
@@ -138,7 +146,8 @@ impl Entry {
             }
         };
         match admitted {
-            Ok(admitted) => answer::json(StatusCode::CREATED, &admitted),
+            Ok(Entered::In(admitted)) => answer::json(StatusCode::CREATED, &admitted),
+            Ok(Entered::Waits(waits)) => answer::json(StatusCode::ACCEPTED, &waits),
             Err(Failure::Refused(refusal)) => {
                 self.audit.refused(named.as_ref(), &refusal, from).await;
                 sleep_until(next_multiple(begun, Instant::now())).await;
@@ -163,7 +172,7 @@ impl Entry {
         body: &[u8],
         from: IpAddr,
         (challenge, named): (Option<Challenge>, &mut Option<JoinToken>),
-    ) -> Result<JoinAnswer, Failure> {
+    ) -> Result<Entered, Failure> {
         let asked: JoinRequest = serde_json::from_slice(body).map_err(|_| Refusal::Malformed)?;
         let token = Token::parse(&asked.token).map_err(|_| Refusal::Malformed)?;
         let request = verified(&asked.csr).ok_or(Refusal::Unsigned)?;
@@ -177,15 +186,22 @@ impl Entry {
         let known = self.known()?;
         let member = match admission::judge(&candidate, stored, &known, Timestamp::now())? {
             Admission::Again { name, uid } => Member { node: name, uid },
+            Admission::Waits { name, asked } => {
+                if !asked {
+                    self.ask_for_approval(&token.name, (&candidate, &name), from).await?;
+                }
+                let fingerprint = candidate.public_key.fingerprint().to_string();
+                return Ok(Entered::Waits(JoinWaits { node: name, fingerprint }));
+            }
             Admission::New { name, joined, site } => {
-                let used = self.consume(&joined.token, (&name, from)).await?;
+                let used = self.consume(&joined.token, (&candidate, &name), from).await?;
                 let member = self.create(&name, joined, site).await?;
                 self.audit.joined(&used, &name, from).await;
                 self.wait_for(&member).await;
                 member
             }
         };
-        self.sign(&request, &member)
+        self.sign(&request, &member).map(Entered::In)
     }
 
     fn sign(&self, request: &Request, member: &Member) -> Result<JoinAnswer, Failure> {
@@ -224,15 +240,52 @@ impl Entry {
         objects.iter().filter_map(|json| serde_json::from_slice(json).ok()).collect()
     }
 
-    /// One conditional write; a lost race is judged anew.
-    async fn consume(&self, name: &str, who: (&str, IpAddr)) -> Result<JoinToken, Failure> {
+    async fn consume(
+        &self,
+        name: &str,
+        (candidate, node): (&Candidate, &str),
+        from: IpAddr,
+    ) -> Result<JoinToken, Failure> {
+        let from = from.to_string();
+        let next = |token: &JoinToken, now| {
+            admission::usable(token, now)?;
+            admission::approval(candidate, node, token)?;
+            Ok(admission::used_once(token, (node, &from), now))
+        };
+        self.change(name, next).await
+    }
+
+    /// That it waits is on the token, for whoever approves.
+    async fn ask_for_approval(
+        &self,
+        name: &str,
+        (candidate, node): (&Candidate, &str),
+        from: IpAddr,
+    ) -> Result<(), Failure> {
+        let text = from.to_string();
+        let next = |token: &JoinToken, now| {
+            admission::usable(token, now)?;
+            match admission::approval(candidate, node, token) {
+                Err(Refusal::NeedsApproval) | Ok(()) => {}
+                Err(refusal) => return Err(refusal),
+            }
+            Ok(admission::asked(token, candidate, (node, &text), now))
+        };
+        let token = self.change(name, next).await?;
+        self.audit.waits(&token, (node, candidate.public_key.fingerprint()), from).await;
+        Ok(())
+    }
+
+    /// One conditional write; a lost race is judged anew. Gives the token as it was before.
+    async fn change(
+        &self,
+        name: &str,
+        next: impl Fn(&JoinToken, Timestamp) -> Result<JoinTokenStatus, Refusal>,
+    ) -> Result<JoinToken, Failure> {
         let _one = self.consuming.lock().await;
-        let from = who.1.to_string();
         for _ in 0..TRIES {
             let token = self.token(name).await?.ok_or(Refusal::UnknownToken)?;
-            let now = Timestamp::now();
-            admission::usable(&token, now)?;
-            let status = admission::used_once(&token, (who.0, &from), now);
+            let status = next(&token, Timestamp::now())?;
             if write_status(&self.client, &token, &status).await? {
                 return Ok(token);
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::join::{RENEW_PATH, RenewRequest, Token};
-use api::{JoinToken, Mesh, MeshPeer, MeshPeerSpec};
+use api::{Decision, JoinToken, Mesh, MeshPeer, MeshPeerSpec};
 use bytes::Bytes;
 use http::Request;
 use k8s_openapi::api::events::v1::Event;
@@ -108,7 +108,6 @@ async fn attempts(world: &World) -> Vec<Attempt> {
     });
     let ended = ended.await;
     let used = world.token("used", 1).await;
-    let waiting = world.token_with("waiting", |spec| spec.approve = true).await;
     assert_eq!(world.join(&Machine::new(1).request(&used, "edge-1")).await.code, 201);
     let spec = MeshPeerSpec {
         public_key: Machine::new(50).public_key,
@@ -148,7 +147,6 @@ async fn attempts(world: &World) -> Vec<Attempt> {
         attempt(fresh(&path, "x"), "UnknownToken"),
         attempt(fresh(&ended, "x"), "Expired"),
         attempt(fresh(&used, "x"), "UsedUp"),
-        attempt(fresh(&waiting, "x"), "NeedsApproval"),
         attempt(fresh(&good, "edge-1"), "NameTaken"),
         attempt(fresh(&good, "Not/A/Name"), "BadName"),
         attempt(Machine::new(50).request(&good, "x"), "KeyKnown"),
@@ -195,7 +193,6 @@ async fn every_refusal_is_one_answer_at_one_time_and_its_reason_is_in_the_audit(
     };
     assert_eq!(last("ended").await.as_deref(), Some("Expired"));
     assert_eq!(last("used").await.as_deref(), Some("UsedUp"));
-    assert_eq!(last("waiting").await.as_deref(), Some("NeedsApproval"));
     let events: Api<Event> = Api::all(world.server.client.clone());
     let events = events.list(&ListParams::default()).await.unwrap();
     let notes: Vec<String> = events.items.into_iter().filter_map(|event| event.note).collect();
@@ -206,6 +203,48 @@ async fn every_refusal_is_one_answer_at_one_time_and_its_reason_is_in_the_audit(
         "laptop's already",
         "was revoked",
     ] {
+        assert!(notes.iter().any(|note| note.contains(words)), "{words}: {notes:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_waits_with_nothing_given_out_until_it_is_approved() {
+    let world = World::start(LIFE).await;
+    let token = world.token_with("asking", |spec| spec.approve = true).await;
+    let (edge, other) = (Machine::new(1), Machine::new(2));
+    let asking = edge.request(&token, "edge-1");
+    let decide = async |number: usize, decision: Decision| {
+        let mut waiting = world.tokens().get("asking").await.unwrap().status.unwrap().waiting;
+        waiting[number].decision = Some(decision);
+        waiting[number].decided_by = Some("ann".to_owned());
+        let patch = json!({"status": {"waiting": waiting}});
+        let patch = Patch::Merge(&patch);
+        world.tokens().patch_status("asking", &PatchParams::default(), &patch).await.unwrap();
+    };
+
+    let first = world.join(&asking).await;
+    let again = world.join(&asking).await;
+    let impostor = world.join(&other.request(&token, "edge-1")).await;
+    let second = world.join(&other.request(&token, "edge-2")).await;
+
+    assert_eq!((first.code, again.code, impostor.code, second.code), (202, 202, 403, 202));
+    assert_eq!(first.body["node"], "edge-1");
+    assert!(first.body.get("certificate").is_none());
+    assert_eq!(world.nodes().await.len(), 0);
+    let status = world.tokens().get("asking").await.unwrap().status.unwrap();
+    assert_eq!((status.used, status.waiting.len()), (0, 2));
+    assert_eq!(status.waiting[0].fingerprint, first.body["fingerprint"]);
+
+    decide(1, Decision::Denied).await;
+    decide(0, Decision::Approved).await;
+    assert_eq!(world.join(&other.request(&token, "edge-2")).await.code, 403);
+    let admitted = world.join(&asking).await;
+    assert_eq!(admitted.code, 201, "{}", admitted.body);
+    assert_eq!(world.nodes().await.len(), 1);
+    let events: Api<Event> = Api::all(world.server.client.clone());
+    let events = events.list(&ListParams::default()).await.unwrap();
+    let notes: Vec<String> = events.items.into_iter().filter_map(|event| event.note).collect();
+    for words in ["waits: hawser token approve edge-1", "somebody denied it", "approved by ann"] {
         assert!(notes.iter().any(|note| note.contains(words)), "{words}: {notes:#?}");
     }
 }

@@ -56,7 +56,10 @@ fn two_machines_join_a_real_cluster_through_the_gateway_and_reach_each_other() {
     let address = format!("{}:8444", control.address().v4);
     let gateway = format!("https://{address}");
     let controller = control.command("hawser-controller").arg("--kubeconfig");
-    let controller = controller.arg(server.kubeconfig()).args(["--identity", "c"]);
+    // With the rights of the chart's controllers, no more.
+    server.install_gateway().unwrap();
+    let rights = server.kubeconfig_of("hawser-controller").unwrap();
+    let controller = controller.arg(rights).args(["--identity", "c"]);
     let _controller = controller.args(["--gateway", &address]).spawn().unwrap();
     let hawser = || control.command("hawser").env("KUBECONFIG", server.kubeconfig());
     let create = ["token", "create", "--uses", "2"];

@@ -113,6 +113,37 @@ fn a_bare_machine_joins_with_one_command_reaches_every_pod_and_is_thrown_out() {
 }
 
 #[test]
+fn a_machine_that_needs_an_approval_waits_with_nothing_and_goes_on_when_it_is_approved() {
+    let mesh = Mesh::start("approve", 1).unwrap();
+    let hawser = |words: &[&str]| mesh.controller.hawser().args(words).stdout().unwrap();
+    let token = token(&mesh.controller, &["--approve", "--uses", "2"]);
+    let machines = ["edge-1", "edge-2"].map(|name| mesh.lab.node(name).unwrap());
+    let [mut joining, mut unwanted] =
+        machines.each_ref().map(|node| join(&mesh.controller, node, &token, &[]));
+    for waiting in [&mut joining, &mut unwanted] {
+        waiting.wait_for_log("hawser token approve edge-", LIMIT).unwrap();
+    }
+    let listed = hawser(&["token", "list"]);
+    assert!(listed.contains("edge-1") && listed.contains("edge-2"), "{listed}");
+    assert_eq!(mesh.controller.nodes().unwrap().len(), 1);
+    assert!(machines.iter().all(|node| !access(node).exists()));
+
+    hawser(&["token", "deny", "edge-2"]);
+    let approved = hawser(&["token", "approve", "edge-1"]);
+    let begun = Instant::now();
+    joining.wait_for_log("meshnode/edge-1 joined in", LIMIT).unwrap();
+    println!("in {:?} after the approval", begun.elapsed());
+    unwanted.wait_for_log("does not let this machine in", LIMIT).unwrap();
+
+    assert!(approved.contains(" edge-1 approved"), "{approved}");
+    let log = joining.log();
+    let key = log.split("with the key ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    let token = hawser(&["token", "list", "-o", "json"]);
+    assert!(token.contains(r#""used": 1"#) && !token.contains(key), "{token}");
+    assert!(!access(&machines[1]).exists());
+}
+
+#[test]
 fn a_machine_leaves_and_nothing_of_the_mesh_stays_on_it() {
     let mesh = Mesh::start("leave", 1).unwrap();
     let node = mesh.lab.node("edge-1").unwrap();

@@ -25,7 +25,7 @@ use crate::{
     exit::{Exit, Failure},
     join::{
         access_file,
-        gateway::{Gateway, Url},
+        gateway::{Entered, Gateway, Url},
         key_file,
         machine::{self, Agent},
         ping,
@@ -41,6 +41,8 @@ use crate::{
 const MOST: u64 = 4096;
 /// How long the agent may take to be ready and to reach somebody.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A machine that waits for an approval asks again after this, and ever more seldom up to that.
+const ASKED_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(
@@ -58,7 +60,12 @@ pub(super) async fn run(
     preflight::clocks(Timestamp::now(), gateway.greet().await?.clock)?;
     terminal.say(&format!("ok    gateway {} is the one of this token", url.to_text()));
     let name = name.unwrap_or_else(hostname);
-    let answer = ask_in(&mut gateway, &token, &name, &state).await?;
+    let asked = ask_in(&mut gateway, &token, &name, &state).await?;
+    let again = async || {
+        let mut gateway = connect(&url, &token, settings.timeout).await?;
+        ask_in(&mut gateway, &token, &name, &state).await
+    };
+    let answer = until_approved(asked, again, terminal).await?;
     let node = answer.node.clone();
     let key = machine::certificate_key(&key_file(&state))?;
     let access = Access {
@@ -121,7 +128,7 @@ async fn ask_in(
     token: &Token,
     name: &str,
     state: &Path,
-) -> Result<JoinAnswer, Failure> {
+) -> Result<Entered, Failure> {
     let public_key = machine::identity(state)?;
     let key = machine::certificate_key(&key_file(state))?;
     let mut request = JoinRequest {
@@ -134,6 +141,36 @@ async fn ask_in(
     let challenge = gateway.challenge().await?;
     request.proof = machine::prove(state, &challenge, &request.covered())?;
     gateway.join(&request).await
+}
+
+/// Asks again until somebody has decided; a gateway that is away meanwhile is asked later.
+async fn until_approved(
+    mut asked: Entered,
+    again: impl AsyncFn() -> Result<Entered, Failure>,
+    terminal: &Terminal,
+) -> Result<JoinAnswer, Failure> {
+    let mut pause = ASKED_AGAIN.0;
+    let mut told = false;
+    loop {
+        let waits = match asked {
+            Entered::In(answer) => return Ok(answer),
+            Entered::Waits(waits) => waits,
+        };
+        if !told {
+            let (node, key) = (text::printable(&waits.node), text::printable(&waits.fingerprint));
+            terminal.say(&format!(
+                "...   waiting for an approval of {node} with the key {key}\n      \
+                 where the mesh is run: hawser token approve {node}"
+            ));
+            told = true;
+        }
+        sleep(pause).await;
+        pause = (pause * 3 / 2).min(ASKED_AGAIN.1);
+        asked = match again().await {
+            Err(failure) if failure.exit == Exit::Unreachable => Entered::Waits(waits),
+            other => other?,
+        };
+    }
 }
 
 /// The agent lives as long as this does, and this as long as the agent.

@@ -1,8 +1,10 @@
 //! `hawser token`: made here, shown once, stored as a hash; the mesh never sees the token itself.
 
+mod decide;
+
 use std::{path::PathBuf, time::Duration};
 
-use api::{JoinToken, JoinTokenSpec, conditions, join::Token};
+use api::{Decision, JoinToken, JoinTokenSpec, conditions, join::Token};
 use jiff::Timestamp;
 use kube::{
     Api,
@@ -30,6 +32,12 @@ pub(super) async fn run(
             terminal.print(&tokens::list(&cluster.tokens().await?, Timestamp::now()))?;
         }
         Tokens::Create(wanted) => create(wanted, &cluster, settings, terminal).await?,
+        Tokens::Approve(which) => {
+            decide::run(which, Decision::Approved, &cluster, (settings, terminal)).await?;
+        }
+        Tokens::Deny(which) => {
+            decide::run(which, Decision::Denied, &cluster, (settings, terminal)).await?;
+        }
         Tokens::Revoke { name } => revoke(&name, &cluster, settings, terminal).await?,
     }
     Ok(Exit::Ok)
@@ -41,7 +49,8 @@ async fn create(
     settings: &Settings,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    let CreateToken { ttl, uses, site, name_prefix, name, out, print_join_command } = wanted;
+    let CreateToken { ttl, uses, site, name_prefix, approve, name, out, print_join_command } =
+        wanted;
     if out.is_none() && !matches!(terminal.format(), Format::Table | Format::Wide) {
         return Err(Failure::usage("a token is printed as text only")
             .check("write it to a file with --out FILE, or leave --output away"));
@@ -61,8 +70,8 @@ async fn create(
         uses,
         site,
         name_prefix,
-        approve: false,
-        created_by: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).ok(),
+        approve,
+        created_by: operator(),
     };
     let object = JoinToken::new(&token.name, spec);
     let said = |how: &str| format!("jointoken/{} created{how}", token.name);
@@ -138,6 +147,11 @@ async fn revoke(
         }
     };
     terminal.raw(&format!("jointoken/{name} {verb}\n"))
+}
+
+/// Who sits here, as far as the machine knows.
+fn operator() -> Option<String> {
+    std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).ok()
 }
 
 async fn gateway(cluster: &Cluster) -> Result<api::Gateway, Failure> {

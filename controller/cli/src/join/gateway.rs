@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::join::{JOIN_PATH, JoinAnswer, JoinChallenge, JoinRequest, SERVER_NAME, pin};
+use api::join::{JOIN_PATH, JoinAnswer, JoinChallenge, JoinRequest, JoinWaits, SERVER_NAME, pin};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, StatusCode, client::conn::http1, header};
@@ -71,6 +71,12 @@ pub struct Greeting {
     pub clock: Option<Timestamp>,
 }
 
+/// What a machine that is not refused gets.
+pub enum Entered {
+    In(JoinAnswer),
+    Waits(JoinWaits),
+}
+
 /// One connection to a gateway.
 pub struct Gateway {
     sender: http1::SendRequest<Full<Bytes>>,
@@ -119,12 +125,15 @@ impl Gateway {
         )
     }
 
-    pub async fn join(&mut self, request: &JoinRequest) -> Result<JoinAnswer, Failure> {
+    pub async fn join(&mut self, request: &JoinRequest) -> Result<Entered, Failure> {
         let body = serde_json::to_vec(request).unwrap_or_default();
         let (head, body) = self.ask(Request::post(JOIN_PATH), body.into()).await?;
+        let unread = |error| Failure::failed(format!("the gateway's answer: {error}"));
         match head.status {
-            StatusCode::CREATED => serde_json::from_slice(&body)
-                .map_err(|error| Failure::failed(format!("the gateway's answer: {error}"))),
+            StatusCode::CREATED => serde_json::from_slice(&body).map(Entered::In).map_err(unread),
+            StatusCode::ACCEPTED => {
+                serde_json::from_slice(&body).map(Entered::Waits).map_err(unread)
+            }
             StatusCode::FORBIDDEN => Err(Failure::new(
                 Exit::Forbidden,
                 "the gateway does not let this machine in",

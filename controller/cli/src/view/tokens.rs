@@ -17,12 +17,13 @@ const COLUMNS: &[&str] = &[
     "EXPIRES",
     "SITE",
     "AGE",
+    "WAITING",
     "CREATED-BY",
     "LAST-USED",
     "MACHINES",
     "LAST-REFUSAL",
 ];
-const NARROW: usize = 6;
+const NARROW: usize = 7;
 
 /// A token in JSON.
 #[derive(Debug, Serialize)]
@@ -39,6 +40,8 @@ struct Token<'a> {
     created_by: Option<&'a str>,
     last_used_at: Option<&'a str>,
     machines: &'a [api::Admitted],
+    approve: bool,
+    waiting: &'a [api::Waiting],
     last_refusal: Option<&'a api::Refused>,
 }
 
@@ -61,11 +64,12 @@ pub fn name_of(token: &JoinToken) -> &str {
 
 fn is_valid(token: &JoinToken, status: &JoinTokenStatus, now: Timestamp) -> bool {
     let end = token.spec.expires_at.parse::<Timestamp>();
-    end.is_ok_and(|end| end > now) && status.used < token.spec.uses && !token.spec.approve
+    end.is_ok_and(|end| end > now) && status.used < token.spec.uses
 }
 
 fn row(token: &JoinToken, status: &JoinTokenStatus, now: Timestamp) -> Vec<String> {
     let created = token.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let waiting = status.waiting.iter().filter(|machine| machine.decision.is_none());
     let refusal = status.last_refusal.as_ref();
     let refusal = refusal.map(|last| format!("{}@{}", last.reason, last.from));
     vec![
@@ -75,6 +79,7 @@ fn row(token: &JoinToken, status: &JoinTokenStatus, now: Timestamp) -> Vec<Strin
         token.spec.expires_at.clone(),
         or(token.spec.site.as_ref(), NONE),
         text::age(created, now),
+        text::list(waiting.map(|machine| &machine.node)),
         or(token.spec.created_by.as_ref(), NONE),
         or(status.last_used_at.as_ref(), "never"),
         text::list(status.machines.iter().map(|machine| &machine.node)),
@@ -95,6 +100,8 @@ fn in_json<'a>(token: &'a JoinToken, status: &'a JoinTokenStatus, now: Timestamp
         created_by: token.spec.created_by.as_deref(),
         last_used_at: status.last_used_at.as_deref(),
         machines: &status.machines,
+        approve: token.spec.approve,
+        waiting: &status.waiting,
         last_refusal: status.last_refusal.as_ref(),
     }
 }
@@ -137,10 +144,10 @@ mod tests {
         let text = list(&tokens, fixture::now()).render(Format::Table);
 
         insta::assert_snapshot!(text, @r"
-        NAME  VALID  USES  EXPIRES               SITE  AGE
-        a     True   1/2   2030-01-01T00:00:00Z  aws   <unknown>
-        b     False  2/2   2030-01-01T00:00:00Z  aws   <unknown>
-        c     False  0/2   2020-01-01T00:00:00Z  aws   <unknown>
+        NAME  VALID  USES  EXPIRES               SITE  AGE        WAITING
+        a     True   1/2   2030-01-01T00:00:00Z  aws   <unknown>  <none>
+        b     False  2/2   2030-01-01T00:00:00Z  aws   <unknown>  <none>
+        c     False  0/2   2020-01-01T00:00:00Z  aws   <unknown>  <none>
         ");
         let json = list(&tokens, fixture::now()).render(Format::Json);
         assert!(json.contains("edge-2") && !json.contains("5e5e"), "{json}");

@@ -74,7 +74,7 @@ fn a_wrong_secret_and_an_unknown_token_are_refused() {
 }
 
 #[test]
-fn a_token_ends_by_time_by_use_and_where_nobody_could_approve() {
+fn a_token_ends_by_time_and_by_use() {
     let with = |change: &dyn Fn(&mut JoinTokenSpec)| {
         let mut token = token();
         change(&mut token.spec);
@@ -83,7 +83,6 @@ fn a_token_ends_by_time_by_use_and_where_nobody_could_approve() {
 
     assert_eq!(with(&|spec| spec.expires_at = "2026-11-22T10:00:00Z".to_owned()), Err("Expired"));
     assert_eq!(with(&|spec| spec.expires_at = "soon".to_owned()), Err("Expired"));
-    assert_eq!(with(&|spec| spec.approve = true), Err("NeedsApproval"));
     assert!(reason(&candidate(), &used(1), &Known::default()).is_ok());
     assert_eq!(reason(&candidate(), &used(2), &Known::default()), Err("UsedUp"));
 }
@@ -163,4 +162,62 @@ fn a_use_is_counted_and_remembered_and_the_last_one_ends_the_token() {
     }
     let status = many.status.unwrap();
     assert_eq!((status.used, status.machines.len()), (200, REMEMBERED));
+}
+
+/// A token that takes an approval, with these machines waiting.
+fn approving(waiting: Vec<Waiting>) -> JoinToken {
+    let mut token = token();
+    token.spec.approve = true;
+    token.status = Some(JoinTokenStatus { waiting, ..JoinTokenStatus::default() });
+    token
+}
+
+fn decided(decision: Option<Decision>) -> JoinToken {
+    let mut status = asked(&approving(Vec::new()), &candidate(), ("edge-1", "192.0.2.1"), now());
+    status.waiting[0].decision = decision;
+    approving(status.waiting)
+}
+
+#[test]
+fn nothing_is_given_out_until_somebody_approves_this_very_machine() {
+    let waits = |asked| Ok(Admission::Waits { name: "edge-1".to_owned(), asked });
+    let judged = |token: &JoinToken| reason(&candidate(), token, &Known::default());
+
+    assert_eq!(judged(&approving(Vec::new())), waits(false));
+    assert_eq!(judged(&decided(None)), waits(true));
+    assert_eq!(judged(&decided(Some(Decision::Denied))), Err("Denied"));
+    let approved = decided(Some(Decision::Approved));
+    assert!(matches!(judged(&approved), Ok(Admission::New { .. })));
+    assert_eq!(approval(&candidate(), "edge-1", &approved), Ok(()));
+
+    // The approval is no other machine's, by its certificate's key or its WireGuard key.
+    for other in [
+        Candidate { key: "c".repeat(64), ..candidate() },
+        Candidate { public_key: key(8), ..candidate() },
+    ] {
+        assert_eq!(reason(&other, &approved, &Known::default()), Err("NameTaken"));
+    }
+    let mut ended = approved.clone();
+    ended.spec.expires_at = "2026-11-22T09:00:00Z".to_owned();
+    assert_eq!(judged(&ended), Err("Expired"));
+    let entered = used_once(&approved, ("edge-1", "192.0.2.1"), now());
+    assert_eq!(entered.waiting, []);
+}
+
+#[test]
+fn those_who_wait_are_bounded_and_who_was_denied_holds_neither_name_nor_place() {
+    let mut token = approving(Vec::new());
+    for number in 0..WAITING {
+        let node = format!("n{number}");
+        token.status = Some(asked(&token, &candidate(), (&node, "192.0.2.1"), now()));
+    }
+    assert_eq!(reason(&candidate(), &token, &Known::default()), Err("TooManyWait"));
+
+    token.status.as_mut().unwrap().waiting[3].decision = Some(Decision::Denied);
+    assert!(reason(&candidate(), &token, &Known::default()).is_ok());
+    let third = Candidate { name: "n3".to_owned(), key: "c".repeat(64), ..candidate() };
+    assert!(reason(&third, &token, &Known::default()).is_ok());
+    let status = asked(&token, &candidate(), ("edge-1", "192.0.2.1"), now());
+    assert_eq!(status.waiting.len(), WAITING);
+    assert!(status.waiting.iter().all(|waiting| waiting.node != "n3"));
 }
