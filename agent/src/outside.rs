@@ -12,6 +12,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash, Hasher},
     net::SocketAddr,
     time::Duration,
 };
@@ -96,8 +97,11 @@ impl Outside {
     pub(crate) fn ask(&mut self, up: &BTreeSet<String>, now: Instant) -> Vec<String> {
         self.asked.retain(|peer, _| up.contains(peer));
         let room = WITNESSES.saturating_sub(self.asked.len());
-        let new: Vec<_> =
-            up.iter().filter(|peer| !self.asked.contains_key(*peer)).take(room).cloned().collect();
+        let mut new: Vec<&String> =
+            up.iter().filter(|peer| room > 0 && !self.asked.contains_key(*peer)).collect();
+        // Each node has others, or the first four of a large mesh would be asked by all.
+        new.sort_by_cached_key(|peer| lot(self.number, peer));
+        let new: Vec<String> = new.into_iter().take(room).cloned().collect();
         let mut due: Vec<String> = Vec::new();
         for (peer, asked) in &self.asked {
             let wait = if self.said.contains_key(peer) { EVERY } else { AGAIN };
@@ -164,6 +168,12 @@ fn judge(said: impl Iterator<Item = SocketAddr>, own: &[SocketAddr]) -> Seen {
         nat = nat.or(Some(kind));
     }
     Seen { nat, endpoints }
+}
+
+fn lot(number: u64, peer: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (number, peer).hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

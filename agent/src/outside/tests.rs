@@ -104,3 +104,14 @@ fn only_who_was_asked_can_say_and_only_to_this_question() {
     outside.tell(&[], now);
     assert_eq!(outside.tell(&[], now + HOLD).endpoints, [at("198.51.100.1:1")]);
 }
+
+#[test]
+fn the_nodes_of_a_large_mesh_ask_others_each() {
+    let up: BTreeSet<String> = (0..100).map(|number| format!("n{number}")).collect();
+    let now = Instant::now();
+    let asked: BTreeSet<String> =
+        (0..100).flat_map(|number| Outside::new(number, now).ask(&up, now)).collect();
+
+    assert!(asked.len() > 80, "{}", asked.len());
+    assert_eq!(Outside::new(7, now).ask(&up, now).len(), WITNESSES);
+}
