@@ -34,6 +34,8 @@ pub struct PeerConfig {
     /// Prefixes of others whose packets it may hand on: a gateway's, of what is behind it. They are
     /// sent to by whoever has them in `allowed`.
     pub forwards: Vec<IpNet>,
+    /// Others may pass on its datagrams, and ours to it: it is known by its [`crate::relay::id`].
+    pub relayed: bool,
 }
 
 /// One peer as it is.

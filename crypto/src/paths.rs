@@ -146,6 +146,15 @@ impl Paths {
         peer.direct().filter(|_| live)
     }
 
+    /// Has a peer known by what it is called where datagrams are passed on, or not.
+    pub(crate) fn call(&self, peer: &Arc<PeerPath>, relayed: bool) {
+        if relayed {
+            self.called.insert(peer.called, Arc::clone(peer));
+        } else {
+            self.called.remove_if(&peer.called, |_, other| other.id == peer.id);
+        }
+    }
+
     /// Sends everything for the peer of that [`crate::relay::id`] there; none: to where it is.
     pub fn set_detour(&self, id: u64, to: Option<SocketAddr>) {
         if let Some(peer) = self.called.get(&id) {

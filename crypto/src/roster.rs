@@ -14,7 +14,6 @@ use crate::{
     admission::{Own, admit},
     core::Core,
     moment::Moment,
-    path::PeerPath,
     peer::Peer,
     slots::{Indices, slot},
     source::Owner,
@@ -151,6 +150,7 @@ impl Roster {
         let mut starters = new;
         for (slot, config) in changed {
             if let Some(peer) = self.get_mut(slot) {
+                core.paths.call(&peer.path, config.relayed);
                 peer.reconfigure(config, core, at);
             }
             starters.push(slot);
@@ -172,7 +172,7 @@ impl Roster {
         let peer = Peer::new(id, config, core);
         core.paths.marks.prepare(id);
         core.paths.peers.put(id, Some(Arc::clone(&peer.path)));
-        core.paths.called.insert(peer.path.called, Arc::clone(&peer.path));
+        core.paths.call(&peer.path, peer.config.relayed);
         self.slots[slot as usize] = Some(Box::new(peer));
         Some(slot)
     }
@@ -180,8 +180,7 @@ impl Roster {
     fn remove(&mut self, slot: u32, core: &mut Core) {
         if let Some(peer) = self.slots.get_mut(slot as usize).and_then(Option::take) {
             core.paths.peers.put(peer.path.id, None);
-            let same = |_: &u64, path: &Arc<PeerPath>| path.id == peer.path.id;
-            core.paths.called.remove_if(&peer.path.called, same);
+            core.paths.call(&peer.path, false);
             self.ids.release(peer.path.id);
             peer.leave(core);
         }

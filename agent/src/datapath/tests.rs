@@ -39,6 +39,7 @@ fn peer(key: u8, endpoint: Option<SocketAddr>) -> PeerConfig {
         allowed: vec![format!("10.42.{key}.0/24").parse().unwrap()],
         others: Vec::new(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 

@@ -13,7 +13,7 @@ use super::{Facts, Refusal, Underlay};
 use crate::{
     datapath::{ClearPeer, Relays, Shaped},
     rotation::sending,
-    view::{Node, PlainPeer, View},
+    view::{Node, PlainPeer, Relay, View},
 };
 
 /// Holds a NAT's mapping open, and has every tunnel up before the first packet needs it.
@@ -43,7 +43,12 @@ impl Peers {
 /// Everybody but ourselves, and the plain peers that must stay out.
 pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     let others = view.spoken_to(&facts.node).filter(|(_, node)| node.is_peer());
-    let mut peers: Vec<_> = others.map(|(name, node)| mesh_node(name, node, facts)).collect();
+    let mut peers: Vec<_> = others
+        .map(|(name, node)| PeerConfig {
+            relayed: view.relay == Relay::Auto,
+            ..mesh_node(name, node, facts)
+        })
+        .collect();
     let mut refused = Vec::new();
     for (name, peer) in &view.peers {
         let calls_us = peer.entries.is_empty() || peer.entries.contains(&facts.node);
@@ -89,6 +94,7 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
         keepalive: Some(KEEPALIVE),
         allowed: node.prefixes().collect(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 
@@ -105,6 +111,7 @@ fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
         allowed: peer.addresses.clone(),
         others: Vec::new(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 

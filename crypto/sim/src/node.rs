@@ -63,6 +63,7 @@ impl Node {
             allowed: subnets(number),
             others: Vec::new(),
             forwards: Vec::new(),
+            relayed: false,
         }
     }
 

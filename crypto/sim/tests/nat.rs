@@ -1,5 +1,7 @@
 //! Nodes behind NATs find each other: each is told where the others are seen, and both call.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers as well")]
+
 use std::{net::SocketAddr, time::Duration};
 
 use sim::{Engines, Mapping, Nat, Told, World};

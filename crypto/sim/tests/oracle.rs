@@ -104,6 +104,7 @@ impl Run {
             allowed: vec!["10.42.2.0/24".parse().unwrap()],
             others: Vec::new(),
             forwards: Vec::new(),
+            relayed: false,
         };
         assert_eq!(mesh.set_peers(vec![peer], &[], &mut Made::default(), now), []);
         Self {

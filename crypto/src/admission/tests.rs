@@ -19,6 +19,7 @@ fn peer(name: &str, keys: &[(u32, u8)], allowed: &[&str]) -> PeerConfig {
         allowed: allowed.iter().map(|prefix| prefix.parse().unwrap()).collect(),
         others: Vec::new(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn peer(number: u8, keys: &[(u32, u8)]) -> PeerConfig {
         allowed: vec![format!("10.42.{number}.0/24").parse().unwrap()],
         others: Vec::new(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 

@@ -113,6 +113,7 @@ pub fn peer(number: u32) -> PeerConfig {
         ],
         others: Vec::new(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 

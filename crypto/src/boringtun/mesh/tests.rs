@@ -23,6 +23,7 @@ fn peer(number: u8, key: &PrivateKey) -> PeerConfig {
         allowed: vec![format!("10.42.{number}.0/24").parse().unwrap()],
         others: Vec::new(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 

@@ -35,6 +35,7 @@ pub(super) fn config(name: &str, n: u8) -> PeerConfig {
         allowed: vec![format!("10.{n}.0.0/16").parse().expect("a prefix")],
         others: Vec::new(),
         forwards: Vec::new(),
+        relayed: false,
     }
 }
 
