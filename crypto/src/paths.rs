@@ -146,11 +146,13 @@ impl Paths {
         peer.direct().filter(|_| live)
     }
 
-    /// Has a peer known by what it is called where datagrams are passed on, or not.
+    /// Has a peer known by what it is called where datagrams are passed on, or not: then nothing is
+    /// sent to a relay for it any more.
     pub(crate) fn call(&self, peer: &Arc<PeerPath>, relayed: bool) {
         if relayed {
             self.called.insert(peer.called, Arc::clone(peer));
         } else {
+            peer.detour.store(None);
             self.called.remove_if(&peer.called, |_, other| other.id == peer.id);
         }
     }

@@ -32,9 +32,8 @@ pub(crate) fn forwards(prefixes: &[IpNet]) -> Option<Routes<()>> {
 }
 
 /// The packet, if its sender may send it. The most specific owner of the source must be the
-/// sender, or somebody behind it: whoever owns a wide prefix cannot speak for somebody inside of it.
-/// `known`: a source
-/// that was found to be theirs a moment ago, in the same routes.
+/// sender, or of somebody behind it: whoever owns a wide prefix cannot speak for somebody inside of
+/// it. `known`: a source that was found to be theirs a moment ago, in the same routes.
 pub(crate) fn theirs<'a>(
     packet: &'a [u8],
     sender: Sender<'_>,

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    HEADER, TAG,
+    HEADER, PeerConfig, TAG,
     mesh::tests::{Pair, address, packet, peer},
 };
 
@@ -202,4 +202,21 @@ proptest! {
             prop_assert_eq!(&train[place], &packet(1, 2, 100)[..]);
         }
     }
+}
+
+#[test]
+fn a_peer_that_is_relayed_no_more_is_sent_to_where_it_is() {
+    let mut pair = Pair::connected();
+    let told = |relayed| PeerConfig { relayed, ..peer(2, &[(1, 2)]) };
+    let to = |pair: &Pair| pair.a.paths().train(to_b(), 1, pair.now).unwrap().endpoint();
+    let id = crate::relay::id("node-2");
+    let relay = crate::relay::address(id, 1);
+
+    pair.tell_a(told(true));
+    pair.a.paths().set_detour(id, Some(relay));
+    assert_eq!(to(&pair), relay);
+    pair.tell_a(told(false));
+
+    assert_eq!(to(&pair), address(2));
+    assert_eq!(pair.a.paths().contact(id, pair.now), None, "and is known by no such name");
 }
