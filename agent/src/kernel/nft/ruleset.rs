@@ -99,12 +99,10 @@ pub(super) fn switch(guard: &Guard, turn: Turn) -> Nftables<'static> {
     batch.add_cmd(NfCmd::Flush(FlushObject::Table(bare())));
     let turned = Turned { guard, turn };
     chains::fill(&mut batch, turned);
-    if !turned.has_pods() {
-        for chain in chains::for_pods() {
-            // It may not be there, and what isn't there can't be deleted.
-            batch.add(chain.clone());
-            batch.delete(chain);
-        }
+    for (chain, _) in chains::at_times(turned).into_iter().filter(|(_, stands)| !stands) {
+        // It may not be there, and what isn't there can't be deleted.
+        batch.add(chain.clone());
+        batch.delete(chain);
     }
     batch.to_nftables()
 }

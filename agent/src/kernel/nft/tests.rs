@@ -57,6 +57,25 @@ fn connections_are_tracked_only_on_a_node_with_pods() {
 }
 
 #[test]
+fn a_gateway_without_pods_marks_what_it_hands_on_and_tracks_nothing() {
+    let gateway = Guard {
+        masquerade: BTreeSet::new(),
+        forwards: true,
+        ..guard(&["10.42.0.0/16", "fd42::/48"])
+    };
+
+    let all = commands(ruleset::switch(&gateway, ruleset::Turn::A));
+
+    let rules: Vec<_> = all.iter().filter_map(|command| command["add"].get("rule")).collect();
+    let marks = rules.iter().filter(|rule| rule["chain"] == "machines").count();
+    assert_eq!(marks, 2, "one a family, and none of pods: {rules:?}");
+    assert!(rules.iter().all(|rule| !rule.to_string().contains("\"ct\"")), "{rules:?}");
+    let gone = |chain: &str| all.iter().any(|one| one["delete"]["chain"]["name"] == chain);
+    // The CNI plugin starts the first pod when source_nat is there.
+    assert!(gone("source_nat") && gone("from_pods") && !gone("machines") && !gone("marked"));
+}
+
+#[test]
 fn many_ranges_are_asked_of_a_set() {
     let ranges: Vec<String> = (0..9).map(|third| format!("10.{}.0.0/16", 2 * third)).collect();
     let ranges: Vec<&str> = ranges.iter().map(String::as_str).collect();

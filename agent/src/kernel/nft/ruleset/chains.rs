@@ -9,8 +9,8 @@
 //! A packet that has nothing to do with the mesh meets one comparison for each end of each range, and
 //! no list of devices: with a backend in clear each packet crosses these hooks twice, and the second
 //! time as the outer one. Masks written into a rule take the kernel a fifth of the time of a set.
-//! Masquerading and marking have the kernel track every connection of the node, so their chains are
-//! there only where pods are; a node's first pod is not started before.
+//! Masquerading, and marking what pods send, have the kernel track every connection of the node, so
+//! that is there only where pods are; a node's first pod is not started before.
 
 use cni::POD_DEVICE_PREFIX;
 use nftables::{
@@ -56,32 +56,33 @@ pub(super) fn fill(batch: &mut Rules, turned: Turned<'_>) {
         batch.add(side_chain(name));
     }
     batch.add(chain(INGRESS, NfChainType::Filter, NfHook::Prerouting, RAW));
+    for (chain, _) in at_times(turned).into_iter().filter(|(_, stands)| *stands) {
+        batch.add(chain);
+    }
     if turned.has_pods() {
-        for chain in for_pods() {
-            batch.add(chain);
-        }
         pods_are_who_they_say(batch, turned);
+        masquerade(batch, turned);
     }
     judge_the_meshs(batch, INGRESS, ARRIVES, turned);
     on_its_way(batch, ARRIVES, MetaKey::Iifname, turned);
     batch.add(chain(EGRESS, NfChainType::Filter, NfHook::Postrouting, LAST));
     judge_the_meshs(batch, EGRESS, LEAVES, turned);
     on_its_way(batch, LEAVES, MetaKey::Oifname, turned);
-    if turned.has_pods() {
+    if turned.marks() {
         mark(batch, turned);
-        masquerade(batch, turned);
         marked_is_lost(batch, turned);
     }
 }
 
-/// The chains that stand only where pods are.
-pub(super) fn for_pods() -> [NfListObject<'static>; 4] {
+/// The chains that stand only where pods are, or a gateway is, and whether they do.
+pub(super) fn at_times(turned: Turned<'_>) -> [(NfListObject<'static>, bool); 4] {
+    let (pods, marks) = (turned.has_pods(), turned.marks());
     [
-        side_chain(FROM_PODS),
-        side_chain(MARKED),
-        chain(MACHINES, NfChainType::Filter, NfHook::Prerouting, REWRITTEN),
+        (side_chain(FROM_PODS), pods),
+        (side_chain(MARKED), marks),
+        (chain(MACHINES, NfChainType::Filter, NfHook::Prerouting, REWRITTEN), marks),
         // A keyword of nft as a name could not be read back from a saved ruleset.
-        chain(SOURCE_NAT, NfChainType::NAT, NfHook::Postrouting, SRCNAT),
+        (chain(SOURCE_NAT, NfChainType::NAT, NfHook::Postrouting, SRCNAT), pods),
     ]
 }
 
@@ -157,7 +158,8 @@ fn mark(batch: &mut Rules, turned: Turned<'_>) {
     if turned.guard.forwards {
         mark_from(batch, &turned.guard.tun, turned);
     }
-    for device in turned.pod_devices() {
+    let devices = if turned.has_pods() { turned.pod_devices() } else { Vec::new() };
+    for device in devices {
         let from_pod = on(MetaKey::Iifname, &device);
         let answer = tracked("direction", Operator::EQ, "reply");
         let of_a_port = tracked("status", Operator::IN, "dnat");
@@ -212,8 +214,12 @@ impl Turned<'_> {
         [ours].into_iter().chain(others).collect()
     }
 
-    /// Or others' packets to machines pass here.
-    pub(super) fn has_pods(&self) -> bool {
-        !self.guard.masquerade.is_empty() || self.guard.forwards
+    fn has_pods(&self) -> bool {
+        !self.guard.masquerade.is_empty()
+    }
+
+    /// Pods' packets to machines begin here, or pass.
+    fn marks(&self) -> bool {
+        self.has_pods() || self.guard.forwards
     }
 }
