@@ -16,6 +16,12 @@ mod reach;
 use std::time::Duration;
 
 pub use alone::Alone;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+
 pub use controller::{Controller, create_mesh};
 pub use member::Member;
 pub use pod::Pod;
@@ -62,6 +68,29 @@ impl Mesh {
             })
             .collect::<anyhow::Result<_>>()?;
         Ok(Self { members, controller, lab, _room: room })
+    }
+
+    /// Changes these fields of the Mesh's spec.
+    pub fn ask_for(&self, spec: Value) -> anyhow::Result<()> {
+        self.controller.api(async move |client| {
+            let meshes = Api::<api::Mesh>::all(client);
+            let patch = Patch::Merge(json!({ "spec": spec }));
+            meshes.patch(api::MESH, &PatchParams::default(), &patch).await?;
+            Ok(())
+        })
+    }
+
+    /// Puts nodes into sites: pairs of a node and its site.
+    pub fn stand(&self, places: &[(&'static str, &'static str)]) -> anyhow::Result<()> {
+        for &(node, site) in places {
+            self.controller.api(async move |client| {
+                let nodes = Api::<api::MeshNode>::all(client);
+                let patch = Patch::Merge(json!({"spec": {"site": site}}));
+                nodes.patch(node, &PatchParams::default(), &patch).await?;
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     /// Waits until every agent has told its CNI plugin what it may give out.

@@ -7,7 +7,6 @@ use e2e::lab::{Flow, eventually};
 use e2e::mesh::{Member, Mesh};
 use e2e::oracle::{marker, promised};
 use k8s_openapi::api::events::v1::Event;
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -19,12 +18,7 @@ pub(crate) fn ask_for(
     encryption: &'static str,
     backend: &'static str,
 ) -> anyhow::Result<()> {
-    mesh.controller.api(async move |client| {
-        let meshes = kube::Api::<api::Mesh>::all(client);
-        let patch = json!({"spec": {"encryption": encryption, "backend": backend}});
-        meshes.patch(api::MESH, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-        Ok(())
-    })
+    mesh.ask_for(json!({"encryption": encryption, "backend": backend}))
 }
 
 /// What carries to each peer, by the agents' own word.

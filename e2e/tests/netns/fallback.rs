@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use e2e::lab::eventually;
 use e2e::mesh::Mesh;
 use e2e::oracle::{marker, promised};
-use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::backends::{carriers, flows, notes};
@@ -15,15 +14,6 @@ use crate::backends::{carriers, flows, notes};
 const LIMIT: Duration = Duration::from_secs(20);
 /// From the block to the other carrier.
 const SWITCHED: Duration = Duration::from_secs(5);
-
-fn ask_for(mesh: &Mesh, spec: Value) -> anyhow::Result<()> {
-    mesh.controller.api(async move |client| {
-        let meshes = kube::Api::<api::Mesh>::all(client);
-        let patch = Patch::Merge(json!({ "spec": spec }));
-        meshes.patch(api::MESH, &PatchParams::default(), &patch).await?;
-        Ok(())
-    })
-}
 
 fn all_by(mesh: &Mesh, backend: &str) -> bool {
     mesh.members.iter().all(|member| carriers(member).iter().all(|is| is == backend))
@@ -46,7 +36,7 @@ fn falls_back_and_returns(name: &str, backend: &str, blocked: &[&str]) {
     let list = json!(["udp", "wireguard"]);
     let spec =
         json!({"encryption": "None", "backend": backend, "fallback": list, "returnAfter": "2s"});
-    ask_for(&mesh, spec).unwrap();
+    mesh.ask_for(spec).unwrap();
     carried_by(&mesh, backend);
     let reach = mesh.reach(&marker, LIMIT);
     assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
@@ -98,7 +88,7 @@ fn a_tunnel_that_is_blocked_turns_into_clear_text_only_where_the_mesh_says_none(
     for encryption in ["Required", "Preferred"] {
         let plain =
             json!({"encryption": encryption, "backend": "wireguard", "fallback": ["vxlan"]});
-        let asked = ask_for(&mesh, plain);
+        let asked = mesh.ask_for(plain);
         assert_eq!(asked.is_err(), encryption == "Required", "{asked:?}");
     }
     let reach = mesh.reach(&marker, LIMIT);
@@ -111,7 +101,7 @@ fn a_tunnel_that_is_blocked_turns_into_clear_text_only_where_the_mesh_says_none(
     std::thread::sleep(SWITCHED);
     assert!(all_by(&mesh, "wireguard"), "there is no other way");
     promised(sealed.seen().marked() == 0, || "Preferred sent in clear to a node with a key".into());
-    ask_for(&mesh, json!({"encryption": "None"})).unwrap();
+    mesh.ask_for(json!({"encryption": "None"})).unwrap();
     carried_by(&mesh, "vxlan");
     let reach = mesh.reach(&marker, LIMIT);
 
@@ -135,7 +125,7 @@ fn all_travel(mesh: &Mesh, path: &Value) -> bool {
 fn sealed_datagrams_take_the_shape_of_vxlan_where_their_port_is_blocked_and_leave_it_again() {
     let (marker, shaped) = (marker(), json!("vxlan-shaped"));
     let mut mesh = Mesh::start("shaped", 2).unwrap();
-    ask_for(&mesh, json!({"vxlanShapedPort": 8472, "returnAfter": "2s"})).unwrap();
+    mesh.ask_for(json!({"vxlanShapedPort": 8472, "returnAfter": "2s"})).unwrap();
     eventually("room for the shape", LIMIT, || {
         mesh.members.iter().all(|member| member.state().unwrap_or_default()["mtu"] == 1370)
     })
@@ -183,7 +173,7 @@ fn sealed_datagrams_take_the_shape_of_vxlan_where_their_port_is_blocked_and_leav
 fn comes_up_in_the_shape(name: &str, flags: &[&str]) {
     let (marker, shaped) = (marker(), json!("vxlan-shaped"));
     let mut mesh = Mesh::prepare(name, 2, &mut |_| {}).unwrap();
-    ask_for(&mesh, json!({"vxlanShapedPort": 8472})).unwrap();
+    mesh.ask_for(json!({"vxlanShapedPort": 8472})).unwrap();
     for member in &mut mesh.members {
         member.node.block_outgoing(&["udp dport 51820"]).unwrap();
         member.start_agent_with(flags).unwrap();
@@ -218,7 +208,7 @@ fn an_agent_that_starts_again_begins_with_the_carrier_that_it_used_last() {
     let mut mesh = Mesh::start("fblast", 2).unwrap();
     let list = json!({"encryption": "None", "backend": "vxlan", "fallback": ["udp"],
                       "returnAfter": "2s"});
-    ask_for(&mesh, list).unwrap();
+    mesh.ask_for(list).unwrap();
     carried_by(&mesh, "vxlan");
     mesh.members[0].node.block(&["udp dport 4789"]).unwrap();
     carried_by(&mesh, "udp");
@@ -242,7 +232,7 @@ fn an_agent_that_starts_again_begins_with_the_carrier_that_it_used_last() {
 fn uninstall_takes_the_probes_tables_and_rules_away() {
     let mut mesh = Mesh::start("fbremove", 2).unwrap();
     let list = json!({"encryption": "None", "backend": "vxlan", "fallback": ["direct", "udp"]});
-    ask_for(&mesh, list).unwrap();
+    mesh.ask_for(list).unwrap();
     carried_by(&mesh, "vxlan");
     std::thread::sleep(Duration::from_secs(1));
     let ip = |args: &[&str], mesh: &Mesh| {

@@ -8,32 +8,11 @@ use e2e::{
     mesh::{Member, Mesh, Pod},
     oracle::{marker, promised},
 };
-use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// From a gateway's death until another one is used.
 const REPLACED: Duration = Duration::from_secs(2);
-
-fn ask_for(mesh: &Mesh, spec: Value) -> anyhow::Result<()> {
-    mesh.controller.api(async move |client| {
-        let meshes = kube::Api::<api::Mesh>::all(client);
-        let patch = Patch::Merge(json!({ "spec": spec }));
-        meshes.patch(api::MESH, &PatchParams::default(), &patch).await?;
-        Ok(())
-    })
-}
-
-fn stand(mesh: &Mesh, places: &[(&'static str, &'static str)]) {
-    for &(node, site) in places {
-        let moved = mesh.controller.api(async move |client| {
-            let nodes = kube::Api::<api::MeshNode>::all(client);
-            let patch = Patch::Merge(json!({"spec": {"site": site}}));
-            Ok(nodes.patch(node, &PatchParams::default(), &patch).await?)
-        });
-        moved.unwrap();
-    }
-}
 
 fn names(member: &Member, list: &str, field: &str) -> BTreeSet<String> {
     let state = member.state().unwrap_or_default();
@@ -56,9 +35,9 @@ fn flow(from: &Pod, to: &Pod, marker: &[u8], v4: bool) -> Flow {
 /// Site a: node-1. Site b: gateways node-2 and node-3, and node-4 behind them.
 fn two_sites(name: &str) -> Mesh {
     let mut mesh = Mesh::start(name, 4).unwrap();
-    stand(&mesh, &[("node-1", "a"), ("node-2", "b"), ("node-3", "b"), ("node-4", "b")]);
+    mesh.stand(&[("node-1", "a"), ("node-2", "b"), ("node-3", "b"), ("node-4", "b")]).unwrap();
     let gateways = json!([{"site": "b", "gateways": ["node-2", "node-3"]}]);
-    ask_for(&mesh, json!({"siteGateways": gateways, "returnAfter": "3s"})).unwrap();
+    mesh.ask_for(json!({"siteGateways": gateways, "returnAfter": "3s"})).unwrap();
     mesh.add_pods(1).unwrap();
     let [a, g1, g2, b] = mesh.members.as_slice() else { panic!("four nodes") };
     eventually("sites apart", LIMIT, || {
@@ -110,7 +89,7 @@ fn sites_reach_each_other_through_a_gateway_and_by_another_two_seconds_after_it_
     let report = beside.finish();
     promised(report.lost == 0, || format!("no gateway of this pair died: {report:?}"));
     promised(capture.seen().marked() == 0, || "in clear on the way".into());
-    let clear = ask_for(&mesh, json!({"backend": "direct", "encryption": "None"}));
+    let clear = mesh.ask_for(json!({"backend": "direct", "encryption": "None"}));
     clear.unwrap();
     eventually("the control: in clear", LIMIT, || {
         mesh.reach(&marker, Duration::from_secs(2));
@@ -123,15 +102,15 @@ fn sites_reach_each_other_through_a_gateway_and_by_another_two_seconds_after_it_
 fn a_gateway_that_is_not_of_its_site_is_passed_over_and_the_mesh_says_so() {
     let mesh = two_sites("gwstranger");
     let twice = json!([{"site": "b", "gateways": ["node-2", "node-2"]}]);
-    let error = ask_for(&mesh, json!({"siteGateways": twice})).unwrap_err();
+    let error = mesh.ask_for(json!({"siteGateways": twice})).unwrap_err();
     assert!(format!("{error:#}").contains("gateways repeats a node"), "{error:#}");
     let sites =
         json!([{"site": "b", "gateways": ["node-2"]}, {"site": "b", "gateways": ["node-3"]}]);
-    let error = ask_for(&mesh, json!({"siteGateways": sites})).unwrap_err();
+    let error = mesh.ask_for(json!({"siteGateways": sites})).unwrap_err();
     assert!(format!("{error:#}").contains("siteGateways repeats a site"), "{error:#}");
 
     let stranger = json!([{"site": "b", "gateways": ["node-1"]}]);
-    ask_for(&mesh, json!({"siteGateways": stranger})).unwrap();
+    mesh.ask_for(json!({"siteGateways": stranger})).unwrap();
 
     let all = ["node-2", "node-3", "node-4"];
     eventually("everybody speaks with everybody", LIMIT, || speaks_with(&mesh.members[0], &all))

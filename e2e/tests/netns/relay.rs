@@ -8,21 +8,11 @@ use e2e::{
     mesh::{Member, Mesh, Pod},
     oracle::{marker, promised},
 };
-use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// From a path's death until another one carries.
 const REPLACED: Duration = Duration::from_secs(2);
-
-fn ask_for(mesh: &Mesh, spec: Value) {
-    let asked = mesh.controller.api(async move |client| {
-        let meshes = kube::Api::<api::Mesh>::all(client);
-        let patch = Patch::Merge(json!({ "spec": spec }));
-        Ok(meshes.patch(api::MESH, &PatchParams::default(), &patch).await?)
-    });
-    asked.unwrap();
-}
 
 /// How datagrams to a peer travel, by the agent's own word.
 fn path(member: &Member, peer: &str) -> Option<String> {
@@ -65,7 +55,7 @@ fn flows(mesh: &Mesh, marker: &[u8]) -> Vec<Flow> {
 /// Node-1 and node-2, who don't reach each other, and two that reach both.
 fn apart(name: &str) -> Mesh {
     let mut mesh = Mesh::prepare(name, 4, &mut |_| {}).unwrap();
-    ask_for(&mesh, json!({"relay": "Auto", "returnAfter": "2s"}));
+    mesh.ask_for(json!({"relay": "Auto", "returnAfter": "2s"})).unwrap();
     cut(&mesh.members[0], &mesh.members[1]);
     cut(&mesh.members[1], &mesh.members[0]);
     for member in &mut mesh.members {
@@ -125,7 +115,7 @@ fn a_node_passes_on_what_it_cannot_read_and_dies_and_the_way_back_loses_nothing(
         println!("back: {report:?}");
         promised(report.lost == 0, || format!("the way back lost packets: {report:?}"));
     }
-    ask_for(&mesh, json!({"backend": "direct", "encryption": "None"}));
+    mesh.ask_for(json!({"backend": "direct", "encryption": "None"})).unwrap();
     let control = mesh.lab.switch().unwrap().capture(&[&marker]).unwrap();
     eventually("the control: in clear", LIMIT, || {
         mesh.reach(&marker, Duration::from_secs(2));
@@ -138,7 +128,7 @@ fn a_node_passes_on_what_it_cannot_read_and_dies_and_the_way_back_loses_nothing(
 fn two_that_lose_each_other_are_relayed_within_two_seconds() {
     let marker = marker();
     let mut mesh = Mesh::start("relaycut", 3).unwrap();
-    ask_for(&mesh, json!({"relay": "Auto", "returnAfter": "2s"}));
+    mesh.ask_for(json!({"relay": "Auto", "returnAfter": "2s"})).unwrap();
     eventually("room for the header", LIMIT, || {
         mesh.members.iter().all(|member| member.state().unwrap_or_default()["mtu"] == 1402)
     })
@@ -167,7 +157,7 @@ fn two_that_lose_each_other_are_relayed_within_two_seconds() {
 fn a_mesh_that_asks_for_no_relays_has_none() {
     let marker = marker();
     let mut mesh = apart("relaynever");
-    ask_for(&mesh, json!({"relay": "Never"}));
+    mesh.ask_for(json!({"relay": "Never"})).unwrap();
     eventually("no room for the header", LIMIT, || {
         mesh.members.iter().all(|member| member.state().unwrap_or_default()["mtu"] == 1420)
     })

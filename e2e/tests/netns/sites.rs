@@ -6,30 +6,9 @@ use std::time::Duration;
 use e2e::lab::{Flow, eventually};
 use e2e::mesh::{Member, Mesh, Pod, every_pair};
 use e2e::oracle::{marker, promised};
-use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-fn ask_for(mesh: &Mesh, spec: Value) {
-    let asked = mesh.controller.api(async move |client| {
-        let meshes = kube::Api::<api::Mesh>::all(client);
-        let patch = Patch::Merge(json!({ "spec": spec }));
-        Ok(meshes.patch(api::MESH, &PatchParams::default(), &patch).await?)
-    });
-    asked.unwrap();
-}
-
-fn stand(mesh: &Mesh, places: &[(&'static str, &'static str)]) {
-    for &(node, site) in places {
-        let moved = mesh.controller.api(async move |client| {
-            let nodes = kube::Api::<api::MeshNode>::all(client);
-            let patch = Patch::Merge(json!({"spec": {"site": site}}));
-            Ok(nodes.patch(node, &PatchParams::default(), &patch).await?)
-        });
-        moved.unwrap();
-    }
-}
 
 /// What carries from one node to another, and what the Mesh says of the pair, by the agent's own word.
 fn said(member: &Member, peer: &str) -> [String; 2] {
@@ -67,7 +46,7 @@ fn flows(from: &Pod, to: &Pod, marker: &[u8]) -> Vec<Flow> {
 fn clear_inside_and_sealed_across(name: &str, backend: &'static str) {
     let (near, far) = (marker(), marker());
     let mut mesh = Mesh::start(name, 3).unwrap();
-    stand(&mesh, &[("node-1", "a"), ("node-2", "a"), ("node-3", "b")]);
+    mesh.stand(&[("node-1", "a"), ("node-2", "a"), ("node-3", "b")]).unwrap();
     mesh.add_pods(1).unwrap();
     let reach = mesh.reach(&far, LIMIT);
     assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
@@ -77,16 +56,16 @@ fn clear_inside_and_sealed_across(name: &str, backend: &'static str) {
     let of_a = |encryption| json!([{"sites": ["a"], "encryption": encryption}]);
 
     let all = capture();
-    ask_for(&mesh, json!({"backend": backend, "siteEncryption": of_a("Preferred")}));
+    mesh.ask_for(json!({"backend": backend, "siteEncryption": of_a("Preferred")})).unwrap();
     near_by(&mesh, "wireguard", "Preferred");
     promised(all.seen().marked() == 0, || "Preferred sends sealed where it can".into());
-    ask_for(&mesh, json!({"siteEncryption": of_a("None")}));
+    mesh.ask_for(json!({"siteEncryption": of_a("None")})).unwrap();
     near_by(&mesh, backend, "None");
     assert!(all.seen().hits[0] > 0, "this capture must see what is in clear inside of a site");
-    ask_for(&mesh, json!({"siteEncryption": of_a("Preferred")}));
+    mesh.ask_for(json!({"siteEncryption": of_a("Preferred")})).unwrap();
     near_by(&mesh, "wireguard", "Preferred");
     let back = capture();
-    ask_for(&mesh, json!({"backend": "wireguard", "siteEncryption": null}));
+    mesh.ask_for(json!({"backend": "wireguard", "siteEncryption": null})).unwrap();
     near_by(&mesh, "wireguard", "Required");
 
     promised(back.seen().marked() == 0, || "in clear though both ends are back".into());
@@ -97,7 +76,7 @@ fn clear_inside_and_sealed_across(name: &str, backend: &'static str) {
         promised((report.lost, report.duplicated) == (0, 0), || format!("{report:?}"));
     }
     let across = json!([{"sites": ["b", "a"], "encryption": "None"}]);
-    ask_for(&mesh, json!({"backend": backend, "siteEncryption": across}));
+    mesh.ask_for(json!({"backend": backend, "siteEncryption": across})).unwrap();
     eventually("in clear across", LIMIT, || said(&mesh.members[0], "node-3")[0] == backend)
         .unwrap();
     let reach = every_pair(&[a, c], &far, LIMIT);
