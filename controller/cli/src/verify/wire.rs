@@ -23,7 +23,7 @@ use crate::{
     exit::Failure,
     node_file::{self, NodeFile},
     settings::Settings,
-    state::State,
+    state::{Peer, State},
     terminal::Terminal,
 };
 
@@ -49,9 +49,11 @@ pub(super) async fn run(
         plan.targets.len(),
         plan.watched()
     ));
-    tokio::task::spawn_blocking(move || plan.carry_out())
+    let in_clear = if args.to.is_empty() { in_clear(&state) } else { Vec::new() };
+    let checks = tokio::task::spawn_blocking(move || plan.carry_out())
         .await
-        .map_err(|error| Failure::failed(format!("the check ended badly: {error}")))?
+        .map_err(|error| Failure::failed(format!("the check ended badly: {error}")))??;
+    Ok(checks.into_iter().chain(in_clear).collect())
 }
 
 /// Everything that is decided before the first packet.
@@ -73,8 +75,7 @@ impl Plan {
         let devices = roles(capture::devices()?, &tunnel, underlay)?;
         let targets = if to.is_empty() { peer_addresses(state) } else { to.clone() };
         if targets.is_empty() {
-            return Err(Failure::failed("there is nobody to send to: this agent has no peers")
-                .check("hawser peers, or name addresses with --to"));
+            return Err(nobody(state).check("hawser peers, or name addresses with --to"));
         }
         let file = NodeFile::beside(socket);
         Ok(Self {
@@ -159,10 +160,33 @@ fn roles(
     Ok(devices.into_iter().map(|(i, name)| (i, Device { role: role(&name), name })).collect())
 }
 
-/// Each peer's own address, where it has one: plain peers own single addresses, nodes subnets.
+/// Each sealed peer's own address, where it has one: plain peers own single addresses, nodes subnets.
 fn peer_addresses(state: &State) -> Vec<IpAddr> {
-    let subnets = state.peers.iter().flat_map(|peer| &peer.subnets);
-    subnets.map(|subnet| api::first_host(*subnet)).collect()
+    let sealed = state.peers.iter().filter(|peer| peer.in_clear().is_none());
+    sealed.flat_map(|peer| &peer.subnets).map(|subnet| api::first_host(*subnet)).collect()
+}
+
+fn nobody(state: &State) -> Failure {
+    Failure::failed(if state.peers.is_empty() {
+        "there is nobody to send to: this agent has no peers"
+    } else {
+        "there is nothing to prove: this agent seals to none of its peers"
+    })
+}
+
+/// Peers whose packets go out in clear because the Mesh permits it: there is nothing to prove, and
+/// they are named, so that nobody takes the rest for all.
+fn in_clear(state: &State) -> Vec<Check> {
+    let named = |peer: &Peer| {
+        let backend = peer.in_clear()?;
+        let policy = peer.encryption.as_deref().unwrap_or("unknown");
+        let detail = format!(
+            "{}: NOT ENCRYPTED, on {backend} (encryption {policy}); not sent to",
+            peer.name
+        );
+        Some(Check::skipped(format!("clear/{}", peer.name), detail))
+    };
+    state.peers.iter().filter_map(named).collect()
 }
 
 /// The port of this node's tunnels, and those of the peers, should they differ.
@@ -265,6 +289,21 @@ mod tests {
             peer_addresses(&fixture::state()).iter().map(ToString::to_string).collect();
 
         assert_eq!(addresses, ["10.42.2.1", "fd42:0:0:2::1", "10.42.1.200"]);
+    }
+
+    #[test]
+    fn a_pair_in_clear_is_named_and_not_sent_to() {
+        let mut state = fixture::state();
+        state.peers[0].backend = Some("vxlan".into());
+        state.peers[0].encryption = Some("Preferred".into());
+        let name = state.peers[0].name.clone();
+
+        let addresses: Vec<String> =
+            peer_addresses(&state).iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.42.1.200"]);
+        let told = format!("{name}: NOT ENCRYPTED, on vxlan (encryption Preferred); not sent to");
+        assert_eq!(in_clear(&state), [Check::skipped(format!("clear/{name}"), told)]);
+        assert!(in_clear(&fixture::state()).is_empty());
     }
 
     #[test]
