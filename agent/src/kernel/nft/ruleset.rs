@@ -137,14 +137,18 @@ fn sets(Turned { guard, turn }: Turned<'_>) -> Vec<(String, Elements)> {
     let open = open.filter(|(_, nets)| !nets.is_empty());
     let families = |(name, nets): (String, &BTreeSet<IpNet>)| {
         [("4", true), ("6", false)].map(|(family, v4)| {
-            let nets: Vec<IpNet> = nets.iter().filter(|net| is_v4(net) == v4).copied().collect();
-            let nets = IpNet::aggregate(&nets).into_iter().collect();
+            let nets = of_family(nets, v4).into_iter().collect();
             (turn.name(&format!("{name}{family}")), Elements::Nets(nets))
         })
     };
     let others = (!guard.devices.is_empty()).then(|| Elements::Devices(guard.devices.clone()));
     let others = others.map(|devices| (turn.name(DEVICES), devices));
     named.into_iter().chain(open).flat_map(families).chain(others).collect()
+}
+
+fn of_family(nets: &BTreeSet<IpNet>, v4: bool) -> Vec<IpNet> {
+    let nets: Vec<IpNet> = nets.iter().filter(|net| is_v4(net) == v4).copied().collect();
+    IpNet::aggregate(&nets)
 }
 
 /// Removes the table, also if it isn't there.

@@ -127,7 +127,10 @@ fn a_prefix_and_an_address_in_it_are_one_interval_of_their_set() {
 #[test]
 fn no_rule_has_a_set_of_its_own_that_would_be_empty_when_it_begins() {
     let mut guard = guard(&["10.42.0.0/16", "fd42::/48"]);
-    let peers = BTreeSet::from(["10.42.2.0/24", "fd42:0:0:2::/64"].map(|net| net.parse().unwrap()));
+    let nets = (1..9)
+        .map(|node| 2 * node)
+        .flat_map(|node| [format!("10.42.{node}.0/24"), format!("fd42:0:0:{node}::/64")]);
+    let peers: BTreeSet<_> = nets.map(|net| net.parse().unwrap()).collect();
     guard.open.insert("eth0".into(), Open { to: peers.clone(), from: peers });
 
     let rules = commands(ruleset::switch(&guard, ruleset::Turn::A));

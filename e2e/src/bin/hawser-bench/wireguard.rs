@@ -75,8 +75,12 @@ apiVersion: hawser.dev/v1alpha1
 kind: Mesh
 metadata: {name: default}
 spec:
-  pools: [{cidr: 10.42.0.0/16, nodePrefixLength: 24}, {cidr: 10.128.0.0/10, nodePrefixLength: 24}]
+  pools:
+  - {cidr: 10.42.0.0/16, nodePrefixLength: 24}
+  - {cidr: \"fd42::/48\", nodePrefixLength: 64}
 ";
+/// Ten thousand subnets need more than one pool of the usual size.
+const STRANGERS_POOL: &str = "  - {cidr: 10.128.0.0/10, nodePrefixLength: 24}\n";
 
 fn mesh_node(name: &str, number: u8, machine: &Machine, public: &str) -> String {
     let address = machine.address;
@@ -147,7 +151,8 @@ fn start_mesh(
     flags: &[&str],
 ) -> anyhow::Result<Running> {
     let ends = [("bench-a", &machines.a, 1), ("bench-b", &machines.b, 2)];
-    let mut view = format!("{MESH}  encryption: {encryption}\n");
+    let more = if strangers > 0 { STRANGERS_POOL } else { "" };
+    let mut view = format!("{MESH}{more}  encryption: {encryption}\n");
     view.extend((0..strangers).map(stranger));
     for (name, machine, number) in ends {
         let keygen = machine.command("hawser-agent").arg("keygen").arg("--state");

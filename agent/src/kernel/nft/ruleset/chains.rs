@@ -12,7 +12,10 @@
 //! Masquerading, and marking what pods send, have the kernel track every connection of the node, so
 //! that is there only where pods are; a node's first pod is not started before.
 
+use std::collections::BTreeSet;
+
 use cni::POD_DEVICE_PREFIX;
+use ipnet::IpNet;
 use nftables::{
     batch::Batch,
     expr::{BinaryOperation, Expression, Fib, FibFlag, FibResult, MetaKey, NamedExpression},
@@ -22,10 +25,10 @@ use nftables::{
 };
 
 use super::{
-    FORGED, INTO, MARK, OUT, Turned,
+    FORGED, INTO, MARK, OUT, Turned, of_family,
     words::{
-        LINK_LOCAL, address, chain, count, element, equals, field, fwmark, goto, is_marked, is_v4,
-        jump, on, rule, side_chain, tracked,
+        LINK_LOCAL, address, chain, count, element, equals, field, fwmark, goto, is_marked, jump,
+        on, rule, side_chain, tracked,
     },
 };
 
@@ -112,11 +115,7 @@ fn pods_are_who_they_say(batch: &mut Rules, turned: Turned<'_>) {
 /// Whatever has an address of the mesh at either end is judged in `judge`.
 fn judge_the_meshs(batch: &mut Rules, name: &'static str, judge: &'static str, turned: Turned<'_>) {
     for (protocol, v4, set) in [("ip", true, "@mesh4"), ("ip6", false, "@mesh6")] {
-        let of_family = turned.guard.ranges.iter().filter(|range| is_v4(range) == v4);
-        let mut ranges: Vec<_> = of_family.map(element).collect();
-        if ranges.len() > FEW {
-            ranges = vec![Expression::String(turned.turn.name(set).into())];
-        }
+        let ranges = each_or_set(&turned.guard.ranges, v4, turned.turn.name(set));
         for range in ranges {
             for end in ["saddr", "daddr"] {
                 let there = equals(field(protocol, end), range.clone());
@@ -126,6 +125,15 @@ fn judge_the_meshs(batch: &mut Rules, name: &'static str, judge: &'static str, t
     }
 }
 
+/// What a packet's address is compared with: a few ranges of a family, or the set that holds them.
+fn each_or_set(nets: &BTreeSet<IpNet>, v4: bool, set: String) -> Vec<Expression<'static>> {
+    let ranges = of_family(nets, v4);
+    if ranges.len() > FEW {
+        return vec![Expression::String(set.into())];
+    }
+    ranges.iter().map(element).collect()
+}
+
 /// Nothing of the mesh on a device that is not ours, but what a backend in clear may carry there.
 fn on_its_way(batch: &mut Rules, name: &'static str, device: MetaKey, turned: Turned<'_>) {
     let comes_in = device == MetaKey::Iifname;
@@ -133,9 +141,9 @@ fn on_its_way(batch: &mut Rules, name: &'static str, device: MetaKey, turned: Tu
         let (far_end, set, prefixes) =
             if comes_in { ("saddr", "from", &open.from) } else { ("daddr", "to", &open.to) };
         for (protocol, family, v4) in [("ip", 4, true), ("ip6", 6, false)] {
-            if prefixes.iter().any(|net| is_v4(net) == v4) {
-                let permitted = turned.turn.name(&format!("@{set}_{at}_{family}"));
-                let far_end = address(protocol, far_end, Operator::EQ, permitted);
+            let permitted = turned.turn.name(&format!("@{set}_{at}_{family}"));
+            for net in each_or_set(prefixes, v4, permitted) {
+                let far_end = equals(field(protocol, far_end), net);
                 batch.add(rule(name, vec![on(device, plain), far_end, Statement::Accept(None)]));
             }
         }
