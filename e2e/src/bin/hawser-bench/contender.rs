@@ -68,6 +68,9 @@ pub(crate) fn contenders() -> Vec<Contender> {
         contender("hawser-wireguard-10000-peers", &["hawser-agent"], |machines| {
             wireguard::start_hawser_among(machines, 9_999, &["--engine", "native"])
         }),
+        contender("hawser-wireguard-canary", &["hawser-agent"], |machines| {
+            wireguard::start_hawser(machines, &["--engine", "native", "--canary", "2"])
+        }),
         contender("hawser-wireguard-two-guards", &["hawser-agent", "nft"], |machines| {
             wireguard::start_guarded_twice(machines)
         }),
