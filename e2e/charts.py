@@ -275,6 +275,18 @@ def only_the_canary_gets_raw_sockets():
                 yield f"canary {canary}: NET_RAW {raw}, asked for {asked}"
 
 
+def only_a_low_tls_port_is_bound_with_a_capability():
+    for port in (None, 443):
+        documents, _ = render("hawser", {"agent": {"tlsPort": port}})
+        agents = [d for d in documents if d["kind"] == "DaemonSet"]
+        for container in agents[0]["spec"]["template"]["spec"]["containers"]:
+            may = "NET_BIND_SERVICE" in container["securityContext"]["capabilities"]["add"]
+            asked = f"--tls-listen=[::]:{port}" in container["args"]
+            open_ = any(p["containerPort"] == port for p in container["ports"])
+            if {may, asked, open_} != {bool(port)}:
+                yield f"tlsPort {port}: may bind {may}, asked for {asked}, a port {open_}"
+
+
 def main():
     write = sys.argv[1:] == ["--write"]
     checks = [
@@ -287,6 +299,7 @@ def main():
         ("crds", crds_are_those_of_deploy_and_kept()),
         ("rights", nothing_is_more_than_it_must_be()),
         ("canary", only_the_canary_gets_raw_sockets()),
+        ("tls port", only_a_low_tls_port_is_bound_with_a_capability()),
         ("controls", the_checks_can_fail()),
         ("packages", packages()),
     ]

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::metrics;
+use crate::{metrics, tls::TlsState};
 
 /// Whoever can tell how the agent is.
 pub trait Live: Send + Sync + 'static {
@@ -63,6 +63,9 @@ pub struct State {
     /// Absent where it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub canary: Option<CanaryState>,
+    /// Streams of sealed datagrams in TLS.
+    #[serde(default)]
+    pub tls: TlsState,
     /// How many packets died, by the reason's name.
     pub discards: BTreeMap<String, u64>,
 }
@@ -91,7 +94,7 @@ pub struct PeerState {
     /// What carries packets to it; absent if nothing can.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub backend: Option<Backend>,
-    /// `vxlan-shaped`, or `relay` and a node's name, while its sealed datagrams travel so; absent: as
+    /// `vxlan-shaped`, `tcp`, or `relay` and a node's name, while its sealed datagrams travel so; absent: as
     /// usual.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,

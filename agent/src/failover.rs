@@ -63,6 +63,9 @@ const DOUBLINGS: u32 = 5;
 /// What may carry to each node, best first, and the addresses of the node to ask by each.
 pub(crate) type Ways = BTreeMap<String, (Vec<Way>, Vec<IpAddr>)>;
 
+/// Who does not answer datagrams, and since when it was asked in vain.
+pub(crate) type Mute = BTreeMap<String, Instant>;
+
 #[derive(Debug)]
 struct Pace {
     /// Between two probes by the carrier in use.
@@ -121,6 +124,8 @@ struct Line {
     /// When each of the peer's addresses last answered.
     heard: BTreeMap<IpAddr, Instant>,
     asked: Option<Instant>,
+    /// When it was first asked since it last answered.
+    mute: Option<Instant>,
     /// Since when it answers without a break.
     healthy: Option<Instant>,
     relapses: u32,
@@ -177,6 +182,7 @@ impl Failover {
         let line = pair.and_then(|pair| pair.lines.iter_mut().find(|line| line.way == answer.by));
         if let Some(line) = line.filter(|_| in_time) {
             line.heard.insert(answer.to, now);
+            line.mute = None;
             line.proven = true;
         }
         self.open.remove(&answer.number);
@@ -195,6 +201,12 @@ impl Failover {
         self.last.clone().into_iter().chain(pairs).collect()
     }
 
+    /// Those that do not answer datagrams, since when: neither plain ones nor in the shape of VXLAN.
+    pub(crate) fn mute(&self) -> Mute {
+        let mute = |(name, pair): (&String, &Pair)| Some((name.clone(), pair.mute()?));
+        self.pairs.iter().filter_map(mute).collect()
+    }
+
     /// The same without those that use their best.
     pub(crate) fn detours(&self) -> Chosen {
         let best = |name: &String| self.pairs.get(name).is_some_and(|pair| pair.used == 0);
@@ -209,6 +221,7 @@ impl Pair {
             way: *way,
             heard: BTreeMap::new(),
             asked: None,
+            mute: None,
             healthy: None,
             relapses: 0,
             proven: false,
@@ -234,8 +247,14 @@ impl Pair {
         heard.map_or(self.since, |heard| heard.max(self.since))
     }
 
+    fn mute(&self) -> Option<Instant> {
+        let datagrams = self.lines.iter().filter(|line| line.way.is_datagram());
+        let mute: Option<Vec<Instant>> = datagrams.map(|line| line.mute).collect();
+        mute?.into_iter().max()
+    }
+
     fn pace(&self, few: bool) -> &'static Pace {
-        let relayed = self.lines.iter().any(|line| line.way.relay.is_some());
+        let relayed = self.lines.iter().any(|line| line.way.relay.is_some() || line.way.tls);
         if relayed && few { &SWIFT } else { &USUAL }
     }
 
@@ -285,6 +304,7 @@ impl Pair {
             };
             if line.asked.is_none_or(|asked| now >= asked + every) {
                 line.asked = Some(now);
+                line.mute = line.mute.or(Some(now));
                 due.extend(self.addresses.iter().map(|to| (*to, line.way)));
             }
         }

@@ -35,6 +35,7 @@ pub mod seat;
 pub mod snapshot;
 pub mod source;
 pub mod state;
+pub mod tls;
 pub mod uninstall;
 pub mod view;
 

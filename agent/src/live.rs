@@ -20,6 +20,7 @@ use crate::{
     plan::Heard,
     snapshot::{Leads, Membership, RouteFact, Snapshot},
     source::contact::Contact,
+    tls::Counts,
     view::Detour,
 };
 
@@ -33,6 +34,8 @@ pub(crate) struct Agent {
     /// What the canary reports, where it was asked for.
     pub(crate) canary: watch::Receiver<Option<CanaryState>>,
     pub(crate) listen_port: u16,
+    /// What became of streams.
+    pub(crate) streams: Arc<Counts>,
     pub(crate) tun: String,
 }
 
@@ -66,6 +69,7 @@ impl Live for Agent {
                 blocked_packets: snapshot.blocked.out + snapshot.blocked.into,
             },
             canary: self.canary.borrow().clone(),
+            tls: self.streams.state(),
             discards: self.discards(),
         }
     }
@@ -141,7 +145,8 @@ fn behind((name, detour): (&String, &Detour)) -> BehindState {
 
 fn path(snapshot: &Snapshot, peer: &str) -> Option<String> {
     let shaped = snapshot.shaped.contains(peer).then(|| "vxlan-shaped".to_owned());
-    shaped.or_else(|| Some(format!("relay {}", snapshot.relayed.get(peer)?.1)))
+    let tcp = snapshot.bridged.contains(peer).then(|| "tcp".to_owned());
+    shaped.or(tcp).or_else(|| Some(format!("relay {}", snapshot.relayed.get(peer)?.1)))
 }
 
 /// Plain peers speak WireGuard and nothing else.

@@ -12,7 +12,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::admin::{CanaryState, CanaryVerdict, PeerState, State};
+use crate::{
+    admin::{CanaryState, CanaryVerdict, PeerState, State},
+    tls::TlsState,
+};
 
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 /// Peers up to which each has series of its own.
@@ -84,6 +87,8 @@ fn encode_node(state: &State, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
         encode_canary(canary, encoder)?;
     }
 
+    encode_tls(&state.tls, encoder)?;
+
     let zero = ConstCounter::new(0u64);
     let help = "Packets that died in the data path";
     let mut family =
@@ -112,6 +117,34 @@ fn encode_canary(
     let help = "1 while the marked packets are seen nowhere, and nothing is proven";
     let out = encoder.encode_descriptor("canary_blind", help, None, blind.metric_type())?;
     blind.encode(out)
+}
+
+fn encode_tls(tls: &TlsState, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+    let help = "Streams of sealed packets in TLS that are open, by who began them";
+    let mut family =
+        encoder.encode_descriptor("tls_streams", help, None, ConstGauge::new(0u64).metric_type())?;
+    for (began, open) in [("here", tls.called), ("there", tls.accepted)] {
+        ConstGauge::new(open).encode(family.encode_family(&[("began", began)])?)?;
+    }
+    let zero = ConstCounter::new(0u64);
+    let help = "Streams in TLS that were refused or ended here, by the reason";
+    let mut family =
+        encoder.encode_descriptor("tls_refused_streams", help, None, zero.metric_type())?;
+    for (reason, count) in &tls.refused {
+        let labels = [("reason", reason.as_str())];
+        ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+    }
+    let counters = [
+        ("tls_failed_calls", "Calls over TLS that failed or ended", None, tls.failed_calls),
+        ("tls_receive", "Sealed bytes that came in TLS", Some(Unit::Bytes), tls.rx_bytes),
+        ("tls_transmit", "Sealed bytes that went out in TLS", Some(Unit::Bytes), tls.tx_bytes),
+    ];
+    for (name, help, unit, value) in counters {
+        let counter = ConstCounter::new(value);
+        let out = encoder.encode_descriptor(name, help, unit.as_ref(), counter.metric_type())?;
+        counter.encode(out)?;
+    }
+    Ok(())
 }
 
 /// One figure of every peer; a peer of whom there is nothing to say is absent, not 0.
@@ -221,6 +254,12 @@ mod tests {
             "hawser_canary_sent_total 5",
             "hawser_canary_seen_in_clear_total 2",
             "hawser_canary_blind 0",
+            r#"hawser_tls_streams{began="here"} 1"#,
+            r#"hawser_tls_streams{began="there"} 2"#,
+            r#"hawser_tls_refused_streams_total{reason="stranger"} 3"#,
+            "hawser_tls_failed_calls_total 4",
+            "hawser_tls_receive_bytes_total 30",
+            "hawser_tls_transmit_bytes_total 40",
             r#"hawser_discarded_packets_total{reason="no_route"} 3"#,
             r#"hawser_discarded_packets_total{reason="replay"} 0"#,
             r#"hawser_peer_receive_bytes_total{peer="node-2"} 10"#,

@@ -116,6 +116,11 @@ pub struct Run {
     #[arg(long, env = "HAWSER_INTERFACE")]
     pub interface: Option<String>,
 
+    /// Takes the tunnel in TLS on this TCP address as well, such as [::]:443, from nodes that no UDP
+    /// gets out of, and publishes it with the certificate in the state directory. Unset: off.
+    #[arg(long, env = "HAWSER_TLS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub tls_listen: Option<SocketAddr>,
+
     /// Serves /livez, /readyz, /metrics and /state on this loopback address as well.
     #[arg(long, env = "HAWSER_ADMIN", value_name = "ADDR")]
     pub admin: Option<SocketAddr>,

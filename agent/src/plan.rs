@@ -112,29 +112,38 @@ pub struct Way {
     pub shaped: bool,
     /// Passed on by the relay of that place in the list that both ends have.
     pub relay: Option<u8>,
+    /// Carried in TLS over TCP.
+    pub tls: bool,
 }
 
 impl Way {
+    /// Sealed, and as a datagram to the other node itself.
+    pub(crate) fn is_datagram(self) -> bool {
+        self.backend == Backend::Wireguard && self.relay.is_none() && !self.tls
+    }
+
     /// How the tunnel's datagrams travel.
     pub(crate) fn sealed(self) -> Sealed {
-        match (self.relay, self.shaped) {
-            (Some(place), _) => Sealed::Relay(place.into()),
-            (None, true) => Sealed::Shape,
-            (None, false) => Sealed::Plain,
+        match (self.tls, self.relay, self.shaped) {
+            (true, _, _) => Sealed::Bridge,
+            (false, Some(place), _) => Sealed::Relay(place.into()),
+            (false, None, true) => Sealed::Shape,
+            (false, None, false) => Sealed::Plain,
         }
     }
 }
 
 impl From<Backend> for Way {
     fn from(backend: Backend) -> Self {
-        Self { backend, shaped: false, relay: None }
+        Self { backend, shaped: false, relay: None, tls: false }
     }
 }
 
 impl fmt::Display for Way {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shape = if self.shaped { " in the shape of VXLAN" } else { "" };
-        write!(f, "{}{shape}", self.backend)?;
+        let tls = if self.tls { " in TLS" } else { "" };
+        write!(f, "{}{shape}{tls}", self.backend)?;
         self.relay.map_or(Ok(()), |place| write!(f, " through relay {}", place + 1))
     }
 }
@@ -252,6 +261,8 @@ pub struct Plan {
     pub shaped: BTreeSet<String>,
     /// Whose sealed datagrams another node passes on: its place among their relays, and its name.
     pub relayed: BTreeMap<String, (u8, String)>,
+    /// Whose sealed datagrams travel in TLS over TCP.
+    pub bridged: BTreeSet<String>,
     pub vxlan: Option<Vxlan>,
     /// This node's own addresses, on the tunnel device.
     pub addresses: BTreeSet<IpNet>,
@@ -297,6 +308,7 @@ impl Plan {
             carriers: carriers.chosen,
             shaped: carriers.in_shape,
             relayed: carriers.relayed,
+            bridged: carriers.bridged,
             ways: if asking { BTreeMap::new() } else { carriers.ways },
             rules: routes.iter().filter_map(rule).collect(),
             barred: barred::of(&guard, &facts.foreign, facts.ipv6),

@@ -32,12 +32,12 @@ use crate::{
     canary, chained,
     datapath::{Config, Datapath, Recording},
     facts,
-    failover::{Chosen, Watch, kept},
+    failover::{Chosen, Mute, Watch, kept},
     first, identity,
     kernel::{Kernel, events, sysctl},
     keyring::{self, Keyring},
     live::Agent,
-    options::{CniMode, Run, SourceOption},
+    options::{CniMode, EngineOption, Run, SourceOption},
     outside::Seen,
     plan::Refusal,
     probe::Prober,
@@ -45,7 +45,9 @@ use crate::{
     seat::advice,
     snapshot::Snapshot,
     source::{self, Publisher, Views, contact::Contact, kube::status},
-    state, view,
+    state,
+    tls::{Caller, Certificate, Counts, Listen, Published},
+    view,
 };
 
 /// Between two looks at everything, should an event ever be missed.
@@ -97,9 +99,12 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
     let empty = Snapshot { underlay, ..Snapshot::empty(&options.node, &source) };
     let snapshot = Arc::new(ArcSwap::from_pointee(empty));
     tokio::spawn(announce_moves(Arc::clone(&datapath), moved));
+    let (muting, mute) = watch::channel(Mute::new());
+    let streams = carry_streams(&options, &snapshot, &datapath, mute)?;
     let agent = Arc::new(Agent {
         canary: watch_by_canary(&options, &snapshot),
         listen_port: options.listen_port,
+        streams: streams.counts,
         tun: options.tun.clone(),
         engine: options.engine.into(),
         keyring: Arc::clone(&keyring),
@@ -118,12 +123,13 @@ pub async fn run(options: Run) -> anyhow::Result<()> {
             tokio::spawn(source::resume::watch(contact.clone()));
             tokio::spawn(source::kube::listen(contact.clone(), views.clone(), path.clone()));
             let (identity, changed) = (public_face(&options), Arc::clone(&changed));
-            let reporting = Reporting { identity, agent, changed, clone };
+            let (listens, relays) = (streams.listens, streams.relays);
+            let reporting = Reporting { identity, agent, changed, clone, listens, relays };
             tokio::spawn(follow_api(path.clone(), (node, state), publisher, reporting));
         }
     }
     let node = options.node.clone();
-    let (chosen, silent) = watch_ways(directory, &snapshot, &datapath);
+    let (chosen, silent) = watch_ways(directory, &snapshot, &datapath, muting);
     let machine =
         round::Machine { kernel, datapath, snapshot, keyring, changed, contact, chosen, silent };
     let round = Round::new(machine, options, kept);
@@ -142,14 +148,54 @@ fn watch_ways(
     directory: &Path,
     snapshot: &Arc<ArcSwap<Snapshot>>,
     datapath: &Arc<Datapath>,
+    mute: watch::Sender<Mute>,
 ) -> (watch::Receiver<Chosen>, watch::Receiver<BTreeSet<String>>) {
     let (choosing, chosen) = watch::channel(kept::load(directory));
     let (telling, silent) = watch::channel(BTreeSet::new());
     let (snapshot, datapath) = (Arc::clone(snapshot), Arc::clone(datapath));
     let state = directory.to_owned();
-    let watch = Watch { snapshot, datapath, chosen: choosing, silent: telling, state };
+    let watch = Watch { snapshot, datapath, chosen: choosing, silent: telling, mute, state };
     tokio::spawn(watch.follow());
     (chosen, silent)
+}
+
+/// What there is to know of streams in TLS.
+struct Streams {
+    counts: Arc<Counts>,
+    listens: watch::Receiver<Option<Published>>,
+    relays: watch::Receiver<Vec<String>>,
+}
+
+/// Takes them where the operator says so, and begins them where no datagram gets through.
+fn carry_streams(
+    options: &Run,
+    snapshot: &Arc<ArcSwap<Snapshot>>,
+    datapath: &Arc<Datapath>,
+    mute: watch::Receiver<Mute>,
+) -> anyhow::Result<Streams> {
+    let counts = Arc::new(Counts::default());
+    let (published, listens) = watch::channel(None);
+    let (relaying, relays) = watch::channel(Vec::new());
+    if let Some(address) = options.tls_listen {
+        let certificate = Certificate::load_or_create(&options.state.directory)?;
+        let (datapath, counts) = (Arc::clone(datapath), Arc::clone(&counts));
+        let listen = Listen { address, certificate, datapath, counts, published };
+        tokio::spawn(async move {
+            if let Err(error) = listen.follow().await {
+                tracing::error!(error = %format!("{error:#}"), "no TLS listener");
+            }
+        });
+    }
+    let caller = Caller {
+        snapshot: Arc::clone(snapshot),
+        datapath: Arc::clone(datapath),
+        counts: Arc::clone(&counts),
+        mark: options.fwmark,
+        mute,
+        relays: relaying,
+    };
+    tokio::spawn(caller.follow());
+    Ok(Streams { counts, listens, relays })
 }
 
 /// What the standing canary reports, where one is wanted.
@@ -198,6 +244,9 @@ fn serve(agent: Arc<dyn Live>, options: &Run) {
 }
 
 fn refuse_what_is_missing(options: &Run) -> anyhow::Result<()> {
+    if options.tls_listen.is_some() && options.engine == EngineOption::Boringtun {
+        bail!("--tls-listen needs the engine native: boringtun knows no streams");
+    }
     match options.backend {
         Some(Backend::Esp) => bail!("{}", Refusal::Backend(Backend::Esp)),
         None | Some(Backend::Wireguard | Backend::Udp | Backend::Vxlan | Backend::Direct) => Ok(()),
@@ -236,6 +285,9 @@ struct Reporting {
     changed: Arc<Notify>,
     /// Hears of the machine that runs with our key, if one does.
     clone: oneshot::Sender<Machine>,
+    /// Where this node is called over TLS, and whom it is spoken with so.
+    listens: watch::Receiver<Option<Published>>,
+    relays: watch::Receiver<Vec<String>>,
 }
 
 fn public_face(options: &Run) -> status::Identity {
@@ -260,7 +312,7 @@ async fn follow_api(
     kubeconfig: Option<PathBuf>,
     (node, state): (String, PathBuf),
     publisher: Publisher,
-    Reporting { identity, agent, changed: bell, clone }: Reporting,
+    Reporting { identity, agent, changed: bell, clone, listens, relays }: Reporting,
 ) {
     let mut pause = RETRY;
     let (client, renewal) = loop {
@@ -282,6 +334,8 @@ async fn follow_api(
         identity,
         counted,
         seen,
+        listens,
+        relays,
         datapath,
         snapshot,
         keyring,

@@ -11,7 +11,7 @@ use crate::{
     kernel::{Blocked, guard_in_force},
     plan::{Actual, Facts, Heard, Plan, Refusal, Route, Target, Underlay, Way},
     rotation::{Installed, sending},
-    view::{Backend, Detour, Encryption, PlainPeer, View},
+    view::{Backend, Detour, Encryption, Listener, PlainPeer, View},
 };
 
 /// One moment of the agent.
@@ -34,6 +34,10 @@ pub struct Snapshot {
     pub shaped: BTreeSet<String>,
     /// Those whose sealed datagrams another node passes on: its place among their relays, and its name.
     pub relayed: BTreeMap<String, (u8, String)>,
+    /// Those whose sealed datagrams travel in TLS over TCP.
+    pub bridged: BTreeSet<String>,
+    /// Nodes that may be called so.
+    pub listeners: BTreeMap<String, Listener>,
     /// For how long one that failed must answer before it is gone back to.
     pub return_after: Duration,
     /// What the view says of each peer.
@@ -117,6 +121,8 @@ impl Snapshot {
             ways: BTreeMap::new(),
             shaped: BTreeSet::new(),
             relayed: BTreeMap::new(),
+            bridged: BTreeSet::new(),
+            listeners: BTreeMap::new(),
             return_after: api::return_after(),
             peers: BTreeMap::new(),
             gateways: BTreeSet::new(),
@@ -154,7 +160,7 @@ impl Snapshot {
     pub fn way(&self, peer: &str) -> Option<Way> {
         let (backend, shaped) = (*self.carriers.get(peer)?, self.shaped.contains(peer));
         let relay = self.relayed.get(peer).map(|(place, _)| *place);
-        Some(Way { backend, shaped, relay })
+        Some(Way { backend, shaped, relay, tls: self.bridged.contains(peer) })
     }
 
     /// What a round found in the kernel after its changes.
@@ -170,6 +176,8 @@ impl Snapshot {
             ways: plan.ways.clone(),
             shaped: plan.shaped.clone(),
             relayed: plan.relayed.clone(),
+            bridged: plan.bridged.clone(),
+            listeners: listeners(view, facts),
             return_after: view.return_after,
             peers: peer_facts(view, &self.node),
             gateways: view.gateways().into_iter().map(str::to_owned).collect(),
@@ -190,6 +198,13 @@ impl Snapshot {
             ..self
         }
     }
+}
+
+/// Nobody, where the engine could not use them, or the mesh is not spoken with yet.
+fn listeners(view: &View, facts: &Facts) -> BTreeMap<String, Listener> {
+    let spoken = facts.rotates && facts.heard != Heard::Asking;
+    let all = view.listeners(&facts.node).filter(|(name, _)| !view.detours.contains_key(*name));
+    all.filter(|_| spoken).map(|(name, one)| (name.clone(), one.clone())).collect()
 }
 
 fn via(route: &Route, view: &View) -> Option<String> {

@@ -110,6 +110,21 @@ pub struct Node {
     /// Plain peers that came to it, and its turn with each.
     #[serde(default)]
     pub serves: BTreeMap<String, i64>,
+    /// Where it is called over TLS, by nodes that no datagram gets out of.
+    #[serde(default)]
+    pub tls: Option<Listener>,
+    /// Nodes through which it is reached, as no datagram gets out of it; empty: it is as all others.
+    #[serde(default)]
+    pub relays: Vec<String>,
+}
+
+/// A node that is called over TLS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Best first; never empty.
+    pub endpoints: Vec<SocketAddr>,
+    /// SHA-256 of its certificate.
+    pub fingerprint: [u8; 32],
 }
 
 impl View {
@@ -128,6 +143,20 @@ impl View {
     pub fn encryption_between(&self, a: &str, b: &str) -> Encryption {
         let site = |name: &str| self.nodes.get(name).and_then(|node| node.site.as_deref());
         api::encryption_between(self.encryption, &self.site_encryption, (site(a), site(b)))
+    }
+
+    /// Nodes that are called over TLS, but `me`.
+    pub fn listeners<'a>(
+        &'a self,
+        me: &'a str,
+    ) -> impl Iterator<Item = (&'a String, &'a Listener)> {
+        let others = self.nodes.iter().filter(move |(name, node)| *name != me && node.is_peer());
+        others.filter_map(|(name, node)| Some((name, node.tls.as_ref()?)))
+    }
+
+    /// True if some datagrams may travel otherwise than from one node to the other.
+    pub fn has_detours(&self) -> bool {
+        self.relay == Relay::Auto || self.nodes.values().any(|node| node.tls.is_some())
     }
 
     /// True if some pair may be in clear, as the Mesh has it.

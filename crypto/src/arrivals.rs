@@ -138,6 +138,7 @@ impl<'a> Arrivals<'a> {
     fn heard(&self, key: &ReceiveKey, bytes: u64, data: bool) {
         let peer = &key.peer;
         let mut ask = 0;
+        self.paths.came_by(peer, self.from);
         if peer.hears(data, self.at) {
             ask |= asks::RECEIVED;
         }

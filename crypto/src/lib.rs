@@ -15,6 +15,7 @@ mod admission;
 mod arrivals;
 mod blake2s;
 pub mod boringtun;
+mod bridges;
 mod chain;
 mod config;
 mod cookie;

@@ -165,6 +165,13 @@ impl Mesh {
         self.settle(out, now);
     }
 
+    /// Calls a peer that there is no session with, or no answer from, at once: there is another way.
+    pub fn hurry(&mut self, name: &str, out: &mut impl Outbox, now: Instant) {
+        let slot = self.roster.slot_named(name);
+        self.with(slot, out, now, |peer, _, io| peer.hurry(io));
+        self.settle(out, now);
+    }
+
     /// Does what is due, and what [`Paths`] asked for.
     pub fn tick(&mut self, out: &mut impl Outbox, now: Instant) {
         self.attend(out, now);

@@ -24,10 +24,12 @@ use dashmap::DashMap;
 use crate::{
     Discard, Discards, Routes, Train,
     arrivals::Arrivals,
+    bridges::Bridges,
     core::Endpoints,
     marks::Marks,
     moment::{Moment, Origin},
     path::{PeerPath, asks},
+    relay::{self, Detour},
     session::{ReceiveKey, TOGETHER},
     slots::Slots,
     source::Owner,
@@ -63,6 +65,7 @@ pub struct Paths {
     pub(crate) peers: Slots<PeerPath>,
     /// The same by what they are called where datagrams are passed on.
     pub(crate) called: DashMap<u64, Arc<PeerPath>>,
+    pub(crate) bridges: Bridges,
     pub(crate) receivers: Slots<ReceiveKey>,
     pub(crate) marks: Marks,
     pub(crate) endpoints: Endpoints,
@@ -77,6 +80,7 @@ impl Paths {
             routes: ArcSwap::default(),
             peers: Slots::default(),
             called: DashMap::new(),
+            bridges: Bridges::default(),
             receivers: Slots::default(),
             marks: Marks::default(),
             endpoints: Endpoints::default(),
@@ -136,14 +140,31 @@ impl Paths {
         self.endpoints.has(address)
     }
 
-    /// Where the peer of that [`crate::relay::id`] itself is, if there is a session with it that may
-    /// send, and it was heard within [`SILENT`].
+    /// Where the peer of that [`relay::id`] itself is spoken with, if there is a session with it that
+    /// may send, and it was heard within [`SILENT`]: an endpoint or a bridge, never another relay.
     pub fn contact(&self, id: u64, now: Instant) -> Option<SocketAddr> {
-        let peer = self.called.get(&id)?;
+        let peer = self.live(id, now)?;
+        let bridge = peer.detour.load().as_deref().copied();
+        bridge.filter(|at| relay::bridge_port(*at).is_some()).or_else(|| peer.direct())
+    }
+
+    /// True if `from` is where the peer of that [`relay::id`] itself speaks from: its endpoint, or the
+    /// bridge that it was last heard by, whichever of them is used.
+    pub fn speaks_from(&self, id: u64, from: SocketAddr, now: Instant) -> bool {
+        let peer = self.live(id, now);
+        peer.is_some_and(|peer| peer.direct() == Some(from) || self.bridge(id) == Some(from))
+    }
+
+    /// No lock is held on it.
+    pub(crate) fn known(&self, id: u64) -> Option<Arc<PeerPath>> {
+        self.called.get(&id).map(|peer| Arc::clone(&peer))
+    }
+
+    fn live(&self, id: u64, now: Instant) -> Option<Arc<PeerPath>> {
+        let peer = self.known(id)?;
         let (heard, at) = (peer.last_received.get().happened(), self.origin.moment(now));
         let live = heard.is_none_or(|heard| at < heard.after(SILENT));
-        let live = live && peer.sending.load().is_some();
-        peer.direct().filter(|_| live)
+        (live && peer.sending.load().is_some()).then_some(peer)
     }
 
     /// Has a peer known by what it is called where datagrams are passed on, or not: then nothing is
@@ -153,15 +174,24 @@ impl Paths {
             self.called.insert(peer.called, Arc::clone(peer));
         } else {
             peer.detour.store(None);
+            self.bridges.remove(peer.called);
             self.called.remove_if(&peer.called, |_, other| other.id == peer.id);
         }
     }
 
-    /// Sends everything for the peer of that [`crate::relay::id`] there; none: to where it is.
-    pub fn set_detour(&self, id: u64, to: Option<SocketAddr>) {
-        if let Some(peer) = self.called.get(&id) {
-            peer.detour.store(to.map(Arc::new));
+    /// Sends everything for the peer of that [`relay::id`] so from now on.
+    pub fn set_detour(&self, id: u64, detour: Detour) {
+        let Some(peer) = self.known(id) else { return };
+        if detour == Detour::Bridge {
+            self.use_bridge(&peer);
+            return;
         }
+        self.leave_bridge(&peer);
+        let through = match detour {
+            Detour::Relay(place) => Some(relay::address(id, place)),
+            Detour::None | Detour::Bridge => None,
+        };
+        peer.detour.store(through.map(Arc::new));
     }
 
     /// What died in here; [`crate::Mesh::discards`] holds these as well.

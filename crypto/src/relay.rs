@@ -6,6 +6,9 @@
 //! ```
 //! So a session, its timers and its handshakes need not know how their datagrams travel. Nobody is
 //! believed because of such an address: only what is authentic counts, as with every other.
+//!
+//! One place is no relay's: `[100::<port>]:65535` is a bridge of this machine, which carries datagrams
+//! in a byte stream to wherever its other end is ([`crate::bridges`]).
 
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 
@@ -35,6 +38,31 @@ pub fn parse(address: SocketAddr) -> Option<(u64, u16)> {
     let (prefix, id) = octets.split_first_chunk::<8>()?;
     let id = u64::from_be_bytes(id.try_into().ok()?);
     (*prefix == PREFIX).then_some((id, address.port()))
+}
+
+/// In the place of a relay's.
+const BRIDGE: u16 = u16::MAX;
+
+/// What is sent to a peer instead of to where it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detour {
+    #[default]
+    None,
+    /// By the relay of that place in the list that both ends have.
+    Relay(u16),
+    /// By the bridge that it was heard by last, if there is one.
+    Bridge,
+}
+
+/// The bridge at that local port.
+pub fn bridge(port: u16) -> SocketAddr {
+    address(port.into(), BRIDGE)
+}
+
+/// The local port, if it is a bridge.
+pub fn bridge_port(address: SocketAddr) -> Option<u16> {
+    let (port, place) = parse(address)?;
+    u16::try_from(port).ok().filter(|_| place == BRIDGE)
 }
 
 pub(crate) fn is(address: &SocketAddr) -> bool {

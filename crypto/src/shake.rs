@@ -206,6 +206,15 @@ impl Peer {
         }
     }
 
+    /// Sends the next initiation now, where one is under way or none was needed yet.
+    pub(crate) fn hurry<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
+        if self.chain.current().is_none() {
+            self.shake.hurry(io.at);
+            self.retry(io);
+            self.initiate(io);
+        }
+    }
+
     /// Sends the next initiation of the attempt when it is time, or gives up.
     pub(crate) fn retry<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
         let Some(attempt) = self.shake.attempt.take_if(|attempt| attempt.retry_at <= io.at) else {

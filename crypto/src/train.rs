@@ -49,6 +49,11 @@ impl Train {
         self.peer.direct()
     }
 
+    /// What the peer is called where datagrams are passed on: its [`relay::id`].
+    pub fn called(&self) -> u64 {
+        self.peer.called
+    }
+
     /// The peer by the relay of that place.
     pub fn relayed(&self, place: u16) -> SocketAddr {
         relay::address(self.peer.called, place)

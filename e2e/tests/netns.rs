@@ -59,3 +59,5 @@ mod roam;
 mod rotation;
 #[path = "netns/sites.rs"]
 mod sites;
+#[path = "netns/tls.rs"]
+mod tls;

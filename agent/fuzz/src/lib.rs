@@ -6,6 +6,9 @@
 #[path = "../../src/datapath/offload/mod.rs"]
 mod offload;
 
+#[path = "../../src/tls/frame.rs"]
+mod frame;
+
 use crypto::IpPacket;
 use offload::{Coalesce, Merging, Super, VNET, VnetHeader};
 
@@ -95,4 +98,27 @@ fn check(coalesce: &mut Coalesce, arena: &[u8], pushed: usize) {
     });
     assert_eq!(seen, pushed);
     assert!(coalesce.is_empty());
+}
+
+/// The first byte says in how large pieces the rest arrives. Whatever it is, what comes out is what
+/// the same frames say when they are written again, and nothing is read twice.
+pub fn frames(data: &[u8]) {
+    let Some((piece, stream)) = data.split_first() else { return };
+    let (mut frames, mut again, mut left) = (frame::Frames::default(), Vec::new(), stream);
+    while !left.is_empty() {
+        let room = frames.room();
+        let length = (usize::from(*piece) * 97 + 1).min(room.len()).min(left.len());
+        assert!(length > 0, "there is always room for more");
+        room[..length].copy_from_slice(&left[..length]);
+        frames.filled(length);
+        left = &left[length..];
+        loop {
+            match frames.take() {
+                Ok(Some(datagram)) => frame::append(datagram, &mut again),
+                Ok(None) => break,
+                Err(_) => return assert!(stream.starts_with(&again)),
+            }
+        }
+    }
+    assert!(stream.starts_with(&again));
 }

@@ -91,6 +91,14 @@ pub(crate) fn sample() -> State {
             devices: vec!["eth0".to_owned()],
             why: None,
         }),
+        tls: TlsState {
+            accepted: 2,
+            called: 1,
+            failed_calls: 4,
+            refused: BTreeMap::from([("stranger".to_owned(), 3)]),
+            rx_bytes: 30,
+            tx_bytes: 40,
+        },
         discards: BTreeMap::from([("no_route".to_owned(), 3), ("replay".to_owned(), 0)]),
     }
 }

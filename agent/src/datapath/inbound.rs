@@ -11,6 +11,7 @@ use crypto::Discard;
 use rustix::{io::Errno, thread::sched_yield};
 
 use super::{
+    bridge,
     offload::{Coalesce, Merged, Merging, VNET, ecn},
     recorder::Direction,
     sessions::{Came, Opened},
@@ -70,6 +71,7 @@ impl Inbound {
     ) {
         self.receive(socket);
         let shared = out.shared();
+        bridge::take_in(&mut self.arrivals);
         if shared.relays.any() {
             shared.relays.take_in(&mut self.slots, &mut self.arrivals, (shared, out.sockets()));
         }

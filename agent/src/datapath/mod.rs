@@ -4,11 +4,12 @@
 //!   one worker a core:  tun.rs → outbound.rs → sessions.rs → train.rs → udp.rs
 //!                       udp.rs → inbound.rs  → sessions.rs → offload/ → tun.rs
 //!                       (clear.rs in the place of sessions.rs, where encryption is none)
-//!   between trains and sockets: shape.rs, for peers that are reached by another port, and
-//!   relay.rs, for those that are reached through another node
+//!   between trains and sockets: shape.rs, for peers that are reached by another port, relay.rs,
+//!   for those that are reached through another node, and bridge.rs, by a byte stream
 //!   beside them, one:   control.rs: handshakes, waiting packets, timers
 //! ```
 
+mod bridge;
 mod clear;
 mod config;
 mod control;
@@ -34,10 +35,12 @@ use std::{
 };
 
 pub use crypto::PeerConfig;
+use crypto::relay::Detour;
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
 pub use self::{
+    bridge::BRIDGES,
     clear::ClearPeer,
     config::{Config, DatapathError, Engine, TunInfo},
     offload::{ecn::Dscp, shape::HEADER as SHAPE, udp_packet},
@@ -63,6 +66,8 @@ pub enum Sealed {
     Shape,
     /// By the relay of that place.
     Relay(u16),
+    /// By its bridge, if there is one.
+    Bridge,
 }
 
 /// One peer, live.
@@ -214,12 +219,41 @@ impl Datapath {
         let before = self.shared.relays.set(relays);
         let gone = before.peers.keys().filter(|id| !used.contains_key(id));
         for id in gone {
-            self.shared.sessions.set_detour(*id, None);
+            self.shared.sessions.set_detour(*id, Detour::None);
         }
         for (id, peer) in used {
-            let through = peer.used.map(|place| crypto::relay::address(id, place));
-            self.shared.sessions.set_detour(id, through);
+            let relay = peer.used.map_or(Detour::None, Detour::Relay);
+            let detour = if peer.bridged { Detour::Bridge } else { relay };
+            self.shared.sessions.set_detour(id, detour);
         }
+    }
+
+    /// The bridge of that local port leads to that peer.
+    pub fn set_bridge(&self, peer: &str, port: u16) {
+        let Some(paths) = self.shared.sessions.paths() else { return };
+        paths.set_bridge(crypto::relay::id(peer), crypto::relay::bridge(port));
+        let mut out = Made::new(&self.shared);
+        self.shared.sessions.hurry(peer, &mut out, Instant::now());
+        out.departures.send();
+        self.shared.desk.ring();
+    }
+
+    /// The stream of that bridge has ended.
+    pub fn drop_bridge(&self, port: u16) {
+        if let Some(paths) = self.shared.sessions.paths() {
+            paths.drop_bridge(crypto::relay::bridge(port));
+        }
+    }
+
+    /// Whether a peer was heard by that bridge, or the bridge was made to it.
+    pub fn is_bridge(&self, port: u16) -> bool {
+        let paths = self.shared.sessions.paths();
+        paths.is_some_and(|paths| paths.bridged(crypto::relay::bridge(port)).is_some())
+    }
+
+    /// Whether streams can stand in for datagrams: boringtun's engine has none.
+    pub fn has_bridges(&self) -> bool {
+        self.shared.sessions.is_native()
     }
 
     /// Sends a whole packet sealed to whom its destination is of, plain, in the shape or by one of
@@ -228,7 +262,7 @@ impl Datapath {
         let mut out = Made::new(&self.shared);
         out.departures.set_way(match by {
             Sealed::Shape => shape::By::Shape,
-            Sealed::Plain | Sealed::Relay(_) => shape::By::Plain,
+            Sealed::Plain | Sealed::Relay(_) | Sealed::Bridge => shape::By::Plain,
         });
         self.shared.sessions.send_by(packet, by, &mut out, Instant::now());
         out.departures.send();

@@ -26,10 +26,11 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use crypto::{Discard, relay};
+use crypto::{Discard, Paths, relay};
 
 use self::quota::Quotas;
 use super::{
+    bridge,
     shape::is_handshake,
     shared::Shared,
     udp::{Arrival, MOST_BYTES, MOST_SEGMENTS, Sockets, Train},
@@ -59,6 +60,8 @@ pub struct Relayed {
     pub relays: Vec<u64>,
     /// The place of the one in use.
     pub used: Option<u16>,
+    /// Its bridge is in use, where there is one.
+    pub bridged: bool,
 }
 
 /// Receiver and sender, as they are called.
@@ -105,25 +108,35 @@ impl Seam {
         before.relays.clone()
     }
 
-    /// True if it is a peer behind a relay.
-    pub(super) fn knows(&self, from: SocketAddr) -> bool {
+    /// True if it is a peer behind a relay, or one that was heard by its bridge.
+    pub(super) fn knows(&self, from: SocketAddr, paths: Option<&Paths>) -> bool {
+        if relay::bridge_port(from).is_some() {
+            return paths.is_some_and(|paths| paths.bridged(from).is_some());
+        }
         let id = relay::parse(from).map(|(id, _)| id);
         self.any() && id.is_some_and(|id| self.table.load().relays.peers.contains_key(&id))
     }
 
     /// All other ways to whom something goes to `to`: a handshake takes every one.
-    pub(super) fn others(&self, to: SocketAddr) -> BTreeSet<SocketAddr> {
+    pub(super) fn others(
+        &self,
+        to: SocketAddr,
+        paths: Option<&Paths>,
+    ) -> BTreeSet<SocketAddr> {
         let table = self.table.load();
         let at = |id: u64| {
             let peer = table.relays.peers.get(&id);
             let relays = peer.map_or(0, |peer| peer.relays.len() as u16);
             let places = (0..relays).map(move |place| relay::address(id, place));
-            peer.and_then(|peer| peer.endpoint).into_iter().chain(places)
+            let bridge = paths.and_then(|paths| paths.bridge(id));
+            peer.and_then(|peer| peer.endpoint).into_iter().chain(places).chain(bridge)
         };
-        let mut others: BTreeSet<SocketAddr> = match relay::parse(to) {
-            Some((id, _)) => at(id).collect(),
-            None => table.at.get(&to).into_iter().flatten().copied().flat_map(at).collect(),
+        let known = match (relay::bridge_port(to), relay::parse(to)) {
+            (Some(_), _) => paths.and_then(|paths| paths.bridged(to)),
+            (None, named) => named.map(|(id, _)| id),
         };
+        let all = table.at.get(&to).into_iter().flatten().copied();
+        let mut others: BTreeSet<SocketAddr> = all.chain(known).flat_map(at).collect();
         others.remove(&to);
         others
     }
@@ -137,6 +150,10 @@ impl Seam {
     ) -> u64 {
         let (table, now, mut refused) = (self.table.load(), Instant::now(), 0);
         for train in trains {
+            if let Some(train) = bridge::across(train) {
+                refused += sockets.send(&[train], bytes);
+                continue;
+            }
             let relay = relay::parse(train.to).and_then(|(id, place)| {
                 let relay = *table.relays.peers.get(&id)?.relays.get(usize::from(place))?;
                 Some((
@@ -146,7 +163,7 @@ impl Seam {
             });
             let Some((head, to)) = relay else {
                 if is_handshake(&bytes[train.range.clone()]) {
-                    let known = self.knows(train.to);
+                    let known = self.knows(train.to, shared.sessions.paths());
                     let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
                     let bytes = known.then(|| bytes[train.range.clone()].to_vec());
                     early.extend(bytes.map(|bytes| (train.to, bytes)));
@@ -211,7 +228,7 @@ impl Seam {
     ) -> Result<SocketAddr, Discard> {
         let quota = table.relays.quota.ok_or(Discard::RelayStranger)?;
         let sender = table.relays.peers.contains_key(&head.from);
-        if !sender || shared.sessions.contact(head.from, now) != Some(came.from) {
+        if !sender || !shared.sessions.speaks_from(head.from, came.from, now) {
             return Err(Discard::RelayStranger);
         }
         let receiver = table.relays.peers.contains_key(&head.to) && head.to != head.from;
@@ -239,7 +256,7 @@ impl Table {
             return Err((Discard::RelayStranger, came));
         };
         let mut relays = peer.relays.iter();
-        let place = relays.position(|id| shared.sessions.contact(*id, now) == Some(came.from));
+        let place = relays.position(|id| shared.sessions.speaks_from(*id, came.from, now));
         if place.is_none() && !shared.sessions.is_endpoint(came.from) {
             return Err((Discard::RelayStranger, came));
         }
@@ -299,6 +316,7 @@ fn within_limits(to: SocketAddr, came: &Arrival) -> Vec<Train> {
     let (stride, class) = (came.stride, came.class);
     let most = MOST_SEGMENTS.min(MOST_BYTES / stride).max(1) * stride;
     let starts = came.range.clone().step_by(most);
+    let to = bridge::on_the_wire(to);
     let train = |start: usize| Train {
         to,
         range: start..(start + most).min(came.range.end),

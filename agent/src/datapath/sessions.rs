@@ -13,7 +13,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use crypto::{Discards, Outbox, PeerConfig, PeerStatus, Problem};
+use crypto::{Discards, Outbox, Paths, PeerConfig, PeerStatus, Problem, relay::Detour};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
@@ -99,19 +99,29 @@ impl Sessions {
         }
     }
 
-    /// Where the peer of that `crypto::relay::id` itself is, if there is a live session with it.
-    pub(super) fn contact(&self, id: u64, now: Instant) -> Option<SocketAddr> {
+    /// What workers share; the native engine's alone.
+    pub(super) fn paths(&self) -> Option<&Paths> {
         match self {
-            Self::Native(native) => native.contact(id, now),
+            Self::Native(native) => Some(native.paths()),
             Self::Boringtun(_) => None,
         }
     }
 
-    /// Sends everything for the peer of that `crypto::relay::id` there; none: to where it is.
-    pub(super) fn set_detour(&self, id: u64, to: Option<SocketAddr>) {
-        match self {
-            Self::Native(native) => native.set_detour(id, to),
-            Self::Boringtun(_) => {}
+    /// Where the peer of that `crypto::relay::id` itself is spoken with, if there is a live session
+    /// with it.
+    pub(super) fn contact(&self, id: u64, now: Instant) -> Option<SocketAddr> {
+        self.paths()?.contact(id, now)
+    }
+
+    /// True if that is where the peer of that `crypto::relay::id` itself speaks from.
+    pub(super) fn speaks_from(&self, id: u64, from: SocketAddr, now: Instant) -> bool {
+        self.paths().is_some_and(|paths| paths.speaks_from(id, from, now))
+    }
+
+    /// Sends everything for the peer of that `crypto::relay::id` so from now on.
+    pub(super) fn set_detour(&self, id: u64, detour: Detour) {
+        if let Some(paths) = self.paths() {
+            paths.set_detour(id, detour);
         }
     }
 
@@ -119,7 +129,7 @@ impl Sessions {
     pub(super) fn send_by(&self, packet: &[u8], by: Sealed, out: &mut Made<'_>, now: Instant) {
         match self {
             Self::Native(native) => native.send_by(packet, by, out, now),
-            Self::Boringtun(_) if matches!(by, Sealed::Relay(_)) => {}
+            Self::Boringtun(_) if matches!(by, Sealed::Relay(_) | Sealed::Bridge) => {}
             Self::Boringtun(_) => self.begin(packet, out, now),
         }
     }
@@ -161,6 +171,14 @@ impl Sessions {
         match self {
             Self::Native(native) => native.mesh().announce(out, now),
             Self::Boringtun(mesh) => lock(mesh).announce(out, now),
+        }
+    }
+
+    /// Calls a peer at once that does not answer yet.
+    pub(super) fn hurry(&self, peer: &str, out: &mut impl Outbox, now: Instant) {
+        match self {
+            Self::Native(native) => native.mesh().hurry(peer, out, now),
+            Self::Boringtun(_) => {}
         }
     }
 

@@ -95,7 +95,7 @@ impl<'a> Departures<'a> {
         }
         let before = self.set_way(By::Every);
         self.copy(to, class, datagram);
-        let mut others = shared.relays.others(to);
+        let mut others = shared.relays.others(to, shared.sessions.paths());
         others.extend(self.also.filter(|also| *also != to));
         for other in others {
             self.copy(other, class, datagram);

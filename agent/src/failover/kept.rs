@@ -18,6 +18,8 @@ struct Kept {
     shaped: bool,
     #[serde(default)]
     relay: Option<u8>,
+    #[serde(default)]
+    tls: bool,
 }
 
 /// What [`save`] wrote last. It only orders what the Mesh permits, so one that cannot be read counts
@@ -26,7 +28,7 @@ pub(crate) fn load(state: &Path) -> Chosen {
     let read = fs::read(state.join(FILE)).ok();
     let kept: BTreeMap<String, Kept> =
         read.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let way = |Kept { backend, shaped, relay }| Way { backend, shaped, relay };
+    let way = |Kept { backend, shaped, relay, tls }| Way { backend, shaped, relay, tls };
     kept.into_iter().map(|(peer, kept)| (peer, way(kept))).collect()
 }
 
@@ -35,7 +37,9 @@ pub(crate) fn load(state: &Path) -> Chosen {
 pub(crate) fn save(state: &Path, chosen: &Chosen) -> io::Result<()> {
     let kept: BTreeMap<&String, Kept> = chosen
         .iter()
-        .map(|(peer, &Way { backend, shaped, relay })| (peer, Kept { backend, shaped, relay }))
+        .map(|(peer, &Way { backend, shaped, relay, tls })| {
+            (peer, Kept { backend, shaped, relay, tls })
+        })
         .collect();
     fs::write(state.join(TEMPORARY), serde_json::to_vec(&kept)?)?;
     fs::rename(state.join(TEMPORARY), state.join(FILE))
@@ -51,7 +55,8 @@ mod tests {
         assert_eq!(load(state.path()), Chosen::new());
         let shaped = Way { shaped: true, ..Backend::Wireguard.into() };
         let relayed = Way { relay: Some(1), ..Backend::Wireguard.into() };
-        let chosen: Chosen = [("a", Backend::Udp.into()), ("b", shaped), ("c", relayed)]
+        let tls = Way { tls: true, ..Backend::Wireguard.into() };
+        let chosen: Chosen = [("a", Backend::Udp.into()), ("b", shaped), ("c", relayed), ("d", tls)]
             .map(|(name, way)| (name.to_owned(), way))
             .into();
 

@@ -17,6 +17,8 @@ const SHAPED: u8 = 8;
 /// The tunnel by the first of its relays; the others follow.
 const RELAY: u8 = 5;
 const RELAYS: u8 = 3;
+/// The tunnel in TLS: a code that nothing else in the shape of VXLAN has.
+const TLS: u8 = SHAPED | 1;
 const NAME: [u8; 7] = *b"hawser\x02";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,7 @@ impl Message {
             Backend::Direct => 4,
         } | if self.by.shaped { SHAPED } else { 0 };
         let by = self.by.relay.map_or(by, |place| RELAY + place.min(RELAYS - 1));
+        let by = if self.by.tls { TLS } else { by };
         let mut bytes = [0; LENGTH];
         bytes[..7].copy_from_slice(&NAME);
         bytes[7] = kind | (by << 4);
@@ -72,7 +75,10 @@ impl Message {
             RELAY.. => Backend::Wireguard,
         };
         let (code, shaped) = ((head[7] >> 4) & !SHAPED, (head[7] >> 4) & SHAPED != 0);
-        let by = Way { backend, shaped, relay: code.checked_sub(RELAY) };
+        let by = match head[7] >> 4 {
+            TLS => Way { tls: true, ..Backend::Wireguard.into() },
+            _ => Way { shaped, relay: code.checked_sub(RELAY), ..backend.into() },
+        };
         if by.shaped && by.relay.is_some() {
             return None;
         }
@@ -94,8 +100,9 @@ mod tests {
         use Backend::{Direct, Esp, Udp, Vxlan, Wireguard};
         let shaped = Way { shaped: true, ..Wireguard.into() };
         let relayed = [0, 1, 2].map(|place| Way { relay: Some(place), ..Wireguard.into() });
+        let tls = Way { tls: true, ..Wireguard.into() };
         let all = [Wireguard, Esp, Udp, Vxlan, Direct].map(Way::from);
-        for by in all.into_iter().chain([shaped]).chain(relayed) {
+        for by in all.into_iter().chain([shaped, tls]).chain(relayed) {
             for kind in [Kind::Question, Kind::Answer] {
                 let message = Message { kind, by, number: u64::MAX - 7 };
                 let bytes = message.write();

@@ -226,3 +226,29 @@ fn a_last_way_that_may_carry_no_more_is_not_begun_with() {
 
     assert_eq!(failover.chosen()["n2"], Vxlan.into());
 }
+
+#[test]
+fn one_that_answers_no_datagram_is_mute_until_it_does_whatever_else_it_answers() {
+    let (mut failover, start) = (Failover::new(7, Chosen::new()), Instant::now());
+    let tls = Way { tls: true, ..Wireguard.into() };
+    let shaped = Way { shaped: true, ..Wireguard.into() };
+    let to: IpAddr = "10.42.2.1".parse().unwrap();
+    let ways = vec![Wireguard.into(), shaped, tls];
+    failover.meets(&[("n2".to_owned(), (ways, vec![to]))].into(), start);
+    let mut run = |from: f64, answers: &[Way]| {
+        for step in 0..50 {
+            let now = start + at(from) + STEP * step;
+            for ask in failover.tick(HOLD, now) {
+                if answers.contains(&ask.by) {
+                    failover.answered(ask, now);
+                }
+            }
+        }
+        failover.mute().get("n2").map(|since| since.duration_since(start))
+    };
+
+    assert_eq!(run(0.0, &[tls]), Some(Duration::ZERO));
+    assert_eq!(run(10.0, &[tls, shaped]), None, "in the shape of VXLAN it is reached");
+    let again = run(20.0, &[tls]).unwrap();
+    assert!(again >= at(20.0) && again <= at(24.0), "{again:?}");
+}

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Ask, Failover, Ways,
+    Ask, Failover, Mute, Ways,
     gateways::{Asked, Gateways},
     kept,
     message::{Kind, Message},
@@ -40,6 +40,8 @@ pub(crate) struct Watch {
     pub(crate) chosen: watch::Sender<Chosen>,
     /// Gateways that do not answer.
     pub(crate) silent: watch::Sender<BTreeSet<String>>,
+    /// Nodes that do not answer datagrams.
+    pub(crate) mute: watch::Sender<Mute>,
     pub(crate) state: PathBuf,
 }
 
@@ -67,6 +69,7 @@ impl Watch {
                     self.keep(&failover.detours());
                 }
                 self.tell_silent(gateways.silent());
+                self.mute.send_replace(failover.mute());
                 due = now + if ways.is_empty() && asked.is_empty() { IDLE } else { TICK };
             }
             tokio::select! {

@@ -91,6 +91,8 @@ pub(super) struct Carriers {
     pub(super) relays: Option<Relays>,
     /// Who is, and through whom.
     pub(super) relayed: BTreeMap<String, (u8, String)>,
+    /// Who is reached in TLS over TCP.
+    pub(super) bridged: BTreeSet<String>,
     pub(super) refusals: Vec<Refusal>,
 }
 
@@ -139,6 +141,15 @@ pub(super) fn permitted(view: &View, facts: &Facts, (name, node): (&str, &Node))
         Encryption::Preferred => plain(listed(view, facts)).collect(),
         Encryption::None => listed(view, facts),
     }
+}
+
+/// The tunnel in TLS, where one of the two listens: if the other called, and then no datagram gets out
+/// of it, so this comes before relays, which it would reach so as well.
+fn in_tls(backend: Backend, view: &View, pair: &Pair<'_>) -> Option<Way> {
+    let listens = |name: &str| view.nodes.get(name).is_some_and(|node| node.tls.is_some());
+    let one = listens(pair.peer) || listens(&pair.facts.node);
+    let may = backend == Backend::Wireguard && pair.facts.rotates;
+    (may && one).then(|| Way { tls: true, ..Way::from(backend) })
 }
 
 /// What is taken in clear from a node, though it may be answered by another carrier.
@@ -193,6 +204,7 @@ impl Carriers {
                     ways.push((Way::from(backend), routes.clone()));
                     ways.extend(self.shape(backend, pair).map(|way| (way, routes.clone())));
                     let by_relay = self.relay(backend, pair, relays);
+                    ways.extend(in_tls(backend, view, pair).map(|way| (way, routes.clone())));
                     ways.extend(by_relay.into_iter().map(|way| (way, routes.clone())));
                 }
                 Err(refusal) => drop(refused.get_or_insert(refusal)),
@@ -230,6 +242,7 @@ impl Carriers {
             endpoint: reachable(&pair.node.endpoints, pair.facts.underlay),
             relays: relays.iter().map(|relay| crypto::relay::id(relay)).collect(),
             used: None,
+            bridged: false,
         };
         table.peers.insert(crypto::relay::id(pair.peer), relayed);
         let places = (0..).zip(relays).map(|(place, _)| Some(place));
@@ -237,10 +250,15 @@ impl Carriers {
     }
 
     fn pass_on(&mut self, way: Way, pair: &Pair<'_>, relays: &[&str]) {
-        let Some(place) = way.relay else { return };
         let peers = self.relays.as_mut().map(|relays| &mut relays.peers);
         let peer = peers.and_then(|peers| peers.get_mut(&crypto::relay::id(pair.peer)));
-        if let (Some(peer), Some(relay)) = (peer, relays.get(usize::from(place))) {
+        let Some(peer) = peer else { return };
+        if way.tls {
+            peer.bridged = true;
+            self.bridged.insert(pair.peer.to_owned());
+        }
+        let relay = way.relay.and_then(|place| Some((place, relays.get(usize::from(place))?)));
+        if let Some((place, relay)) = relay {
             peer.used = Some(place.into());
             self.relayed.insert(pair.peer.to_owned(), (place, (*relay).to_owned()));
         }

@@ -13,7 +13,7 @@ use super::{Facts, Refusal, Underlay};
 use crate::{
     datapath::{ClearPeer, Relays, Shaped},
     rotation::sending,
-    view::{Node, PlainPeer, Relay, View},
+    view::{Node, PlainPeer, View},
 };
 
 /// Holds a NAT's mapping open, and has every tunnel up before the first packet needs it.
@@ -45,7 +45,7 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     let others = view.spoken_to(&facts.node).filter(|(_, node)| node.is_peer());
     let mut peers: Vec<_> = others
         .map(|(name, node)| PeerConfig {
-            relayed: view.relay == Relay::Auto,
+            relayed: view.has_detours(),
             ..mesh_node(name, node, facts)
         })
         .collect();

@@ -29,6 +29,8 @@ fn node(number: u8) -> Node {
         site: None,
         revoked: false,
         serves: BTreeMap::new(),
+        tls: None,
+        relays: Vec::new(),
     }
 }
 

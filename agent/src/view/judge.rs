@@ -11,11 +11,11 @@ use std::{
     time::Duration,
 };
 
-use api::{MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, parse_prefix, published};
+use api::{MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, TlsListener, parse_prefix, published};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};
 
-use super::{Complaint, Node, PlainPeer, Resources, View};
+use super::{Complaint, Listener, Node, PlainPeer, Resources, View};
 
 /// What came of the resources.
 #[derive(Debug)]
@@ -194,7 +194,32 @@ fn node(
         site: spec.site.clone(),
         revoked: spec.revoked,
         serves: status.serves.iter().map(|one| (one.peer.clone(), one.turn)).collect(),
+        tls: status.tls.as_ref().and_then(|tls| listener(name, tls, pools, complaints)),
+        relays: status.relays.clone(),
     })
+}
+
+fn listener(
+    name: &str,
+    tls: &TlsListener,
+    pools: &[IpNet],
+    complaints: &mut Vec<Complaint>,
+) -> Option<Listener> {
+    let mut endpoints = Vec::new();
+    for text in &tls.endpoints {
+        match published::endpoint(text, pools) {
+            Ok(endpoint) => endpoints.push(endpoint),
+            Err(problem) => {
+                complaints.push(Complaint::new("MeshNode", name, format!("tls: {problem}")));
+            }
+        }
+    }
+    let fingerprint = published::fingerprint(&tls.fingerprint);
+    if fingerprint.is_none() {
+        let problem = "tls: the fingerprint has not 64 hexadecimal digits";
+        complaints.push(Complaint::new("MeshNode", name, problem));
+    }
+    Some(Listener { endpoints, fingerprint: fingerprint? }).filter(|one| !one.endpoints.is_empty())
 }
 
 fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {

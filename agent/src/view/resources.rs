@@ -127,8 +127,16 @@ impl Resources {
 
 /// What of a node's status concerns others.
 fn of_others(status: MeshNodeStatus) -> MeshNodeStatus {
-    let MeshNodeStatus { public_keys, newest_epoch, endpoints, serves, .. } = status;
-    MeshNodeStatus { public_keys, newest_epoch, endpoints, serves, ..MeshNodeStatus::default() }
+    let MeshNodeStatus { public_keys, newest_epoch, endpoints, serves, tls, relays, .. } = status;
+    MeshNodeStatus {
+        public_keys,
+        newest_epoch,
+        endpoints,
+        serves,
+        tls,
+        relays,
+        ..MeshNodeStatus::default()
+    }
 }
 
 fn or_empty(value: Value) -> Value {

@@ -38,7 +38,9 @@ pub use mesh::{
     Backend, Gateway, Ipam, Mesh, MeshSpec, MeshStatus, Pool, PoolUsage, Relay, RotationSchedule,
     return_after,
 };
-pub use node::{Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served};
+pub use node::{
+    Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served, TlsListener,
+};
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
 pub use probes::Probes;
 pub use rotation::{

@@ -152,6 +152,15 @@ pub struct MeshNodeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), inner(length(min = 3, max = 64)))]
     pub endpoints: Vec<String>,
+    /// Where the node takes sealed datagrams in TLS over TCP, for nodes that no UDP gets out of; absent
+    /// unless its agent listens so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsListener>,
+    /// Nodes whose TLS listeners this node is connected to, as no UDP gets out of it: others reach it
+    /// through them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4), inner(length(min = 1, max = 253)))]
+    pub relays: Vec<String>,
     /// Peers with a live tunnel, of all, such as 4/5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
@@ -193,6 +202,18 @@ pub struct MeshNodeStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Where a node takes sealed datagrams in TLS over TCP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsListener {
+    /// Such as 198.51.100.7:443, best first.
+    #[schemars(length(min = 1, max = 8), inner(length(min = 3, max = 64)))]
+    pub endpoints: Vec<String>,
+    /// SHA-256 of the certificate that it shows, in lower-case hexadecimal: no other is taken.
+    #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
+    pub fingerprint: String,
 }
 
 /// A plain peer that came to a node. Of its entries the one with the highest turn has it; so it

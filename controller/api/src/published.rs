@@ -88,6 +88,14 @@ pub fn endpoint(text: &str, mesh: &[IpNet]) -> Result<SocketAddr, BadEndpoint> {
     }
 }
 
+/// A published SHA-256 of a certificate: 64 hexadecimal digits.
+pub fn fingerprint(text: &str) -> Option<[u8; 32]> {
+    let digits: Vec<u8> =
+        text.chars().map(|c| c.to_digit(16).map(|digit| digit as u8)).collect::<Option<_>>()?;
+    let bytes: Vec<u8> = digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect();
+    bytes.try_into().ok().filter(|_| digits.len() == 64)
+}
+
 fn leads_nowhere(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     address.is_loopback() || address.is_multicast() || address.is_unspecified() || broadcast
@@ -112,6 +120,16 @@ mod tests {
 
     fn key(epoch: u32, byte: u8) -> PublishedKey {
         PublishedKey { epoch, public_key: PublicKey::from_bytes([byte; 32]).to_string() }
+    }
+
+    #[test]
+    fn a_fingerprint_is_sixty_four_digits_and_nothing_else() {
+        let bytes: [u8; 32] = std::array::from_fn(|place| place as u8 * 7);
+        let text = crate::join::hex(&bytes);
+        assert_eq!(fingerprint(&text), Some(bytes));
+        for bad in ["", &text[1..], &format!("{text}0"), &format!("g{}", &text[1..])] {
+            assert_eq!(fingerprint(bad), None, "{bad}");
+        }
     }
 
     #[test]

@@ -209,14 +209,75 @@ fn a_peer_that_is_relayed_no_more_is_sent_to_where_it_is() {
     let mut pair = Pair::connected();
     let told = |relayed| PeerConfig { relayed, ..peer(2, &[(1, 2)]) };
     let to = |pair: &Pair| pair.a.paths().train(to_b(), 1, pair.now).unwrap().endpoint();
-    let id = crate::relay::id("node-2");
-    let relay = crate::relay::address(id, 1);
+    let id = relay::id("node-2");
+    let relay = relay::address(id, 1);
 
     pair.tell_a(told(true));
-    pair.a.paths().set_detour(id, Some(relay));
+    pair.a.paths().set_detour(id, Detour::Relay(1));
     assert_eq!(to(&pair), relay);
     pair.tell_a(told(false));
 
     assert_eq!(to(&pair), address(2));
     assert_eq!(pair.a.paths().contact(id, pair.now), None, "and is known by no such name");
+}
+
+/// Node 2 knows node 1 by its name, and hears one packet of it from there.
+fn hears(pair: &mut Pair, from: SocketAddr) {
+    let told = PeerConfig { relayed: true, ..peer(1, &[(1, 1)]) };
+    pair.b.set_peers(vec![told], &[], &mut crate::workbench::Made::default(), pair.now);
+    let mut train = sealed(pair, &[packet(1, 2, 100)]);
+    assert_eq!(opened(pair, &mut train, 144, from).packets.len(), 1);
+}
+
+fn answered(pair: &Pair) -> SocketAddr {
+    let to = "10.42.1.5".parse().unwrap();
+    pair.b.paths().train(to, 1, pair.now).unwrap().endpoint()
+}
+
+#[test]
+fn a_bridge_is_used_when_it_is_asked_for_and_is_never_where_a_peer_is() {
+    let mut pair = Pair::connected();
+    let (id, bridge) = (relay::id("node-1"), relay::bridge(40_001));
+    let (paths, now) = (pair.b.paths(), pair.now);
+    hears(&mut pair, bridge);
+
+    assert_eq!(answered(&pair), address(1));
+    assert_eq!(paths.contact(id, now), Some(address(1)));
+    assert!(paths.speaks_from(id, bridge, now) && paths.speaks_from(id, address(1), now));
+    assert!(!paths.speaks_from(id, relay::bridge(40_002), now));
+    assert_eq!((paths.bridge(id), paths.bridged(bridge)), (Some(bridge), Some(id)));
+
+    paths.set_detour(id, Detour::Bridge);
+    assert_eq!(answered(&pair), bridge);
+    assert_eq!(paths.contact(id, now), Some(bridge), "it is a contact that others are passed on to");
+    let other = relay::bridge(40_002);
+    hears(&mut pair, other);
+    assert_eq!(answered(&pair), other, "another stream, the same peer");
+
+    paths.drop_bridge(bridge);
+    assert_eq!(answered(&pair), other, "that was not the one in use");
+    paths.drop_bridge(other);
+    assert_eq!(answered(&pair), address(1));
+    hears(&mut pair, bridge);
+    assert_eq!(answered(&pair), bridge, "it was asked for, and there is one again");
+    paths.set_detour(id, Detour::None);
+    assert_eq!(answered(&pair), address(1));
+}
+
+#[test]
+fn only_what_is_authentic_crosses_a_bridge_and_only_of_who_may_be_relayed() {
+    let mut pair = Pair::connected();
+    let (id, bridge) = (relay::id("node-1"), relay::bridge(40_001));
+    let mut early = sealed(&pair, &[packet(1, 2, 100)]);
+    assert_eq!(opened(&pair, &mut early, 144, bridge).packets.len(), 1);
+    assert_eq!(pair.b.paths().bridge(id), None, "it is known by no such name");
+    let told = PeerConfig { relayed: true, ..peer(1, &[(1, 1)]) };
+    pair.b.set_peers(vec![told], &[], &mut crate::workbench::Made::default(), pair.now);
+    let mut forged = sealed(&pair, &[packet(1, 2, 100)]);
+    forged[60] ^= 1;
+
+    assert_eq!(opened(&pair, &mut forged, 144, bridge).discards.len(), 1);
+    assert_eq!(pair.b.paths().bridge(id), None);
+    hears(&mut pair, bridge);
+    assert_eq!(pair.b.paths().bridge(id), Some(bridge));
 }

@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const REPLACED: Duration = Duration::from_secs(2);
 
 /// How datagrams to a peer travel, by the agent's own word.
-fn path(member: &Member, peer: &str) -> Option<String> {
+pub(crate) fn path(member: &Member, peer: &str) -> Option<String> {
     let state = member.state().unwrap_or_default();
     let peers = state["peers"].as_array().cloned().unwrap_or_default();
     let peer = peers.into_iter().find(|one| one["name"] == peer);
@@ -41,7 +41,7 @@ fn mend(mesh: &Mesh) {
     }
 }
 
-fn flow(from: &Pod, to: &Pod, marker: &[u8], v4: bool) -> Flow {
+pub(crate) fn flow(from: &Pod, to: &Pod, marker: &[u8], v4: bool) -> Flow {
     Flow::start(&from.namespace, (&to.namespace, to.address(v4).unwrap()), 500, marker).unwrap()
 }
 

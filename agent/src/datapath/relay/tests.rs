@@ -73,13 +73,14 @@ fn a_handshake_takes_every_way_there_is_to_its_peer_and_none_to_others() {
         endpoint: Some(endpoint.parse().unwrap()),
         relays: relays.to_vec(),
         used: None,
+        bridged: false,
     };
     let peers = [(7, peer("192.0.2.2:51820", &[1, 2])), (8, peer("192.0.2.3:51820", &[1]))];
     seam.set(Some(Relays { own: 9, peers: peers.into(), quota: None }));
     let (first, second) = (relay::address(7, 0), relay::address(7, 1));
 
-    assert_eq!(seam.others(at()), [first, second].into());
-    assert_eq!(seam.others(first), [at(), second].into());
-    assert!(seam.others("192.0.2.9:51820".parse().unwrap()).is_empty());
-    assert!(seam.knows(first) && !seam.knows(relay::address(6, 0)) && !seam.knows(at()));
+    assert_eq!(seam.others(at(), None), [first, second].into());
+    assert_eq!(seam.others(first, None), [at(), second].into());
+    assert!(seam.others("192.0.2.9:51820".parse().unwrap(), None).is_empty());
+    assert!(seam.knows(first, None) && !seam.knows(relay::address(6, 0), None) && !seam.knows(at(), None));
 }

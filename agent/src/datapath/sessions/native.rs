@@ -45,12 +45,8 @@ impl Native {
         self.paths.is_endpoint(address)
     }
 
-    pub(super) fn contact(&self, id: u64, now: Instant) -> Option<SocketAddr> {
-        self.paths.contact(id, now)
-    }
-
-    pub(super) fn set_detour(&self, id: u64, to: Option<SocketAddr>) {
-        self.paths.set_detour(id, to);
+    pub(super) fn paths(&self) -> &Paths {
+        &self.paths
     }
 
     /// Without a session, the handshake for it goes this way too.
@@ -67,6 +63,7 @@ impl Native {
         let to = match by {
             Sealed::Plain | Sealed::Shape => train.direct(),
             Sealed::Relay(place) => Some(train.relayed(place)),
+            Sealed::Bridge => self.paths.bridge(train.called()),
         };
         let Some(to) = to else { return };
         let room = Train::length(packet.len(), out.departures.shared().mtu());

@@ -5,6 +5,7 @@ use crate::plan::{
 };
 
 mod sites;
+mod tls;
 
 fn plan(
     encryption: Encryption,

@@ -69,6 +69,8 @@ mod tests {
                     site,
                     revoked,
                     serves: BTreeMap::new(),
+                    tls: None,
+                    relays: Vec::new(),
                 },
             )
         };

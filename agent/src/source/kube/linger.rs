@@ -96,6 +96,8 @@ mod tests {
             site: None,
             revoked: false,
             serves: BTreeMap::new(),
+            tls: None,
+            relays: Vec::new(),
         }
     }
 

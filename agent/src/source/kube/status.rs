@@ -34,7 +34,7 @@ use self::{
 };
 use crate::{
     datapath::Datapath, keyring::Keyring, outside::Seen, probe::Counted, rotation::Rotation,
-    snapshot::Snapshot, source::contact::Contact,
+    snapshot::Snapshot, source::contact::Contact, tls::Published,
 };
 
 /// Between two looks at what has changed here.
@@ -55,6 +55,9 @@ pub struct Reporter {
     pub(crate) counted: watch::Receiver<Option<Counted>>,
     /// Where peers see this node.
     pub(crate) seen: watch::Receiver<Seen>,
+    /// Where this node is called over TLS, and whom it is spoken with so.
+    pub(crate) listens: watch::Receiver<Option<Published>>,
+    pub(crate) relays: watch::Receiver<Vec<String>>,
 }
 
 impl Reporter {
@@ -152,7 +155,9 @@ impl Reporter {
         let peers = self.datapath.status();
         let now = Timestamp::now();
         let seen = self.seen.borrow().clone();
-        let live = Live { keys, rotation, settled, serves, peers, counts, seen, now };
+        let (listens, relays) = (self.listens.borrow().clone(), self.relays.borrow().clone());
+        let live =
+            Live { keys, rotation, settled, serves, peers, counts, seen, listens, relays, now };
         let snapshot = self.snapshot.load();
         let Some(status) = desired::status(&node, &self.identity, &snapshot, &live) else {
             return Ok(());

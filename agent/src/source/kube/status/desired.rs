@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use api::{
-    Condition, Confirmation, MeshNode, MeshNodeStatus, Probes, PublishedKey, Served,
+    Condition, Confirmation, MeshNode, MeshNodeStatus, Probes, PublishedKey, Served, TlsListener,
     conditions::{self, REMOVED},
 };
 use ipnet::IpNet;
@@ -18,6 +18,7 @@ use crate::{
     outside::{Nat, Seen},
     rotation::{Rotation, confirm},
     snapshot::{Membership, Snapshot},
+    tls::Published,
 };
 
 /// As many as the schema takes.
@@ -49,6 +50,10 @@ pub struct Live {
     pub counts: Option<Counts>,
     /// Where peers see this node.
     pub(crate) seen: Seen,
+    /// Where it is called over TLS.
+    pub(crate) listens: Option<Published>,
+    /// The listeners that it is spoken with by TLS.
+    pub relays: Vec<String>,
     pub now: Timestamp,
 }
 
@@ -83,6 +88,8 @@ pub(super) fn status(
         probes: live.counts.as_ref().map(|c| c.probes.clone()).or(before.probes.clone()),
         unreachable: tunnels.down.iter().take(UNREACHABLE).cloned().collect(),
         endpoints: published_endpoints(identity, snapshot, &live.seen),
+        tls: live.listens.as_ref().and_then(|listens| listener(listens, identity, snapshot)),
+        relays: live.relays.clone(),
         nat: live.seen.nat.map(Nat::name).map(str::to_owned),
         peers: Some(format!("{}/{}", tunnels.up, tunnels.all)),
         mtu: Some(snapshot.mtu).filter(|mtu| *mtu > 0),
@@ -150,6 +157,24 @@ pub(super) fn endpoints(identity: &Identity, snapshot: &Snapshot) -> Vec<SocketA
     let v6 = snapshot.underlay.v6.map(IpAddr::V6);
     let found = v4.into_iter().chain(v6);
     found.map(|address| (address, identity.listen_port).into()).collect()
+}
+
+/// On all its addresses, or on the one that it listens on.
+fn listener(
+    Published { address, fingerprint }: &Published,
+    identity: &Identity,
+    snapshot: &Snapshot,
+) -> Option<TlsListener> {
+    let all = endpoints(identity, snapshot).into_iter().map(|at| at.ip());
+    // On [::] both families are listened to.
+    let heard = |ip: &IpAddr| address.is_ipv6() || ip.is_ipv4();
+    let (all, port) = (all.filter(heard), address.port());
+    let addresses: Vec<IpAddr> =
+        if address.ip().is_unspecified() { all.collect() } else { vec![address.ip()] };
+    let endpoints: Vec<String> =
+        addresses.into_iter().map(|ip| SocketAddr::new(ip, port).to_string()).collect();
+    let fingerprint = api::join::hex(fingerprint);
+    (!endpoints.is_empty()).then_some(TlsListener { endpoints, fingerprint })
 }
 
 /// Tunnels to nodes; a laptop that sleeps is nobody's fault.

@@ -72,6 +72,8 @@ fn live(up: &[&str], rx_bytes: u64) -> Live {
         rotation: None,
         settled: true,
         serves: vec![],
+        listens: None,
+        relays: vec![],
         peers,
         counts: None,
         seen: Seen::default(),
