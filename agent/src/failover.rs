@@ -148,7 +148,8 @@ impl Failover {
             if old.is_some_and(|pair| pair.is_of(listed, addresses)) {
                 continue;
             }
-            let last = self.last.remove(name);
+            let used = old.map(|pair| pair.lines[pair.used].way);
+            let last = self.last.remove(name).or(used);
             self.pairs.insert(name.clone(), Pair::new((listed, last), addresses, now));
         }
         let known: BTreeSet<&String> = self.pairs.keys().collect();
@@ -230,7 +231,7 @@ impl Pair {
         Self {
             lines: ways.iter().map(line).collect(),
             addresses: addresses.to_vec(),
-            used: ways.iter().position(|way| Some(*way) == last).unwrap_or(0),
+            used: last.map_or(0, |last| last.place_among(ways)),
             since: now,
             returned: false,
         }

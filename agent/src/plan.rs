@@ -117,6 +117,14 @@ pub struct Way {
 }
 
 impl Way {
+    /// Its place among those that there are now, or that of the nearest: where it was a relay's that is
+    /// gone, another relay's. The best, if there is none.
+    pub(crate) fn place_among(self, ways: &[Self]) -> usize {
+        let relay = |way: &Self| self.relay.is_some() && way.relay.is_some();
+        let same = ways.iter().position(|way| *way == self);
+        same.or_else(|| ways.iter().position(relay)).unwrap_or(0)
+    }
+
     /// Sealed, and as a datagram to the other node itself.
     pub(crate) fn is_datagram(self) -> bool {
         self.backend == Backend::Wireguard && self.relay.is_none() && !self.tls

@@ -252,3 +252,26 @@ fn one_that_answers_no_datagram_is_mute_until_it_does_whatever_else_it_answers()
     let again = run(20.0, &[tls]).unwrap();
     assert!(again >= at(20.0) && again <= at(24.0), "{again:?}");
 }
+
+#[test]
+fn a_pair_whose_relay_goes_takes_another_relay_and_not_what_was_found_blocked() {
+    let relay = |place| Way { relay: Some(place), ..Wireguard.into() };
+    let (mut failover, start) = (Failover::new(7, Chosen::new()), Instant::now());
+    let to: IpAddr = "10.42.2.1".parse().unwrap();
+    let of = |ways: &[Way]| [("n2".to_owned(), (ways.to_vec(), vec![to]))].into();
+    failover.meets(&of(&[Wireguard.into(), relay(0), relay(1)]), start);
+    for step in 0..50 {
+        let now = start + STEP * step;
+        for ask in failover.tick(HOLD, now) {
+            if ask.by == relay(1) {
+                failover.answered(ask, now);
+            }
+        }
+    }
+    assert_eq!(failover.chosen()["n2"], relay(1));
+
+    failover.meets(&of(&[Wireguard.into(), relay(0)]), start + at(10.0));
+    assert_eq!(failover.chosen()["n2"], relay(0));
+    failover.meets(&of(&[Wireguard.into()]), start + at(10.0));
+    assert_eq!(failover.chosen()["n2"], Wireguard.into());
+}

@@ -211,20 +211,19 @@ impl Carriers {
             }
         }
         let told = pair.facts.chosen.get(pair.peer);
-        let place = ways.iter().position(|(way, _)| Some(way) == told).unwrap_or(0);
         if ways.is_empty() {
             self.refusals.extend(refused);
             return;
         }
+        let listed: Vec<Way> = ways.iter().map(|(way, _)| *way).collect();
+        let place = told.map_or(0, |told| told.place_among(&listed));
         let (way, routes) = ways.remove(place);
         if !ways.is_empty() {
             self.probe(&routes, pair, true);
             for (_, routes) in &ways {
                 self.probe(routes, pair, false);
             }
-            let mut all: Vec<Way> = ways.iter().map(|(way, _)| *way).collect();
-            all.insert(place, way);
-            self.ways.insert(pair.peer.to_owned(), all);
+            self.ways.insert(pair.peer.to_owned(), listed);
         }
         if let Some(shaped) = self.shaped.as_mut().filter(|_| way.shaped) {
             self.in_shape.insert(pair.peer.to_owned());

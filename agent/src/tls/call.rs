@@ -120,13 +120,14 @@ impl Caller {
         }
     }
 
-    /// Those that are open and in use: through them others reach this node.
+    /// Those that are open and were of use: through them others reach this node, and may go on doing
+    /// so until they find a better way.
     fn tell(&self, dialler: &Dialler, bridged: &BTreeSet<String>) {
-        let used = dialler.open().filter(|name| bridged.contains(*name)).cloned();
-        let used: Vec<String> = used.collect();
         self.relays.send_if_modified(|before| {
-            let differs = *before != used;
-            *before = used;
+            let of_use = |name: &&String| bridged.contains(*name) || before.contains(*name);
+            let now: Vec<String> = dialler.open().filter(of_use).cloned().collect();
+            let differs = *before != now;
+            *before = now;
             differs
         });
     }
