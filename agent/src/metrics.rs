@@ -121,8 +121,12 @@ fn encode_canary(
 
 fn encode_tls(tls: &TlsState, encoder: &mut DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
     let help = "Streams of sealed packets in TLS that are open, by who began them";
-    let mut family =
-        encoder.encode_descriptor("tls_streams", help, None, ConstGauge::new(0u64).metric_type())?;
+    let mut family = encoder.encode_descriptor(
+        "tls_streams",
+        help,
+        None,
+        ConstGauge::new(0u64).metric_type(),
+    )?;
     for (began, open) in [("here", tls.called), ("there", tls.accepted)] {
         ConstGauge::new(open).encode(family.encode_family(&[("began", began)])?)?;
     }

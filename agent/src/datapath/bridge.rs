@@ -50,7 +50,10 @@ mod tests {
             assert_eq!(arrivals[0].from, seen);
             assert_eq!(on_the_wire(seen), from);
             let train = Train { to: seen, range: 0..96, stride: 96, class: 0 };
-            assert_eq!(across(&train).map(|train| train.to), (from.ip() == BRIDGES).then_some(from));
+            assert_eq!(
+                across(&train).map(|train| train.to),
+                (from.ip() == BRIDGES).then_some(from)
+            );
         }
         let relayed = Train { to: relay::address(40_001, 0), range: 0..1, stride: 1, class: 0 };
         assert_eq!(across(&relayed), None);

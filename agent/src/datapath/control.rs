@@ -72,7 +72,8 @@ impl Desk {
     }
 
     pub(super) fn handshake(&self, message: &[u8], from: SocketAddr, shared: &Shared) {
-        let known = shared.sessions.is_endpoint(from) || shared.relays.knows(from, shared.sessions.paths());
+        let known =
+            shared.sessions.is_endpoint(from) || shared.relays.knows(from, shared.sessions.paths());
         let queue = if known { &self.members } else { &self.strangers };
         if message.len() > LONGEST_HANDSHAKE {
             shared.count(Discard::NotWireGuard, 1);

@@ -118,11 +118,7 @@ impl Seam {
     }
 
     /// All other ways to whom something goes to `to`: a handshake takes every one.
-    pub(super) fn others(
-        &self,
-        to: SocketAddr,
-        paths: Option<&Paths>,
-    ) -> BTreeSet<SocketAddr> {
+    pub(super) fn others(&self, to: SocketAddr, paths: Option<&Paths>) -> BTreeSet<SocketAddr> {
         let table = self.table.load();
         let at = |id: u64| {
             let peer = table.relays.peers.get(&id);

@@ -56,9 +56,10 @@ mod tests {
         let shaped = Way { shaped: true, ..Backend::Wireguard.into() };
         let relayed = Way { relay: Some(1), ..Backend::Wireguard.into() };
         let tls = Way { tls: true, ..Backend::Wireguard.into() };
-        let chosen: Chosen = [("a", Backend::Udp.into()), ("b", shaped), ("c", relayed), ("d", tls)]
-            .map(|(name, way)| (name.to_owned(), way))
-            .into();
+        let chosen: Chosen =
+            [("a", Backend::Udp.into()), ("b", shaped), ("c", relayed), ("d", tls)]
+                .map(|(name, way)| (name.to_owned(), way))
+                .into();
 
         save(state.path(), &chosen).unwrap();
 

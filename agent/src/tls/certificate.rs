@@ -164,8 +164,8 @@ mod tests {
         let connector = TlsConnector::from(Arc::new(client(fingerprint).unwrap()));
         let name = ServerName::try_from("192.0.2.1").unwrap();
         let called = connector.connect(name, near).await;
-        let mut stream = called
-            .map_err(|error| *error.into_inner().unwrap().downcast::<Error>().unwrap())?;
+        let mut stream =
+            called.map_err(|error| *error.into_inner().unwrap().downcast::<Error>().unwrap())?;
         let mut bytes = [0; 5];
         stream.read_exact(&mut bytes).await.unwrap();
         let group = stream.get_ref().1.negotiated_key_exchange_group().unwrap();

@@ -69,8 +69,7 @@ impl Dialler {
     /// What to do now.
     pub(super) fn tick(&mut self, sight: &Sight<'_>, now: Instant) -> Vec<Order> {
         let mut orders = self.forget(sight.listeners);
-        let mute =
-            |name: &String| sight.mute.get(name).is_some_and(|since| now >= *since + MUTE);
+        let mute = |name: &String| sight.mute.get(name).is_some_and(|since| now >= *since + MUTE);
         let shut = !sight.listeners.is_empty() && sight.listeners.keys().all(mute);
         // An earlier run may have used it: that need not be found out again.
         if shut || sight.used {
@@ -79,7 +78,7 @@ impl Dialler {
         self.light = self.light.or(Some(now)).filter(|_| !shut && !sight.used);
         if self.light.is_some_and(|light| now >= light + LINGER) {
             let names: Vec<String> = self.busy().map(|(name, _)| name.clone()).collect();
-            names.iter().for_each(|name| drop(self.lines.remove(name)));
+            self.lines.retain(|name, _| !names.contains(name));
             orders.extend(names.into_iter().map(Order::HangUp));
         }
         orders

@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use api::{MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, TlsListener, parse_prefix, published};
+use api::{
+    MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, TlsListener, parse_prefix, published,
+};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};
 

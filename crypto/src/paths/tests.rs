@@ -249,7 +249,11 @@ fn a_bridge_is_used_when_it_is_asked_for_and_is_never_where_a_peer_is() {
 
     paths.set_detour(id, Detour::Bridge);
     assert_eq!(answered(&pair), bridge);
-    assert_eq!(paths.contact(id, now), Some(bridge), "it is a contact that others are passed on to");
+    assert_eq!(
+        paths.contact(id, now),
+        Some(bridge),
+        "it is a contact that others are passed on to"
+    );
     let other = relay::bridge(40_002);
     hears(&mut pair, other);
     assert_eq!(answered(&pair), other, "another stream, the same peer");

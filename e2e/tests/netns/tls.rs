@@ -190,9 +190,9 @@ fn a_listener_that_dies_is_replaced_and_the_way_back_to_udp_loses_nothing() {
     let mended = Instant::now();
     shut.routers[0].let_out(Outbound::Everything).unwrap();
     eventually("direct", LIMIT, || {
-        ["node-3", &listener].iter().all(|to| {
-            shut.path("one", to) == "direct" && shut.path(to, "one") == "direct"
-        })
+        ["node-3", &listener]
+            .iter()
+            .all(|to| shut.path("one", to) == "direct" && shut.path(to, "one") == "direct")
     })
     .unwrap();
     println!("direct {:?} after it could be", mended.elapsed());

@@ -82,5 +82,9 @@ fn a_handshake_takes_every_way_there_is_to_its_peer_and_none_to_others() {
     assert_eq!(seam.others(at(), None), [first, second].into());
     assert_eq!(seam.others(first, None), [at(), second].into());
     assert!(seam.others("192.0.2.9:51820".parse().unwrap(), None).is_empty());
-    assert!(seam.knows(first, None) && !seam.knows(relay::address(6, 0), None) && !seam.knows(at(), None));
+    assert!(
+        seam.knows(first, None)
+            && !seam.knows(relay::address(6, 0), None)
+            && !seam.knows(at(), None)
+    );
 }

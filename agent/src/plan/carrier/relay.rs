@@ -31,7 +31,9 @@ pub(super) struct Candidates<'a> {
 /// perhaps behind a NAT. One that can only call itself is none.
 pub(super) fn candidates(view: &View) -> Candidates<'_> {
     let wanted = view.relay == Relay::Auto;
-    let able = |node: &Node| wanted && node.is_peer() && !node.endpoints.is_empty() && node.relays.is_empty();
+    let able = |node: &Node| {
+        wanted && node.is_peer() && !node.endpoints.is_empty() && node.relays.is_empty()
+    };
     let nodes = view.nodes.iter().filter(|(_, node)| able(node));
     let mut ranked: Vec<_> = nodes.map(|(name, node)| (rank(name, node), name.as_str())).collect();
     ranked.sort_unstable();

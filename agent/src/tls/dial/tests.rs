@@ -44,7 +44,9 @@ fn open(of: &BTreeMap<String, Listener>) -> (Dialler, Instant, Vec<String>) {
     assert_eq!(early, Default::default());
     let now = start + MUTE;
     let (called, _) = tick(&mut dialler, of, (&mute, false), now);
-    called.iter().for_each(|name| dialler.opened(name, now));
+    for name in &called {
+        dialler.opened(name, now);
+    }
     (dialler, now + SECOND, called)
 }
 
@@ -104,7 +106,9 @@ fn one_that_ends_is_replaced_at_once_and_called_again_later_and_later() {
         }
         waits.push((now - begun).as_secs());
         let calling: Vec<String> = dialler.busy().map(|(name, _)| name.clone()).collect();
-        calling.iter().for_each(|name| dialler.ended(name, now));
+        for name in &calling {
+            dialler.ended(name, now);
+        }
     }
     waits.retain(|wait| *wait > 0);
     assert!(waits.is_sorted() && waits.contains(&4), "{waits:?}");
