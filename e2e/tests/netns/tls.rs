@@ -80,9 +80,12 @@ impl Shut {
 
 /// Where nothing but 443 gets out, the API is there as well.
 fn serve_the_api_on_443(mesh: &Mesh) {
-    let rules = "table inet lab-api { chain in { type nat hook prerouting priority dstnat;
+    let rules = "table inet lab-api {
+chain in {
+type nat hook prerouting priority dstnat;
 tcp dport 443 redirect to :6443
-} }";
+}
+}";
     let load = mesh.controller.node().command("nft").args(["-f", "-"]).input(rules.to_owned());
     load.stdout().unwrap();
 }
