@@ -124,6 +124,18 @@ pub struct Admitted {
     /// When (RFC 3339).
     #[schemars(length(max = 64))]
     pub at: String,
+    /// SHA-256 of the key that its certificate is for, in lower-case hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub key: Option<String>,
+    /// The fingerprint of its WireGuard key: no other machine joins with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub fingerprint: Option<String>,
+    /// True once its MeshNode has been seen. Until then the same machine may ask again without
+    /// another use: the gateway may have ended between the use and the node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub arrived: bool,
 }
 
 /// A machine that asked to be let in with a token that takes an approval.

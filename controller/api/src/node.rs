@@ -103,6 +103,11 @@ pub struct Joined {
     /// same machine may ask again if the answer did not reach it.
     #[schemars(length(min = 64, max = 64), regex(pattern = r"^[0-9a-f]{64}$"))]
     pub key: String,
+    /// The WireGuard key that it joined with: nobody else joins with it, even before the node has
+    /// published it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub public_key: Option<String>,
 }
 
 impl Default for MeshNodeSpec {

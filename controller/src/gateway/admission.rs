@@ -142,27 +142,57 @@ pub(super) fn judge(
     if !is_name(&name) {
         return Err(Refusal::BadName(name.chars().take(64).collect()));
     }
-    let joined = Joined { token: token.name_any(), key: candidate.key.clone() };
+    let joined = Joined {
+        token: token.name_any(),
+        key: candidate.key.clone(),
+        public_key: Some(candidate.public_key.to_string()),
+    };
     let namesake = known.nodes.iter().find(|node| node.name_any() == name);
-    let again = namesake.filter(|n| n.spec.joined.as_ref() == Some(&joined) && !n.spec.revoked);
+    let again = namesake.filter(|node| is_of(node, &joined));
     key_is_free(candidate, known, again.map(|_| name.as_str()))?;
+    let spent = has_used(candidate, &name, token)?;
     if let Some(node) = again {
         let ended = matches!(usable(token, now), Err(Refusal::Expired(_)));
         if !ended {
             return Ok(Admission::Again { name, uid: node.uid().unwrap_or_default() });
         }
     }
-    usable(token, now)?;
+    match usable(token, now) {
+        Err(Refusal::UsedUp(_)) if spent => {}
+        other => other?,
+    }
     if namesake.is_some() {
         return Err(Refusal::NameTaken(name));
     }
     match approval(candidate, &name, token) {
+        _ if spent => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
         Err(Refusal::NeedsApproval) => {
             let asked = waiting_of(candidate, &name, token).is_some();
             Ok(Admission::Waits { name, asked })
         }
         Err(refusal) => Err(refusal),
         Ok(()) => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
+    }
+}
+
+/// Whether the node is the machine that this token let in with this key.
+pub(super) fn is_of(node: &MeshNode, joined: &Joined) -> bool {
+    let same = |theirs: &Joined| theirs.token == joined.token && theirs.key == joined.key;
+    node.spec.joined.as_ref().is_some_and(same) && !node.spec.revoked
+}
+
+/// Whether this very machine has used the token and has no MeshNode yet: the gateway ended in
+/// between, or the answer was lost. Its WireGuard key is nobody else's meanwhile.
+fn has_used(candidate: &Candidate, name: &str, token: &JoinToken) -> Result<bool, Refusal> {
+    let fingerprint = candidate.public_key.fingerprint().to_string();
+    let machines = token.status.iter().flat_map(|status| &status.machines);
+    let mut coming = machines.filter(|machine| !machine.arrived);
+    match coming.find(|machine| machine.fingerprint.as_ref() == Some(&fingerprint)) {
+        None => Ok(false),
+        Some(machine) if machine.node == name && machine.key.as_ref() == Some(&candidate.key) => {
+            Ok(true)
+        }
+        Some(machine) => Err(Refusal::KeyKnown(machine.node.clone())),
     }
 }
 
@@ -239,7 +269,8 @@ fn key_is_free(candidate: &Candidate, known: &Known, own: Option<&str>) -> Resul
     }
     let holds = |node: &&MeshNode| {
         let keys = node.status.as_ref().map_or(&[][..], |status| &status.public_keys);
-        keys.iter().any(|published| published.public_key == key)
+        let joined = node.spec.joined.as_ref().and_then(|joined| joined.public_key.as_ref());
+        joined == Some(&key) || keys.iter().any(|published| published.public_key == key)
     };
     let mut others = known.nodes.iter().filter(|node| Some(node.name_any().as_str()) != own);
     if let Some(node) = others.find(holds) {
@@ -265,21 +296,52 @@ pub(super) fn is_name(name: &str) -> bool {
         && !name.contains("-.")
 }
 
-/// The token's status after one more machine.
+/// The token's status after one more machine; nothing to write if it is this very machine's use
+/// already.
 pub(super) fn used_once(
     token: &JoinToken,
+    candidate: &Candidate,
     (node, from): (&str, &str),
     now: Timestamp,
-) -> JoinTokenStatus {
+) -> Result<Option<JoinTokenStatus>, Refusal> {
+    if has_used(candidate, node, token)? {
+        return Ok(None);
+    }
+    usable(token, now)?;
+    approval(candidate, node, token)?;
     let mut status = token.status.clone().unwrap_or_default();
     let at = conditions::rfc3339(now);
     status.used += 1;
     status.last_used_at = Some(at.clone());
     status.waiting.retain(|waiting| waiting.node != node);
-    status.machines.push(api::Admitted { node: node.to_owned(), from: from.to_owned(), at });
+    status.machines.push(api::Admitted {
+        node: node.to_owned(),
+        from: from.to_owned(),
+        at,
+        key: Some(candidate.key.clone()),
+        fingerprint: Some(candidate.public_key.fingerprint().to_string()),
+        arrived: false,
+    });
     let surplus = status.machines.len().saturating_sub(REMEMBERED);
     status.machines.drain(..surplus);
-    judged(JoinToken { status: Some(status), ..token.clone() }, now)
+    Ok(Some(judged(JoinToken { status: Some(status), ..token.clone() }, now)))
+}
+
+/// The token with those of its machines marked that have a MeshNode, as `node` finds one by its
+/// name: from then on their use is spent for good.
+pub(super) fn with_arrivals(
+    mut token: JoinToken,
+    node: impl Fn(&str) -> Option<MeshNode>,
+) -> JoinToken {
+    let name = token.name_any();
+    let machines = token.status.iter_mut().flat_map(|status| &mut status.machines);
+    for machine in machines.filter(|machine| !machine.arrived) {
+        let joined = node(&machine.node).and_then(|node| node.spec.joined);
+        machine.arrived = joined.is_some_and(|joined| {
+            joined.token == name && machine.key.as_ref().is_none_or(|key| *key == joined.key)
+        });
+    }
+    token
 }
 
 /// The token's status with everything in it that follows from the rest.

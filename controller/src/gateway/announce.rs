@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Gateway, JoinToken, Mesh};
+use api::{Gateway, JoinToken, Mesh, MeshNode};
 use jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client};
@@ -45,7 +45,12 @@ async fn look(client: &Client, feeds: &Feeds, gateway: &Gateway) -> kube::Result
     }
     let tokens: Api<JoinToken> = Api::all(client.clone());
     for token in tokens.list(&ListParams::default()).await? {
-        let status = admission::judged(token.clone(), Timestamp::now());
+        let node = |name: &str| {
+            let json = feeds.of(Kind::Node).get(name)?;
+            serde_json::from_slice::<MeshNode>(&json).ok()
+        };
+        let arrived = admission::with_arrivals(token.clone(), node);
+        let status = admission::judged(arrived, Timestamp::now());
         if token.status.as_ref() != Some(&status) {
             write_status(client, &token, &status).await?;
         }

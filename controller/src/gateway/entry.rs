@@ -247,11 +247,8 @@ impl Entry {
         from: IpAddr,
     ) -> Result<JoinToken, Failure> {
         let from = from.to_string();
-        let next = |token: &JoinToken, now| {
-            admission::usable(token, now)?;
-            admission::approval(candidate, node, token)?;
-            Ok(admission::used_once(token, (node, &from), now))
-        };
+        let next =
+            |token: &JoinToken, now| admission::used_once(token, candidate, (node, &from), now);
         self.change(name, next).await
     }
 
@@ -269,23 +266,26 @@ impl Entry {
                 Err(Refusal::NeedsApproval) | Ok(()) => {}
                 Err(refusal) => return Err(refusal),
             }
-            Ok(admission::asked(token, candidate, (node, &text), now))
+            Ok(Some(admission::asked(token, candidate, (node, &text), now)))
         };
         let token = self.change(name, next).await?;
         self.audit.waits(&token, (node, candidate.public_key.fingerprint()), from).await;
         Ok(())
     }
 
-    /// One conditional write; a lost race is judged anew. Gives the token as it was before.
+    /// One conditional write, if there is something to write; a lost race is judged anew. Gives the
+    /// token as it was before.
     async fn change(
         &self,
         name: &str,
-        next: impl Fn(&JoinToken, Timestamp) -> Result<JoinTokenStatus, Refusal>,
+        next: impl Fn(&JoinToken, Timestamp) -> Result<Option<JoinTokenStatus>, Refusal>,
     ) -> Result<JoinToken, Failure> {
         let _one = self.consuming.lock().await;
         for _ in 0..TRIES {
             let token = self.token(name).await?.ok_or(Refusal::UnknownToken)?;
-            let status = next(&token, Timestamp::now())?;
+            let Some(status) = next(&token, Timestamp::now())? else {
+                return Ok(token);
+            };
             if write_status(&self.client, &token, &status).await? {
                 return Ok(token);
             }
@@ -304,22 +304,25 @@ impl Entry {
         }
     }
 
-    /// The name is the last word on who gets it: created if absent.
+    /// The name is the last word on who gets it: created if absent. Where it is there already and
+    /// this machine's, its first answer was lost, and another replica may have given it.
     async fn create(
         &self,
         name: &str,
         joined: Joined,
         site: Option<String>,
     ) -> Result<Member, Failure> {
-        let spec = MeshNodeSpec { site, joined: Some(joined), ..MeshNodeSpec::default() };
+        let spec = MeshNodeSpec { site, joined: Some(joined.clone()), ..MeshNodeSpec::default() };
         let api: Api<MeshNode> = Api::all(self.client.clone());
-        match api.create(&PostParams::default(), &MeshNode::new(name, spec)).await {
-            Ok(node) => Ok(Member { node: name.to_owned(), uid: node.uid().unwrap_or_default() }),
+        let node = match api.create(&PostParams::default(), &MeshNode::new(name, spec)).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
-                Err(Refusal::NameTaken(name.to_owned()).into())
+                let there = api.get_opt(name).await?;
+                let own = there.filter(|node| admission::is_of(node, &joined));
+                own.ok_or_else(|| Refusal::NameTaken(name.to_owned()))?
             }
-            Err(error) => Err(error.into()),
-        }
+            created => created?,
+        };
+        Ok(Member { node: name.to_owned(), uid: node.uid().unwrap_or_default() })
     }
 
     /// A machine goes: its very node is deleted, and its subnets come to rest.

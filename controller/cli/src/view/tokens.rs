@@ -127,6 +127,9 @@ mod tests {
             node: format!("edge-{number}"),
             from: "192.0.2.1".to_owned(),
             at: "2026-11-22T09:00:00Z".to_owned(),
+            key: None,
+            fingerprint: None,
+            arrived: true,
         };
         let machines = (1..=used).map(machine).collect();
         let status = JoinTokenStatus { used, machines, ..JoinTokenStatus::default() };

@@ -36,6 +36,17 @@ fn candidate() -> Candidate {
     Candidate { name: "edge-1".to_owned(), key: "b".repeat(64), public_key: key(9) }
 }
 
+fn joined() -> Joined {
+    let public_key = Some(key(9).to_string());
+    Joined { token: "t".to_owned(), key: "b".repeat(64), public_key }
+}
+
+/// The token after one more machine.
+fn then(token: &JoinToken, candidate: &Candidate, node: &str) -> JoinToken {
+    let status = used_once(token, candidate, (node, "192.0.2.1"), now()).unwrap();
+    JoinToken { status, ..token.clone() }
+}
+
 fn node(name: &str, held: u8) -> MeshNode {
     let mut node = MeshNode::new(name, MeshNodeSpec::default());
     node.metadata.uid = Some(format!("uid-{name}"));
@@ -60,7 +71,7 @@ fn reason(
 fn a_machine_with_a_good_token_becomes_a_new_node_of_its_site() {
     let admission = judge(&candidate(), &token(), &known(vec![node("a", 1)]), now()).unwrap();
 
-    let joined = Joined { token: "t".to_owned(), key: "b".repeat(64) };
+    let joined = joined();
     let site = Some("aws".to_owned());
     assert_eq!(admission, Admission::New { name: "edge-1".to_owned(), joined, site });
 }
@@ -125,7 +136,7 @@ fn a_key_that_is_in_the_mesh_or_was_thrown_out_is_refused() {
 #[test]
 fn the_same_machine_may_ask_again_and_no_other_in_its_name() {
     let mut own = node("edge-1", 9);
-    own.spec.joined = Some(Joined { token: "t".to_owned(), key: "b".repeat(64) });
+    own.spec.joined = Some(joined());
     let mesh = known(vec![own.clone()]);
     let again = Admission::Again { name: "edge-1".to_owned(), uid: "uid-edge-1".to_owned() };
 
@@ -141,24 +152,65 @@ fn the_same_machine_may_ask_again_and_no_other_in_its_name() {
 }
 
 #[test]
+fn a_key_is_taken_between_the_join_and_the_first_publication() {
+    let mut coming = MeshNode::new("edge-0", MeshNodeSpec::default());
+    coming.spec.joined = Some(Joined { key: "c".repeat(64), ..joined() });
+
+    assert_eq!(reason(&candidate(), &token(), &known(vec![coming])), Err("KeyKnown"));
+
+    // Before the node is there: by the very write that uses the token.
+    let clone = Candidate { name: "edge-0".to_owned(), key: "c".repeat(64), ..candidate() };
+    let used = then(&token(), &clone, "edge-0");
+    assert_eq!(reason(&candidate(), &used, &Known::default()), Err("KeyKnown"));
+    let lost = used_once(&used, &candidate(), ("edge-1", "192.0.2.2"), now());
+    assert_eq!(lost, Err(Refusal::KeyKnown("edge-0".to_owned())));
+}
+
+#[test]
+fn a_use_without_its_node_is_the_same_machines_and_a_node_that_went_ends_that() {
+    let mut single = token();
+    single.spec.uses = 1;
+    let used = then(&single, &candidate(), "edge-1");
+    let new = Admission::New {
+        name: "edge-1".to_owned(),
+        joined: joined(),
+        site: Some("aws".to_owned()),
+    };
+
+    assert_eq!(reason(&candidate(), &used, &Known::default()), Ok(new));
+    assert_eq!(used_once(&used, &candidate(), ("edge-1", "192.0.2.9"), now()), Ok(None));
+    let stranger = Candidate { key: "c".repeat(64), public_key: key(8), ..candidate() };
+    assert_eq!(reason(&stranger, &used, &Known::default()), Err("UsedUp"));
+    let mut ended = used.clone();
+    ended.spec.expires_at = "2026-11-22T09:00:00Z".to_owned();
+    assert_eq!(reason(&candidate(), &ended, &Known::default()), Err("Expired"));
+
+    let mut own = node("edge-1", 9);
+    own.spec.joined = Some(joined());
+    let arrived = with_arrivals(used.clone(), |name| (name == "edge-1").then(|| own.clone()));
+    assert_eq!(reason(&candidate(), &arrived, &Known::default()), Err("UsedUp"));
+    let anothers = with_arrivals(used.clone(), |_| Some(node("edge-1", 9)));
+    assert_eq!(anothers, used);
+}
+
+#[test]
 fn a_use_is_counted_and_remembered_and_the_last_one_ends_the_token() {
-    let first = used_once(&token(), ("edge-1", "192.0.2.1"), now());
-    let second = used_once(
-        &JoinToken { status: Some(first.clone()), ..token() },
-        ("edge-2", "192.0.2.2"),
-        now(),
-    );
+    let second = Candidate { key: "c".repeat(64), public_key: key(8), ..candidate() };
+
+    let first = then(&token(), &candidate(), "edge-1");
+    let both = then(&first, &second, "edge-2").status.unwrap();
+    let first = first.status.unwrap();
 
     assert_eq!((first.used, first.uses.as_deref()), (1, Some("1/2")));
     assert!(conditions::holds(&first.conditions, USABLE));
-    assert_eq!(second.machines[1].node, "edge-2");
-    let usable = conditions::get(&second.conditions, USABLE).unwrap();
+    assert_eq!(both.machines[1].node, "edge-2");
+    let usable = conditions::get(&both.conditions, USABLE).unwrap();
     assert_eq!((usable.status.as_str(), usable.reason.as_str()), ("False", "UsedUp"));
 
     let mut many = token();
     many.spec.uses = 1000;
-    for _ in 0..200 {
-        many.status = Some(used_once(&many, ("n", "f"), now()));
+    for byte in 1..=200 {
+        many = then(&many, &Candidate { public_key: key(byte), ..candidate() }, "n");
     }
     let status = many.status.unwrap();
     assert_eq!((status.used, status.machines.len()), (200, REMEMBERED));
@@ -200,8 +252,8 @@ fn nothing_is_given_out_until_somebody_approves_this_very_machine() {
     let mut ended = approved.clone();
     ended.spec.expires_at = "2026-11-22T09:00:00Z".to_owned();
     assert_eq!(judged(&ended), Err("Expired"));
-    let entered = used_once(&approved, ("edge-1", "192.0.2.1"), now());
-    assert_eq!(entered.waiting, []);
+    let entered = then(&approved, &candidate(), "edge-1");
+    assert_eq!(entered.status.unwrap().waiting, []);
 }
 
 #[test]
