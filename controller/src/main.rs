@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 fn main() -> ExitCode {
     let args = Args::parse();
     start_log(args.run.log_json);
+    allow_open_files();
     match start(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -21,6 +22,16 @@ fn main() -> ExitCode {
             let _ = writeln!(stderr(), "hawser-controller: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Each machine at the gateway holds a few connections, and systemd's usual soft limit is 1,024.
+fn allow_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let all = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!(%error, "open files stay few");
     }
 }
 

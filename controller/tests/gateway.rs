@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "the whole file is a test")]
 
+#[path = "gateway/busy.rs"]
+mod busy;
 #[path = "gateway/crowd.rs"]
 mod crowd;
 #[path = "gateway/door.rs"]
@@ -11,5 +13,7 @@ mod door;
 mod entry;
 #[path = "gateway/flood.rs"]
 mod flood;
+#[path = "gateway/many.rs"]
+mod many;
 #[path = "gateway/world.rs"]
 mod world;

@@ -60,7 +60,7 @@ pub(super) fn status(code: u16, reason: &str, message: &str) -> Answer {
     });
     let code = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut answer = json(code, &body);
-    if code == StatusCode::TOO_MANY_REQUESTS {
+    if matches!(code, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     answer

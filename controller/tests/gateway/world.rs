@@ -1,6 +1,6 @@
 //! A mesh with a gateway, its operator, and machines that ask it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,20 +26,27 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Generous: the machine may be busy.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// Where machines come from, unless a test says otherwise.
+const HERE: Ipv4Addr = Ipv4Addr::LOCALHOST;
 pub(crate) const LIFE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct World {
     pub(crate) server: Embedded,
-    pub(crate) gateway: SocketAddr,
-    authority: CertificateDer<'static>,
+    pub(crate) port: Port,
     _directory: TempDir,
+}
+
+/// A gateway as machines reach it.
+pub(crate) struct Port {
+    pub(crate) gateway: SocketAddr,
+    pub(crate) authority: CertificateDer<'static>,
 }
 
 /// What a machine has: who it is, once it is in.
@@ -121,7 +128,8 @@ impl World {
         let settings = Settings { identity: "test".to_owned(), urls: Vec::new(), life };
         let running = Gateway::new(listener, authority, settings);
         tokio::spawn(running.run(server.client.clone()));
-        let world = World { server, gateway, authority: certificate, _directory: directory };
+        let port = Port { gateway, authority: certificate };
+        let world = World { server, port, _directory: directory };
         let begun = Instant::now();
         while world.ask(None, Request::get("/readyz"), "").await.code != 200 {
             assert!(begun.elapsed() < SOON, "the gateway is not ready");
@@ -151,7 +159,7 @@ impl World {
     ) -> Token {
         let mut secret = [3; 32];
         secret[..name.len().min(32)].copy_from_slice(&name.as_bytes()[..name.len().min(32)]);
-        let token = Token { name: name.to_owned(), secret, authority: pin(&self.authority) };
+        let token = Token { name: name.to_owned(), secret, authority: pin(&self.port.authority) };
         let mut spec = JoinTokenSpec {
             hash: token.hash(),
             expires_at: conditions::rfc3339(Timestamp::now() + Duration::from_secs(3600)),
@@ -213,15 +221,35 @@ impl World {
         &self,
         who: Option<&Machine>,
     ) -> std::io::Result<SendRequest<Full<Bytes>>> {
-        let stream = self.tls(who, &rustls::version::TLS13).await?;
+        self.port.connect_from(HERE, who).await
+    }
+
+    pub(crate) async fn tls(
+        &self,
+        who: Option<&Machine>,
+        version: &'static SupportedProtocolVersion,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        self.port.tls_from(HERE, who, version).await
+    }
+}
+
+impl Port {
+    /// From an address of this machine.
+    pub(crate) async fn connect_from(
+        &self,
+        from: Ipv4Addr,
+        who: Option<&Machine>,
+    ) -> std::io::Result<SendRequest<Full<Bytes>>> {
+        let stream = self.tls_from(from, who, &rustls::version::TLS13).await?;
         let (sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         tokio::spawn(connection);
         Ok(sender)
     }
 
-    pub(crate) async fn tls(
+    async fn tls_from(
         &self,
+        from: Ipv4Addr,
         who: Option<&Machine>,
         version: &'static SupportedProtocolVersion,
     ) -> std::io::Result<TlsStream<TcpStream>> {
@@ -241,7 +269,9 @@ impl World {
             }
             None => builder.with_no_client_auth(),
         };
-        let stream = TcpStream::connect(self.gateway).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(self.gateway).await?;
         let name = ServerName::try_from(SERVER_NAME).unwrap();
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
