@@ -49,6 +49,8 @@ mod mesh;
 mod nat;
 #[path = "netns/nat_lab.rs"]
 mod nat_lab;
+#[path = "netns/outage.rs"]
+mod outage;
 #[path = "netns/peer.rs"]
 mod peer;
 #[path = "netns/relay.rs"]
@@ -61,3 +63,5 @@ mod rotation;
 mod sites;
 #[path = "netns/tls.rs"]
 mod tls;
+#[path = "netns/systemd.rs"]
+mod systemd;

@@ -54,7 +54,7 @@ use crate::view::Overlap;
 const SETTLE: Duration = Duration::from_millis(50);
 /// After a cut: soon, then ever more rarely, spread out so that a fleet doesn't come at once.
 const SHORTEST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// So long without a cut, and the next one is the first.
 const QUIET: Duration = Duration::from_secs(60);
 

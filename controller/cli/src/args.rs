@@ -4,6 +4,7 @@
 //! rest, so flags with a default elsewhere are `Option` here.
 
 mod graph;
+mod join;
 mod mesh;
 mod release;
 mod token;
@@ -16,6 +17,7 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 pub use graph::Drawing;
+pub use join::{Join, Leave, Risk};
 pub use mesh::{Fallback, MeshCommand, MeshRisk, MeshSet, ShapedPort, SiteMode};
 pub use release::{Place, Profile, Release};
 pub use token::{CreateToken, Decide, Tokens};
@@ -217,6 +219,9 @@ pub enum Command {
     ///
     /// Stays in the foreground, with the agent, unless --install-service is given. Flags for the
     /// agent go behind two dashes: hawser join URL --token-file F -- --listen-port 51821
+    ///
+    /// A gateway that is away or busy is asked again, for two minutes or as long as --timeout says.
+    /// The token is used once all the same.
     Join(Join),
     /// Take this machine out of the mesh, and leave nothing behind
     Leave(Leave),
@@ -410,42 +415,6 @@ pub struct Rotate {
     /// Do not wait for its end
     #[arg(long)]
     pub no_wait: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Join {
-    /// The gateway, such as https://mesh.example:8444
-    pub url: String,
-    /// A file with the token, or - for standard input
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub token_file: String,
-    /// The name this machine wants [default: its host name]
-    #[arg(long)]
-    pub name: Option<String>,
-    /// Where keys and the access to the gateway are kept
-    #[arg(long, value_name = "DIR", env = "HAWSER_STATE", default_value = "/var/lib/hawser")]
-    pub state: PathBuf,
-    /// Run the agent as a systemd unit instead of here
-    #[arg(long)]
-    pub install_service: bool,
-    /// Flags for hawser-agent run
-    #[arg(last = true, value_name = "FLAGS")]
-    pub flags: Vec<String>,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Leave {
-    /// Where keys and the access to the gateway are kept
-    #[arg(long, value_name = "DIR", env = "HAWSER_STATE", default_value = "/var/lib/hawser")]
-    pub state: PathBuf,
-    /// What may go wrong: lose-ssh, where this session runs through the mesh
-    #[arg(long, value_enum, value_name = "RISK")]
-    pub accept_risk: Option<Risk>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Risk {
-    LoseSsh,
 }
 
 #[derive(Debug, Subcommand)]

@@ -32,6 +32,8 @@ pub struct Settings {
     /// True if somebody named the agent: then its silence is an error and not just a gap.
     pub agent_named: bool,
     pub timeout: Duration,
+    /// True if somebody named the timeout.
+    pub timeout_named: bool,
     pub yes: bool,
     pub dry_run: Option<DryRun>,
     pub verbose: u8,
@@ -67,6 +69,7 @@ impl Settings {
             quiet,
         } = flags;
         let agent = agent.or(file.agent);
+        let timeout_named = timeout.is_some() || file.timeout.is_some();
         Ok(Self {
             output: output.or(file.output).unwrap_or_default(),
             color: color.or(file.color).unwrap_or_default(),
@@ -75,6 +78,7 @@ impl Settings {
             impersonate,
             agent_named: agent.is_some(),
             agent: agent.unwrap_or_else(|| AGENT.into()),
+            timeout_named,
             timeout: timeout.map_or_else(|| timeout_of(file.timeout.as_deref()), Ok)?,
             yes,
             dry_run,
@@ -147,6 +151,7 @@ mod tests {
         assert!(by_file.agent_named);
         assert_eq!((by_flag.output, by_flag.timeout), (Format::Json, Duration::from_secs(60)));
         assert_eq!((by_default.output, by_default.timeout), (Format::Table, TIMEOUT));
+        assert!(by_file.timeout_named && by_flag.timeout_named && !by_default.timeout_named);
         assert_eq!(by_default.agent, Path::new(AGENT));
         assert!(!by_default.agent_named);
     }

@@ -1,17 +1,20 @@
 //! Calls the real `hawser-cni` as a container runtime would: environment, standard input, JSON.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{Namespace, Node};
 
+const PLUGIN: &str = "hawser-cni";
+
 /// The plugin on one machine.
 pub struct Cni<'a> {
     node: &'a Node,
-    state: PathBuf,
+    program: PathBuf,
+    config: Value,
 }
 
 /// What the plugin printed, and how it ended.
@@ -37,7 +40,27 @@ impl CniOutput {
 
 impl<'a> Cni<'a> {
     pub fn new(node: &'a Node) -> Self {
-        Self { node, state: node.state() }
+        let config = json!({
+            "cniVersion": "1.0.0",
+            "name": "hawser",
+            "type": PLUGIN,
+            "state": node.state(),
+        });
+        Self { node, program: PLUGIN.into(), config }
+    }
+
+    /// As a container runtime finds it: the program in `bin`, its configuration the first in `conf`.
+    pub fn installed(node: &'a Node, bin: &Path, conf: &Path) -> anyhow::Result<Self> {
+        let entries = std::fs::read_dir(conf).context("reading the CNI configurations")?;
+        let first = entries.flatten().map(|entry| entry.path()).min();
+        let first = first.context("there is no CNI configuration")?;
+        let text = std::fs::read(&first).with_context(|| format!("reading {}", first.display()))?;
+        let list: Value = serde_json::from_slice(&text).context("reading it as JSON")?;
+        let mut config = list["plugins"][0].clone();
+        config["cniVersion"] = list["cniVersion"].clone();
+        config["name"] = list["name"].clone();
+        let program = bin.join(config["type"].as_str().unwrap_or_default());
+        Ok(Self { node, program, config })
     }
 
     pub fn add(&self, container: &str, pod: &Namespace) -> anyhow::Result<CniOutput> {
@@ -56,18 +79,13 @@ impl<'a> Cni<'a> {
         pod: &Namespace,
         extra: Value,
     ) -> anyhow::Result<CniOutput> {
-        let mut config = json!({
-            "cniVersion": "1.0.0",
-            "name": "hawser",
-            "type": "hawser-cni",
-            "state": self.state,
-        });
+        let mut config = self.config.clone();
         if let (Some(config), Value::Object(extra)) = (config.as_object_mut(), extra) {
             config.extend(extra);
         }
         let output = self
             .node
-            .command("hawser-cni")
+            .command(&self.program.to_string_lossy())
             .env("CNI_COMMAND", verb)
             .env("CNI_CONTAINERID", container)
             .env("CNI_NETNS", pod.path())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::lab::{Node, Process};
+use e2e::lab::{Cni, Node, Process};
 use e2e::mesh::{Controller, Member, Mesh, every_pair};
 use e2e::oracle::{Oracles, marker, promised};
 
@@ -176,6 +176,44 @@ fn a_machine_leaves_and_nothing_of_the_mesh_stays_on_it() {
 }
 
 #[test]
+fn containers_on_a_machine_that_joins_are_put_on_the_mesh_and_taken_off_with_it() {
+    let marker = marker();
+    let mut mesh = Mesh::start("joincni", 1).unwrap();
+    mesh.add_pods(1).unwrap();
+    let node = mesh.lab.node("edge-1").unwrap();
+    let token = token(&mesh.controller, &[]);
+    let [bin, conf] = ["cni-bin", "cni-conf"].map(|name| node.dir().join(name));
+    std::fs::create_dir_all(&conf).unwrap();
+    std::fs::write(conf.join("87-other.conflist"), "{}").unwrap();
+    let dirs =
+        [format!("--cni-bin-dir={}", bin.display()), format!("--cni-conf-dir={}", conf.display())];
+
+    let flags = ["--cni", &dirs[0], &dirs[1]];
+    let mut joining = join(&mesh.controller, &node, &token, &flags);
+    joining.wait_for_log("joined in", LIMIT).unwrap();
+    assert!(joining.log().contains("containers get addresses"), "{}", joining.log());
+    let cni = Cni::installed(&node, &bin, &conf).unwrap();
+    let container = mesh.lab.pod(&node, "c").unwrap();
+    let added = cni.add("c", &container).unwrap();
+    assert!(added.ok, "{}", added.json);
+    let pod = &mesh.members[0].pods[0];
+    for (address, own) in added.addresses().iter().zip(&pod.addresses) {
+        pod.namespace.ping_until(*address, &marker, LIMIT).unwrap();
+        container.ping_until(*own, &marker, LIMIT).unwrap();
+    }
+    assert!(cni.del("c", &container).unwrap().ok);
+    assert!(joining.terminate().unwrap().success());
+    let leave = node.command("hawser").args(["leave", "--yes", "--state"]).arg(node.state());
+    leave.stdout().unwrap();
+
+    let left = |dir: &Path| {
+        let entries = std::fs::read_dir(dir).unwrap().flatten();
+        entries.map(|entry| entry.file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!((left(&bin), left(&conf)), (Vec::new(), vec!["87-other.conflist".to_owned()]));
+}
+
+#[test]
 fn a_machine_behind_a_nat_joins_over_one_outbound_port_and_is_reached() {
     let marker = marker();
     let mut mesh = Mesh::start("joinnat", 2).unwrap();
@@ -267,7 +305,8 @@ fn a_token_that_does_not_fit_is_refused_with_what_to_check() {
     .enumerate()
     {
         let file = secret(&node, &format!("token-{number}"), token);
-        let join = node.command("hawser").args(["join", url, "--token-file"]).arg(file);
+        let join = node.command("hawser").args(["join", url, "--timeout", "1s", "--token-file"]);
+        let join = join.arg(file);
         let ended = join.arg("--state").arg(node.state()).output().unwrap();
         let said = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status.code(), Some(code), "{said}");

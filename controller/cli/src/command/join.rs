@@ -8,8 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::join::{Access, JoinAnswer, JoinRequest, Token};
-use jiff::Timestamp;
+use api::join::{Access, Token};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -24,14 +23,17 @@ use crate::{
     args::Join,
     exit::{Exit, Failure},
     join::{
-        access_file,
-        gateway::{Entered, Gateway, Url},
+        access_file, cni,
+        entrance::Entrance,
+        gateway::Url,
         key_file,
         machine::{self, Agent},
         ping,
-        preflight::{self, Machine},
+        preflight::Machine,
+        unit,
     },
     kubeconfig::{self, Existing},
+    node_file::NodeFile,
     settings::Settings,
     terminal::Terminal,
     text,
@@ -41,8 +43,9 @@ use crate::{
 const MOST: u64 = 4096;
 /// How long the agent may take to be ready and to reach somebody.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// A machine that waits for an approval asks again after this, and ever more seldom up to that.
-const ASKED_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
+/// How long a gateway that is away or busy is asked again, unless `--timeout` says: 150 machines
+/// behind one address are let in within a minute.
+const GATEWAY: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(50);
 
 pub(super) async fn run(
@@ -50,50 +53,71 @@ pub(super) async fn run(
     settings: &Settings,
     terminal: &Terminal,
 ) -> Result<Exit, Failure> {
-    let Join { url, token_file, name, state, install_service, flags } = args;
-    let url = Url::parse(&url)?;
-    let token = read_token(&token_file)?;
     let begun = Instant::now();
-    Machine::look(&state, port(&flags)).judge()?;
+    Machine::look(&args.state, port(&args.flags)).judge()?;
     terminal.say("ok    this machine: root, /dev/net/tun, nft, a free port");
-    let mut gateway = connect(&url, &token, settings.timeout).await?;
-    preflight::clocks(Timestamp::now(), gateway.greet().await?.clock)?;
-    terminal.say(&format!("ok    gateway {} is the one of this token", url.to_text()));
-    let name = name.unwrap_or_else(hostname);
-    let asked = ask_in(&mut gateway, &token, &name, &state).await?;
-    let again = async || {
-        let mut gateway = connect(&url, &token, settings.timeout).await?;
-        ask_in(&mut gateway, &token, &name, &state).await
+    let agent = enter(&args, settings, terminal).await?;
+    terminal.say(&format!("ok    joined as {}", text::printable(&agent.node)));
+    if args.install_service {
+        unit::install(&agent, port(&agent.flags))?;
+        terminal.say(&format!("ok    systemd unit {} runs", unit::UNIT));
+        ready(&args, None, terminal).await?;
+        return finish(&agent, begun, terminal);
+    }
+    foreground(&agent, &args, begun, terminal).await
+}
+
+/// Gets the machine in; its agent is to be started.
+async fn enter(args: &Join, settings: &Settings, terminal: &Terminal) -> Result<Agent, Failure> {
+    let Join { url, token_file, name, state, flags, .. } = args;
+    let url = Url::parse(url)?;
+    let token = read_token(token_file)?;
+    let entrance = Entrance {
+        url: &url,
+        token: &token,
+        name: &name.clone().unwrap_or_else(hostname),
+        state,
+        answer: settings.timeout,
+        gateway: if settings.timeout_named { settings.timeout } else { GATEWAY },
     };
-    let answer = until_approved(asked, again, terminal).await?;
-    let node = answer.node.clone();
-    let key = machine::certificate_key(&key_file(&state))?;
+    let answer = entrance.enter(terminal).await?;
+    let key = machine::certificate_key(&key_file(state))?;
     let access = Access {
-        node: &node,
+        node: &answer.node,
         server: &url.to_text(),
         authority: &answer.authority,
         certificate: &answer.certificate,
         key: &key.serialize_pem(),
     };
-    let file = access_file(&state);
+    let file = access_file(state);
     kubeconfig::write_secret(&file, &access.to_kubeconfig(), Existing::Keep)?;
     // In: from now on the key is the access's.
-    let _ = std::fs::remove_file(key_file(&state));
-    terminal.say(&format!("ok    joined as {}", text::printable(&node)));
-    let agent = Agent {
+    let _ = std::fs::remove_file(key_file(state));
+    Ok(Agent {
         program: machine::agent_program(),
-        node,
+        node: answer.node,
         state: state.clone(),
         access: file,
-        flags,
-    };
-    if install_service {
-        agent.install()?;
-        terminal.say(&format!("ok    systemd unit {} runs", machine::UNIT));
-        first_ping(&state, None, terminal).await?;
-        return finish(&agent, begun, terminal);
+        flags: flags.clone(),
+    })
+}
+
+/// Once somebody has answered, containers may come.
+async fn ready(args: &Join, child: Option<&mut Child>, terminal: &Terminal) -> Result<(), Failure> {
+    let Join { state, cni: when, cni_bin_dir, cni_conf_dir, .. } = args;
+    first_ping(state, child, terminal).await?;
+    let dirs = cni::Dirs { bin: cni_bin_dir.clone(), conf: cni_conf_dir.clone() };
+    let subnets = !NodeFile::beside(&state.join("agent.sock")).subnets.is_empty();
+    match cni::judge(*when, &cni::Found { subnets, ..cni::look(&dirs) }) {
+        Ok(()) => {
+            cni::install(state, &dirs)?;
+            let conf = dirs.conf.display();
+            terminal.say(&format!("ok    containers get addresses of the mesh ({conf})"));
+        }
+        Err(Some(why)) => terminal.say(&format!("skip  {why}")),
+        Err(None) => {}
     }
-    foreground(&agent, begun, terminal).await
+    Ok(())
 }
 
 /// Token texts are secrets: neither an argument nor an error ever holds one.
@@ -114,72 +138,18 @@ fn read_token(file: &str) -> Result<Token, Failure> {
     })
 }
 
-async fn connect(url: &Url, token: &Token, limit: Duration) -> Result<Gateway, Failure> {
-    let connected = tokio::time::timeout(limit, Gateway::connect(url, token.authority)).await;
-    connected.unwrap_or_else(|_| {
-        let what = format!("no answer from {} within {limit:?}", url.to_text());
-        Err(Failure::new(Exit::Unreachable, what)
-            .check("is this its address, and may this machine go out to that TCP port?"))
-    })
-}
-
-async fn ask_in(
-    gateway: &mut Gateway,
-    token: &Token,
-    name: &str,
-    state: &Path,
-) -> Result<Entered, Failure> {
-    let public_key = machine::identity(state)?;
-    let key = machine::certificate_key(&key_file(state))?;
-    let mut request = JoinRequest {
-        token: token.to_text(),
-        name: name.to_owned(),
-        csr: machine::request(&key)?,
-        public_key,
-        proof: String::new(),
-    };
-    let challenge = gateway.challenge().await?;
-    request.proof = machine::prove(state, &challenge, &request.covered())?;
-    gateway.join(&request).await
-}
-
-/// Asks again until somebody has decided; a gateway that is away meanwhile is asked later.
-async fn until_approved(
-    mut asked: Entered,
-    again: impl AsyncFn() -> Result<Entered, Failure>,
-    terminal: &Terminal,
-) -> Result<JoinAnswer, Failure> {
-    let mut pause = ASKED_AGAIN.0;
-    let mut told = false;
-    loop {
-        let waits = match asked {
-            Entered::In(answer) => return Ok(answer),
-            Entered::Waits(waits) => waits,
-        };
-        if !told {
-            let (node, key) = (text::printable(&waits.node), text::printable(&waits.fingerprint));
-            terminal.say(&format!(
-                "...   waiting for an approval of {node} with the key {key}\n      \
-                 where the mesh is run: hawser token approve {node}"
-            ));
-            told = true;
-        }
-        sleep(pause).await;
-        pause = (pause * 3 / 2).min(ASKED_AGAIN.1);
-        asked = match again().await {
-            Err(failure) if failure.exit == Exit::Unreachable => Entered::Waits(waits),
-            other => other?,
-        };
-    }
-}
-
 /// The agent lives as long as this does, and this as long as the agent.
-async fn foreground(agent: &Agent, begun: Instant, terminal: &Terminal) -> Result<Exit, Failure> {
+async fn foreground(
+    agent: &Agent,
+    args: &Join,
+    begun: Instant,
+    terminal: &Terminal,
+) -> Result<Exit, Failure> {
     let failed = |error| Failure::failed(format!("watching for signals: {error}"));
     let mut stop = signal(SignalKind::terminate()).map_err(failed)?;
     let mut child = agent.start()?;
     let ready = tokio::select! {
-        ready = first_ping(&agent.state, Some(&mut child), terminal) => ready,
+        ready = ready(args, Some(&mut child), terminal) => ready,
         _ = stop.recv() => return ended(end(child).await),
     };
     if let Err(failure) = ready {

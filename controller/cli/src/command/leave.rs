@@ -6,7 +6,7 @@ use kube::{Config, config::KubeConfigOptions, config::Kubeconfig};
 use crate::{
     args::{Leave, Risk},
     exit::{Exit, Failure},
-    join::{access_file, machine, ssh},
+    join::{access_file, cni, machine, ssh, unit},
     node_file::NodeFile,
     settings::Settings,
     terminal::Terminal,
@@ -47,7 +47,7 @@ pub(super) async fn run(
         return Ok(Exit::Ok);
     }
     terminal.confirm(&format!("Take this machine ({node}) out of the mesh")).await?;
-    if machine::remove_unit()? {
+    if unit::remove()? {
         terminal.say("ok    the systemd unit is gone");
     }
     match tell(kubeconfig, settings).await {
@@ -57,7 +57,11 @@ pub(super) async fn run(
             "skip  the gateway was not told: {why}\n      hawser revoke {node} does the same there"
         )),
     }
-    machine::uninstall(&state)?;
+    let plugin = cni::installed(&state);
+    machine::uninstall(&state, plugin.as_ref())?;
+    if plugin.is_some() {
+        terminal.say("ok    the CNI plugin and its configuration are gone");
+    }
     terminal.say("ok    device, routes, guard and keys are gone");
     terminal.raw(&format!("meshnode/{node} left\n"))?;
     Ok(Exit::Ok)

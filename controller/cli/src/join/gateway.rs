@@ -3,12 +3,15 @@
 //! The token says which authority signs the gateway's certificate. Nothing else is trusted: no name
 //! that DNS gives, no authority of the system's.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use api::join::{JOIN_PATH, JoinAnswer, JoinChallenge, JoinRequest, JoinWaits, SERVER_NAME, pin};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, StatusCode, client::conn::http1, header};
+use hyper::{Request, StatusCode, client::conn::http1, header, http::response::Parts};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use rustls::{
@@ -23,12 +26,41 @@ use rustls::{
     },
     pki_types::{CertificateDer, ServerName, UnixTime},
 };
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::exit::{Exit, Failure};
 
 const LARGEST_ANSWER: usize = 64 << 10;
+
+const ADDRESS: &str = "is this its address, and may this machine go out to that TCP port?";
+
+/// Why there is no answer, and whether to ask again.
+#[derive(Debug)]
+pub struct Denial {
+    pub failure: Failure,
+    /// The gateway is away or busy: it may be asked again, not before this time has passed.
+    /// None: asking again does not help.
+    pub again: Option<Duration>,
+}
+
+impl From<Failure> for Denial {
+    fn from(failure: Failure) -> Self {
+        Self { failure, again: None }
+    }
+}
+
+impl From<Denial> for Failure {
+    fn from(denial: Denial) -> Self {
+        denial.failure
+    }
+}
+
+/// Nothing came back: the gateway may be there in a moment.
+fn away(what: String, check: &str) -> Denial {
+    let failure = Failure::new(Exit::Unreachable, what).check(check);
+    Denial { failure, again: Some(Duration::ZERO) }
+}
 
 /// Where the gateway is, as `hawser join` is given it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,16 +113,27 @@ pub enum Entered {
 pub struct Gateway {
     sender: http1::SendRequest<Full<Bytes>>,
     host: String,
+    /// The longest wait for one answer.
+    limit: Duration,
 }
 
 impl Gateway {
     /// Connects, if the gateway is the one that the token was made for.
-    pub async fn connect(url: &Url, authority: [u8; 32]) -> Result<Gateway, Failure> {
+    pub async fn connect(
+        url: &Url,
+        authority: [u8; 32],
+        limit: Duration,
+    ) -> Result<Gateway, Denial> {
         let at = url.authority();
-        let stream = TcpStream::connect(&at).await.map_err(|error| {
-            Failure::new(Exit::Unreachable, format!("cannot reach the gateway at {at}: {error}"))
-                .check("is this its address, and may this machine go out to that TCP port?")
-        })?;
+        timeout(limit, Self::dial(at.clone(), authority, limit))
+            .await
+            .unwrap_or_else(|_| Err(away(format!("no answer from {at} within {limit:?}"), ADDRESS)))
+    }
+
+    async fn dial(at: String, authority: [u8; 32], limit: Duration) -> Result<Gateway, Denial> {
+        let stream = TcpStream::connect(&at)
+            .await
+            .map_err(|error| away(format!("cannot reach the gateway at {at}: {error}"), ADDRESS))?;
         let complaint = Arc::new(Mutex::new(None));
         let config = config(authority, Arc::clone(&complaint))?;
         let name = ServerName::try_from(SERVER_NAME)
@@ -103,10 +146,10 @@ impl Gateway {
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| broken(&at, &error))?;
         tokio::spawn(connection);
-        Ok(Gateway { sender, host: at })
+        Ok(Gateway { sender, host: at, limit })
     }
 
-    pub async fn greet(&mut self) -> Result<Greeting, Failure> {
+    pub async fn greet(&mut self) -> Result<Greeting, Denial> {
         let (head, _) = self.ask(Request::get("/livez"), Bytes::new()).await?;
         let clock = head.headers.get(header::DATE).and_then(|date| date.to_str().ok());
         let clock = clock.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
@@ -114,48 +157,45 @@ impl Gateway {
     }
 
     /// What the next [`Gateway::join`] on this connection has to answer.
-    pub async fn challenge(&mut self) -> Result<String, Failure> {
+    pub async fn challenge(&mut self) -> Result<String, Denial> {
         let (head, body) = self.ask(Request::get(JOIN_PATH), Bytes::new()).await?;
         let asked = serde_json::from_slice::<JoinChallenge>(&body).ok();
-        asked.filter(|_| head.status == StatusCode::OK).map(|asked| asked.challenge).ok_or_else(
-            || {
-                let said = format!("the gateway answers {} to a challenge", head.status);
-                Failure::new(Exit::Unreachable, said).check("is it of the same version as this?")
-            },
-        )
+        match asked.filter(|_| head.status == StatusCode::OK) {
+            Some(asked) => Ok(asked.challenge),
+            None => Err(unanswered(&head, "is it of the same version as this?")),
+        }
     }
 
-    pub async fn join(&mut self, request: &JoinRequest) -> Result<Entered, Failure> {
+    pub async fn join(&mut self, request: &JoinRequest) -> Result<Entered, Denial> {
         let body = serde_json::to_vec(request).unwrap_or_default();
         let (head, body) = self.ask(Request::post(JOIN_PATH), body.into()).await?;
         let unread = |error| Failure::failed(format!("the gateway's answer: {error}"));
-        match head.status {
-            StatusCode::CREATED => serde_json::from_slice(&body).map(Entered::In).map_err(unread),
-            StatusCode::ACCEPTED => {
-                serde_json::from_slice(&body).map(Entered::Waits).map_err(unread)
-            }
-            StatusCode::FORBIDDEN => Err(Failure::new(
-                Exit::Forbidden,
-                "the gateway does not let this machine in",
-            )
-            .check(
-                "it says no more, on purpose. Its operator sees why: hawser token list -o wide. \
-                 Has the token ended, has it been used, is the name taken (--name)?",
-            )),
-            StatusCode::TOO_MANY_REQUESTS => {
-                Err(Failure::new(Exit::Unreachable, "the gateway has had too many attempts")
-                    .check("wait a minute, and try again"))
-            }
-            other => Err(Failure::new(Exit::Unreachable, format!("the gateway answers {other}"))
-                .check("the log of hawser-controller")),
-        }
+        let entered = match head.status {
+            StatusCode::CREATED => serde_json::from_slice(&body).map(Entered::In),
+            StatusCode::ACCEPTED => serde_json::from_slice(&body).map(Entered::Waits),
+            StatusCode::FORBIDDEN => return Err(refused().into()),
+            _ => return Err(unanswered(&head, "the log of hawser-controller")),
+        };
+        Ok(entered.map_err(unread)?)
     }
 
     async fn ask(
         &mut self,
         request: hyper::http::request::Builder,
         body: Bytes,
-    ) -> Result<(hyper::http::response::Parts, Bytes), Failure> {
+    ) -> Result<(Parts, Bytes), Denial> {
+        let limit = self.limit;
+        let silent = format!("no answer from {} within {limit:?}", self.host);
+        timeout(limit, self.ask_for_ever(request, body))
+            .await
+            .unwrap_or_else(|_| Err(away(silent, "the log of hawser-controller")))
+    }
+
+    async fn ask_for_ever(
+        &mut self,
+        request: hyper::http::request::Builder,
+        body: Bytes,
+    ) -> Result<(Parts, Bytes), Denial> {
         let request = request
             .header(header::HOST, &self.host)
             .header(header::CONTENT_TYPE, "application/json")
@@ -166,31 +206,65 @@ impl Gateway {
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, LARGEST_ANSWER).collect().await;
         let body = body.map_err(|error| {
-            Failure::new(Exit::Unreachable, format!("the gateway's answer is not whole: {error}"))
+            away(
+                format!("the gateway's answer is not whole: {error}"),
+                "the log of hawser-controller",
+            )
         })?;
         Ok((head, body.to_bytes()))
     }
 }
 
-fn broken(at: &str, error: &dyn std::error::Error) -> Failure {
-    Failure::new(Exit::Unreachable, format!("asking the gateway at {at}: {error}"))
-        .check("is that port hawser-controller's gateway?")
+/// One text for every reason: the gateway does not say more.
+fn refused() -> Failure {
+    Failure::new(Exit::Forbidden, "the gateway does not let this machine in").check(
+        "it says no more, on purpose. Its operator sees why: hawser token list -o wide. \
+         Has the token ended, has it been used, is the name taken (--name)?",
+    )
+}
+
+/// Too many attempts and a gateway that cannot answer yet pass; nothing else does.
+fn unanswered(head: &Parts, check: &str) -> Denial {
+    let (what, passes) = match head.status {
+        StatusCode::TOO_MANY_REQUESTS => ("the gateway has had too many attempts".to_owned(), true),
+        StatusCode::SERVICE_UNAVAILABLE => ("the gateway cannot answer yet".to_owned(), true),
+        other => (format!("the gateway answers {other}"), false),
+    };
+    let failure = Failure::new(Exit::Unreachable, what).check(check);
+    Denial { failure, again: passes.then(|| retry_after(&head.headers)) }
+}
+
+/// In seconds, as our gateway says it; a date (RFC 9110, 10.2.3) counts as none.
+fn retry_after(headers: &header::HeaderMap) -> Duration {
+    let said = headers.get(header::RETRY_AFTER).and_then(|after| after.to_str().ok());
+    Duration::from_secs(said.and_then(|text| text.parse().ok()).unwrap_or_default())
+}
+
+fn broken(at: &str, error: &dyn std::error::Error) -> Denial {
+    away(
+        format!("asking the gateway at {at}: {error}"),
+        "is that port hawser-controller's gateway?",
+    )
 }
 
 /// What our own verification found weighs more than how TLS ended.
-fn explain(at: &str, said: Option<Complaint>, error: &std::io::Error) -> Failure {
+fn explain(at: &str, said: Option<Complaint>, error: &std::io::Error) -> Denial {
     match said {
         Some(Complaint::OtherAuthority) => Failure::new(
             Exit::Forbidden,
             format!("{at} is not the gateway that this token was made for"),
         )
-        .check("is the address right, and does nobody stand between? A new mesh needs a new token"),
+        .check("is the address right, and does nobody stand between? A new mesh needs a new token")
+        .into(),
         Some(Complaint::Certificate(why)) => {
             Failure::new(Exit::Forbidden, format!("the gateway's certificate: {why}"))
                 .check("is this machine's clock right? date -u")
+                .into()
         }
-        None => Failure::new(Exit::Unreachable, format!("TLS with the gateway at {at}: {error}"))
-            .check("is that port hawser-controller's gateway?"),
+        None => away(
+            format!("TLS with the gateway at {at}: {error}"),
+            "is that port hawser-controller's gateway?",
+        ),
     }
 }
 
@@ -305,6 +379,23 @@ mod tests {
         assert_eq!(url("https://[2001:db8::1]:7").unwrap(), "https://[2001:db8::1]:7");
         for bad in ["", "mesh.example", "http://mesh.example", "https://", "https://a/b?c"] {
             assert_eq!(url(bad), None, "{bad}");
+        }
+    }
+    #[test]
+    fn too_many_and_not_yet_pass_and_nothing_else_does() {
+        let again = |status: u16, after: Option<&str>| {
+            let mut answer = hyper::Response::builder().status(status);
+            if let Some(after) = after {
+                answer = answer.header(header::RETRY_AFTER, after);
+            }
+            unanswered(&answer.body(()).unwrap().into_parts().0, "x").again
+        };
+
+        assert_eq!(again(429, Some("7")), Some(Duration::from_secs(7)));
+        assert_eq!(again(503, None), Some(Duration::ZERO));
+        assert_eq!(again(503, Some("soon")), Some(Duration::ZERO));
+        for other in [400, 401, 403, 404, 413, 500] {
+            assert_eq!(again(other, Some("7")), None, "{other}");
         }
     }
 }

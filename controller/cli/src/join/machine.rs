@@ -1,4 +1,4 @@
-//! What is done on the machine itself: keys, the agent as a program, its systemd unit.
+//! What is done on the machine itself: keys, and the agent as a program.
 
 use std::{
     fs::{self, DirBuilder},
@@ -10,20 +10,24 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rcgen::{CertificateParams, KeyPair};
 
+use super::cni::Dirs;
 use crate::{
     exit::Failure,
     kubeconfig::{self, Existing},
 };
 
-/// The unit that `--install-service` writes.
-pub const UNIT: &str = "hawser-agent.service";
-const UNIT_FILE: &str = "/etc/systemd/system/hawser-agent.service";
-
-/// `hawser-agent` beside this program, else on PATH.
-pub fn agent_program() -> PathBuf {
+/// A program of ours: beside this one, else on PATH.
+pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().ok();
-    let beside = own.map(|own| own.with_file_name("hawser-agent")).filter(|path| path.is_file());
-    beside.unwrap_or_else(|| PathBuf::from("hawser-agent"))
+    let beside = own.map(|own| own.with_file_name(name)).filter(|path| path.is_file());
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut on_path = std::env::split_paths(&path).map(|dir| dir.join(name));
+    beside.or_else(|| on_path.find(|path| path.is_file())).unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// The agent's program.
+pub fn agent_program() -> PathBuf {
+    program("hawser-agent")
 }
 
 /// Makes the state directory for root alone, and the node's key in it; the public half.
@@ -35,27 +39,27 @@ pub fn identity(state: &Path) -> Result<String, Failure> {
             .create(state)
             .map_err(|error| Failure::failed(format!("making {}: {error}", state.display())))?;
     }
-    let program = agent_program();
-    let output = Command::new(&program).arg("keygen").arg("--state").arg(state).output();
-    let output = output.map_err(|error| missing(&program, &error))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Failure::failed(format!("making the node's key: {said}")));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    let mut command = Command::new(agent_program());
+    run(command.arg("keygen").arg("--state").arg(state), "making the node's key")
 }
 
 /// The agent's answer to a gateway's challenge: it alone reads private keys.
 pub fn prove(state: &Path, challenge: &str, covered: &str) -> Result<String, Failure> {
-    let program = agent_program();
-    let mut command = Command::new(&program);
+    let mut command = Command::new(agent_program());
     command.arg("prove").arg("--state").arg(state);
     // In one word each: a challenge may begin with anything.
     command.arg(format!("--challenge={challenge}")).arg(format!("--context={covered}"));
-    let output = command.output().map_err(|error| missing(&program, &error))?;
+    run(&mut command, "proving the node's key")
+}
+
+/// What a program of ours prints; `doing`: what for.
+pub fn run(command: &mut Command, doing: &str) -> Result<String, Failure> {
+    let output =
+        command.output().map_err(|error| missing(Path::new(command.get_program()), &error));
+    let output = output?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Failure::failed(format!("proving the node's key: {said}")));
+        return Err(Failure::failed(format!("{doing}: {said}")));
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -100,7 +104,8 @@ pub struct Agent {
 }
 
 impl Agent {
-    fn arguments(&self) -> Vec<String> {
+    /// What the program is given.
+    pub fn arguments(&self) -> Vec<String> {
         let path = |path: &Path| path.display().to_string();
         let source = format!("kube:{}", path(&self.access));
         let fixed = ["run", "--node", &self.node, "--state", &path(&self.state)];
@@ -116,105 +121,24 @@ impl Agent {
         command.args(self.arguments()).stdin(Stdio::null());
         command.spawn().map_err(|error| missing(&self.program, &error))
     }
-
-    /// The unit's text. Pure.
-    pub fn unit(&self) -> String {
-        let words: Vec<String> = std::iter::once(self.program.display().to_string())
-            .chain(self.arguments())
-            .map(|word| quoted(&word))
-            .collect();
-        format!(
-            "[Unit]\nDescription=Hawser: this machine's part in the mesh\n\
-             After=network-online.target\nWants=network-online.target\n\n\
-             [Service]\nExecStart={}\nRestart=always\nRestartSec=1\n\n\
-             [Install]\nWantedBy=multi-user.target\n",
-            words.join(" ")
-        )
-    }
-
-    /// Writes the unit and starts it.
-    pub fn install(&self) -> Result<(), Failure> {
-        fs::write(UNIT_FILE, self.unit())
-            .map_err(|error| Failure::failed(format!("writing {UNIT_FILE}: {error}")))?;
-        systemctl(&["daemon-reload"])?;
-        systemctl(&["enable", "--now", UNIT])
-    }
 }
 
-/// Stops and removes the unit, if there is one. True if there was.
-pub fn remove_unit() -> Result<bool, Failure> {
-    if !Path::new(UNIT_FILE).exists() {
-        return Ok(false);
+/// Device, routes, guard, keys: everything that the agent left, and the CNI plugin where this
+/// machine's join put it.
+pub fn uninstall(state: &Path, plugin: Option<&Dirs>) -> Result<(), Failure> {
+    let mut command = Command::new(agent_program());
+    command.arg("uninstall").arg("--purge").arg("--state").arg(state);
+    if let Some(Dirs { bin, conf }) = plugin {
+        command.arg("--bin-dir").arg(bin).arg("--conf-dir").arg(conf);
     }
-    systemctl(&["disable", "--now", UNIT])?;
-    fs::remove_file(UNIT_FILE)
-        .map_err(|error| Failure::failed(format!("removing {UNIT_FILE}: {error}")))?;
-    systemctl(&["daemon-reload"])?;
-    Ok(true)
-}
-
-fn systemctl(arguments: &[&str]) -> Result<(), Failure> {
-    let output = Command::new("systemctl").args(arguments).output();
-    let output = output.map_err(|error| {
-        Failure::failed(format!("starting systemctl: {error}"))
-            .check("without systemd, run hawser join in the foreground, under your own supervisor")
-    })?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Failure::failed(format!("systemctl {}: {said}", arguments.join(" "))))
-}
-
-/// Device, routes, guard, keys: everything that the agent left.
-pub fn uninstall(state: &Path) -> Result<(), Failure> {
-    let program = agent_program();
-    let output =
-        Command::new(&program).arg("uninstall").arg("--state").arg(state).arg("--purge").output();
-    let output = output.map_err(|error| missing(&program, &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Failure::failed(format!("taking the machine out: {said}"))
-        .check("stop hawser-agent, or hawser join in the foreground, and run it again"))
-}
-
-/// As systemd reads a word: in quotes, with its own signs doubled.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@+[]".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    let escaped =
-        word.replace('\\', r"\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-    format!("\"{escaped}\"")
+    run(&mut command, "taking the machine out").map(drop).map_err(|failure| {
+        failure.check("stop hawser-agent, or hawser join in the foreground, and run it again")
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_unit_runs_the_agent_as_it_was_asked_for() {
-        let agent = Agent {
-            program: "/usr/bin/hawser-agent".into(),
-            node: "edge-1".to_owned(),
-            state: "/var/lib/my hawser".into(),
-            access: "/var/lib/my hawser/gateway.kubeconfig".into(),
-            flags: vec!["--listen-port".to_owned(), "7".to_owned()],
-        };
-
-        let unit = agent.unit();
-
-        let line = unit.lines().find(|line| line.starts_with("ExecStart=")).unwrap();
-        assert_eq!(
-            line,
-            "ExecStart=/usr/bin/hawser-agent run --node edge-1 --state \"/var/lib/my hawser\" \
-             --source \"kube:/var/lib/my hawser/gateway.kubeconfig\" --listen-port 7"
-        );
-        assert_eq!(quoted("a%h$b\"c"), r#""a%%h$$b\"c""#);
-    }
 
     #[test]
     fn the_key_stays_the_same_until_the_machine_is_in() {

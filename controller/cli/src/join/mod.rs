@@ -2,16 +2,20 @@
 //!
 //! ```text
 //! preflight ─▶ identity (hawser-agent keygen) ─▶ gateway: POST /join ─▶ STATE/gateway.kubeconfig
-//!     ─▶ agent: in the foreground, or a systemd unit ─▶ ready ─▶ first ping
+//!     ─▶ agent: in the foreground, or a systemd unit ─▶ ready ─▶ first ping ─▶ CNI plugin
 //! ```
 //! Until the gateway has let the machine in, nothing on it is changed but the state directory, and
 //! the same command may be run again: it asks with the same key.
 
+pub mod cni;
+pub mod entrance;
 pub mod gateway;
 pub mod machine;
+pub mod patience;
 pub mod ping;
 pub mod preflight;
 pub mod ssh;
+pub mod unit;
 
 use std::path::{Path, PathBuf};
 
