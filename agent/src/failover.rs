@@ -32,6 +32,9 @@ use crate::plan::Way;
 
 /// Between two probes by one that waits.
 const WAITING: Duration = Duration::from_secs(3);
+/// The same by one that is better than a relay in use: two nodes are told of each other's places at times
+/// that nobody else can know.
+const SEARCHING: Duration = Duration::from_secs(1);
 /// Between two by all of them, while the one in use is silent.
 const ALARMED: Duration = Duration::from_millis(400);
 /// An answer so old still says that a carrier works now.
@@ -296,11 +299,13 @@ impl Pair {
     /// Whom to ask now, by what.
     fn due(&mut self, pace: &Pace, now: Instant) -> Vec<(IpAddr, Way)> {
         let silent = now >= self.worked() + pace.silent;
+        let relayed = self.lines[self.used].way.relay.is_some();
         let mut due = Vec::new();
         for (place, line) in self.lines.iter_mut().enumerate() {
             let every = match (silent, place == self.used) {
                 (true, _) => ALARMED,
                 (false, true) => pace.every,
+                (false, false) if relayed && pace.swift && line.way.relay.is_none() => SEARCHING,
                 (false, false) => WAITING,
             };
             if line.asked.is_none_or(|asked| now >= asked + every) {

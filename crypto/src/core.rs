@@ -10,7 +10,7 @@ use dashmap::DashMap;
 
 use crate::{
     Discard, Paths, Random, chain::Session, doorman::Doorman, keyring::Keyring, moment::Moment,
-    slots::Indices, tai64n::Clock, timers::Wheel,
+    seek::Budget, slots::Indices, tai64n::Clock, timers::Wheel,
 };
 
 pub(crate) struct Core {
@@ -18,6 +18,7 @@ pub(crate) struct Core {
     pub(crate) clock: Clock,
     pub(crate) random: Box<dyn Random>,
     pub(crate) doorman: Doorman,
+    pub(crate) calls: Budget,
     /// Receiver indices of sessions and of handshakes under way; the owner is a peer's slot.
     pub(crate) indices: Indices,
     pub(crate) wheel: Wheel,

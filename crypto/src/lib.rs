@@ -16,6 +16,7 @@ mod arrivals;
 mod blake2s;
 pub mod boringtun;
 mod bridges;
+mod calls;
 mod chain;
 mod config;
 mod cookie;

@@ -43,19 +43,19 @@ const SOURCES: usize = 8192;
 const ENDPOINTS: usize = 65_536;
 
 #[derive(Debug, Clone, Copy)]
-struct Rate {
-    per_second: f64,
-    burst: f64,
+pub(crate) struct Rate {
+    pub(crate) per_second: f64,
+    pub(crate) burst: f64,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Bucket {
+pub(crate) struct Bucket {
     tokens: f64,
     filled: Instant,
 }
 
 impl Bucket {
-    fn full(rate: Rate, now: Instant) -> Self {
+    pub(crate) fn full(rate: Rate, now: Instant) -> Self {
         Self { tokens: rate.burst, filled: now }
     }
 
@@ -65,7 +65,7 @@ impl Bucket {
         self.filled = self.filled.max(now);
     }
 
-    fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
         self.refill(rate, now);
         let taken = self.tokens >= 1.0;
         if taken {

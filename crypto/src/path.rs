@@ -31,6 +31,10 @@ pub(crate) mod asks {
     pub(crate) const MOVED: u32 = 16;
     /// Counters reserved by an export are half used.
     pub(crate) const EXPORT: u32 = 32;
+    /// It is reached by a relay from now on: where it itself is must be found.
+    pub(crate) const DETOUR: u32 = 64;
+    /// A relay brings it, and it is called where it may be itself: whoever hears it there says so.
+    pub(crate) const FIND: u32 = 128;
 }
 
 pub(crate) struct PeerPath {
@@ -80,6 +84,11 @@ impl PeerPath {
         self.detour.load().as_deref().copied().or_else(|| self.learned())
     }
 
+    /// Everything for it goes to a relay.
+    pub(crate) fn is_detoured(&self) -> bool {
+        self.detour.load().is_some()
+    }
+
     /// Where it is, as far as is known.
     pub(crate) fn learned(&self) -> Option<SocketAddr> {
         self.endpoint.load().as_deref().copied()
@@ -104,12 +113,14 @@ impl PeerPath {
         data && self.unacknowledged.begin(at) && !self.asked(asks::RECEIVED)
     }
 
-    /// Follows the peer to where it sends from; true if that is news. A relay is not where it is, if
-    /// anything else is known.
+    /// Follows the peer to where it sends from; true if that is news, or it is found. A relay is not
+    /// where it is, if anything else is known.
     pub(crate) fn follow(&self, from: SocketAddr) -> bool {
+        let by_relay = relay::is(&from);
+        let found = !by_relay && self.asked(asks::FIND) && self.take_asked(asks::FIND) != 0;
         let before = self.learned();
-        if before == Some(from) || (relay::is(&from) && before.is_some_and(|at| !relay::is(&at))) {
-            return false;
+        if before == Some(from) || (by_relay && before.is_some_and(|at| !relay::is(&at))) {
+            return found;
         }
         self.endpoint.store(Some(Arc::new(from)));
         true

@@ -55,8 +55,8 @@ pub trait Inbox {
     fn discard(&mut self, discard: Discard);
 }
 
-/// A peer that shall stay connected is heard several times as often.
-const SILENT: Duration = Duration::from_secs(120);
+/// A peer that shall stay connected is heard at least as often as sessions are renewed.
+const SILENT: Duration = Duration::from_secs(180);
 
 /// All established sessions of a mesh, for any number of threads.
 pub struct Paths {
@@ -191,7 +191,11 @@ impl Paths {
             Detour::Relay(place) => Some(relay::address(id, place)),
             Detour::None | Detour::Bridge => None,
         };
-        peer.detour.store(through.map(Arc::new));
+        let begins = through.is_some();
+        let before = peer.detour.swap(through.map(Arc::new));
+        if before.is_none() && begins {
+            self.ask(&peer, asks::DETOUR);
+        }
     }
 
     /// What died in here; [`crate::Mesh::discards`] holds these as well.

@@ -56,9 +56,11 @@ pub(crate) struct Peer {
     endpoint: Option<SocketAddr>,
     /// Our epoch in the session that was last used, and how often it was tried in vain since.
     shown: Option<KeyEpoch>,
-    tried: usize,
+    tried: u8,
     /// A session with other keys is wanted from then on.
-    rekey_at: Moment,
+    pub(crate) rekey_at: Moment,
+    /// While it is reached by a relay: when to call it where it may be itself.
+    pub(crate) call_at: Moment,
     /// When to look for an answer, and when to give one.
     look_at: Moment,
     answer_at: Moment,
@@ -75,16 +77,17 @@ impl Peer {
         Self {
             path: Arc::new(path),
             endpoint: config.endpoint,
-            config,
             chain: Chain::default(),
             shake: Shake::default(),
-            seek: Seek::new(),
+            seek: Seek::new(config.follows),
+            config,
             queue: VecDeque::new(),
             last_handshake: None,
             rtt: None,
             shown: None,
             tried: 0,
             rekey_at: Moment::NEVER,
+            call_at: Moment::NEVER,
             look_at: Moment::NEVER,
             answer_at: Moment::NEVER,
             ticked: Moment::NEVER,
@@ -102,11 +105,10 @@ impl Peer {
             self.path.endpoint.store(Some(Arc::new(to)));
             self.endpoint = Some(to);
         }
-        if !heard && !config.places().eq(self.config.places()) {
-            self.seek = Seek::new();
-            self.shake.hurry(at);
-        }
         let before = std::mem::replace(&mut self.config, config);
+        if self.config.places().any(|place| !before.places().any(|known| known == place)) {
+            self.has_new_places(at);
+        }
         if before.forwards != self.config.forwards {
             self.path.forwards.store(forwards(&self.config.forwards).map(Arc::new));
         }
@@ -117,6 +119,12 @@ impl Peer {
             self.retain(core, |label| keys.iter().any(|(epoch, _)| *epoch == label.theirs));
             self.wish_for_rekey(core, at);
         }
+    }
+
+    /// True if packets wait for one of ours to answer.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let unanswered = self.path.unanswered.get().happened().is_some();
+        self.config.follows && (unanswered || !self.queue.is_empty())
     }
 
     /// True if it spoke lately, so that it is where it was learned to be.
@@ -163,7 +171,7 @@ impl Peer {
             return Some(core.keyring.sending()?.epoch());
         }
         let shown = all.iter().position(|identity| Some(identity.epoch()) == self.shown);
-        Some(all[(shown.unwrap_or_default() + self.tried) % all.len()].epoch())
+        Some(all[(shown.unwrap_or_default() + usize::from(self.tried)) % all.len()].epoch())
     }
 
     /// Nobody answered: perhaps it knows another of our keys.
@@ -206,6 +214,10 @@ impl Peer {
     pub(crate) fn attend<O: Outbox>(&mut self, scratch: &mut [u8], io: &mut Io<'_, O>) {
         if self.path.take_asked(asks::MOVED) != 0 {
             self.tell_endpoint(io);
+            self.answer_call(scratch, io);
+        }
+        if self.path.take_asked(asks::DETOUR) != 0 {
+            self.find(io.at);
         }
         if self.path.take_asked(asks::CONFIRMED) != 0 {
             self.confirmed(scratch, io);
@@ -228,6 +240,7 @@ impl Peer {
         self.publish();
         self.release(io);
         self.retry(io);
+        self.call_directly(scratch, io);
         self.look_for_an_answer(io);
         self.answer_data(scratch, io);
         self.keep_alive(scratch, io);
@@ -330,7 +343,9 @@ impl Peer {
         self.wished(io);
         self.last_handshake = Some(io.now);
         self.path.last_received.set(io.at);
-        self.seek.end();
+        if !self.path.asked(asks::FIND) {
+            self.seek.end();
+        }
         io.out.event(Event::HandshakeComplete { peer: &self.config.name });
         if self.queue.is_empty() && confirm {
             self.send(&[], scratch, io);
@@ -382,7 +397,18 @@ impl Peer {
     }
 
     /// Seals on the current session; false if there is none that may.
-    fn send<O: Outbox>(&mut self, packet: &[u8], scratch: &mut [u8], io: &mut Io<'_, O>) -> bool {
+    fn send<O: Outbox>(&self, packet: &[u8], scratch: &mut [u8], io: &mut Io<'_, O>) -> bool {
+        self.send_to(None, packet, scratch, io)
+    }
+
+    /// The same to some place; none: where it is sent to.
+    pub(crate) fn send_to<O: Outbox>(
+        &self,
+        place: Option<SocketAddr>,
+        packet: &[u8],
+        scratch: &mut [u8],
+        io: &mut Io<'_, O>,
+    ) -> bool {
         let data = !packet.is_empty();
         let path = Arc::clone(&self.path);
         let Some(mut train) = io.core.paths.depart(path, 1, data, io.at) else {
@@ -390,7 +416,7 @@ impl Peer {
         };
         scratch[HEADER..][..packet.len()].copy_from_slice(packet);
         let length = train.seal(scratch, packet.len());
-        io.out.send(train.endpoint(), &scratch[..length]);
+        io.out.send(place.unwrap_or(train.endpoint()), &scratch[..length]);
         true
     }
 
@@ -494,6 +520,7 @@ impl Peer {
             self.answer_at.happened(),
             self.keepalive_at(),
             self.rekey_at.happened(),
+            self.call_at.happened(),
         ];
         times.into_iter().flatten().min()
     }

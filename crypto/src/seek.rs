@@ -7,28 +7,61 @@
 //!   └─────────┘ ◀── silent, an initiation unanswered, other places ──── └───────┘
 //! ```
 //! Two ends behind NATs that let in only whom they sent to meet so: each of them sends to where the
-//! other is seen, and whichever is second gets through. A few attempts follow each other quickly, for
-//! the other end is told of us when we are told of it; then the pace is that of any handshake.
+//! other is seen, and whichever is second gets through. The other end is told of us when we are told of
+//! it, give or take some seconds, so calls follow each other quickly at first:
+//!
+//! ```text
+//!   0 s   every 250 ms   3 s   every second   15 s   every 5 s, as WireGuard has it
+//! ```
+//! A call within a second of an initiation is the same bytes again: it costs no computation, and an
+//! answer that takes long is still an answer. All calls that WireGuard would not make come out of one
+//! [`Budget`], whoever they are to. Machines that are not of the mesh are called as WireGuard does.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
-use crate::PeerConfig;
+use crate::{
+    PeerConfig,
+    limiter::{Bucket, Rate},
+};
 
-/// Attempts that follow each other quickly, and after how long.
-const QUICK: u8 = 5;
-const SOON: Duration = Duration::from_secs(1);
+/// So many calls at first, and between two of them.
+const FIRST: u8 = 12;
+const AT_ONCE: Duration = Duration::from_millis(250);
+/// So many after those, and while packets wait.
+const NEXT: u8 = 12;
+pub(crate) const SOON: Duration = Duration::from_secs(1);
+/// A second, and at once. It takes 100 µs of a core to make an initiation, or to refuse a stranger's.
+const CALLS: Rate = Rate { per_second: 50.0, burst: 100.0 };
 
 /// Whether a peer is looked for.
 #[derive(Debug)]
 pub(crate) struct Seek {
     on: bool,
+    /// Calls to come that follow each other quickly.
     quick: u8,
 }
 
+/// For calls that are made sooner than WireGuard would.
+#[derive(Debug)]
+pub(crate) struct Budget(Bucket);
+
+impl Budget {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self(Bucket::full(CALLS, now))
+    }
+
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        self.0.take(CALLS, now)
+    }
+}
+
 impl Seek {
-    /// There are places to look at.
-    pub(crate) fn new() -> Self {
-        Self { on: true, quick: QUICK }
+    /// There are places to look at. `ours`: it is a node of the mesh.
+    pub(crate) fn new(ours: bool) -> Self {
+        Self { on: true, quick: if ours { FIRST + NEXT } else { 0 } }
     }
 
     /// It may be anywhere.
@@ -45,13 +78,16 @@ impl Seek {
         self.on
     }
 
-    /// How long an answer is waited for, which takes `usual` where there is one place.
-    pub(crate) fn patience(&mut self, places: usize, usual: Duration) -> Duration {
-        if !self.on || places < 2 || self.quick == 0 {
-            return usual;
+    /// How long an answer is waited for, which takes `usual` by itself. `wanted`: packets wait for it.
+    pub(crate) fn patience(&mut self, wanted: bool, usual: Duration) -> Duration {
+        let left = self.quick;
+        self.quick = left.saturating_sub(1);
+        match left {
+            0 if wanted => SOON,
+            0 => usual,
+            ..=NEXT => SOON,
+            _ => AT_ONCE,
         }
-        self.quick -= 1;
-        SOON
     }
 }
 
@@ -110,14 +146,34 @@ mod tests {
     }
 
     #[test]
-    fn a_few_attempts_follow_each_other_quickly() {
+    fn calls_follow_each_other_quickly_and_then_as_wireguard_has_it() {
         let usual = Duration::from_secs(5);
-        let mut seek = Seek::new();
-        assert_eq!(seek.patience(1, usual), usual);
-        let quick = (0..20).filter(|_| seek.patience(2, usual) == SOON).count();
-        assert_eq!(quick, usize::from(QUICK));
+        let waits = |seek: &mut Seek, wanted| {
+            (0..30).map(|_| seek.patience(wanted, usual).as_millis()).collect::<Vec<_>>()
+        };
+        let quick = [vec![250; 12], vec![1000; 12]].concat();
+
+        let mut seek = Seek::new(true);
+        assert_eq!(waits(&mut seek, false), [quick.clone(), vec![5000; 6]].concat());
+        assert_eq!(waits(&mut Seek::new(true), true), [quick, vec![1000; 6]].concat());
+        assert_eq!(waits(&mut Seek::new(false), false), vec![5000; 30]);
         seek.end();
         seek.doubt();
-        assert_eq!(seek.patience(2, usual), usual);
+        assert_eq!(seek.patience(false, usual), usual);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "a moment to count from")]
+    fn a_thousand_that_are_looked_for_share_what_is_for_one() {
+        let now = Instant::now();
+        let mut budget = Budget::new(now);
+
+        let taken = |budget: &mut Budget, after| {
+            (0..1000).filter(|_| budget.take(now + Duration::from_millis(after))).count()
+        };
+
+        let at_once = taken(&mut budget, 0);
+        let later: usize = (1..=12).map(|tick| taken(&mut budget, tick * 250)).sum();
+        assert_eq!((at_once, later), (100, 150));
     }
 }

@@ -7,6 +7,7 @@
 //!     │ their initiation   │ their initiation, theirs wins: answered, ours forgotten
 //!     └─────────────▶ answered (a next session) ── data comes on it ──▶ a current session
 //! ```
+//! An attempt's initiation is sent again, and then another, as [`crate::seek`] says.
 //! When both ends begin at once, the initiation by the smaller public key wins: both ends see both
 //! of them, so one session comes of it.
 
@@ -28,6 +29,7 @@ use crate::{
     message::{CookieMessage, INITIATION, Maced, RESPONSE, ResponseMessage},
     moment::Moment,
     peer::Peer,
+    seek::SOON,
     session::{ReceiveKey, SendKey, Span},
     slots::slot,
     tai64n::Timestamp,
@@ -38,18 +40,21 @@ use crate::{
 const HOLD: Duration = Duration::from_millis(500);
 /// How long a session that we answered may take to be confirmed before we begin one ourselves.
 const CONFIRM: Duration = Duration::from_secs(1);
-/// The WireGuard paper, section 6.1: Rekey-Timeout (with up to a third of a second of jitter) and
-/// Rekey-Attempt-Time.
+/// The WireGuard paper, section 6.1: Rekey-Timeout (with up to a third of a second of jitter, that is a
+/// fifteenth) and Rekey-Attempt-Time.
 const RETRY: Duration = Duration::from_secs(5);
-const JITTER: u32 = 333;
+const JITTER: u32 = 15;
 const TRY_FOR: Duration = Duration::from_secs(90);
 
 /// A handshake that we began.
 struct Attempt {
     initiation: Initiation,
+    bytes: [u8; INITIATION],
     label: Label,
     began: Moment,
+    /// The last time: what the round trip is counted from.
     sent: Instant,
+    /// The first time.
     sent_at: Moment,
     retry_at: Moment,
     /// A cookie came and was used at once; the next waits for the retry.
@@ -215,11 +220,18 @@ impl Peer {
         }
     }
 
-    /// Sends the next initiation of the attempt when it is time, or gives up.
+    /// Calls once more when it is time, or gives up.
     pub(crate) fn retry<O: Outbox>(&mut self, io: &mut Io<'_, O>) {
-        let Some(attempt) = self.shake.attempt.take_if(|attempt| attempt.retry_at <= io.at) else {
+        let due = |attempt: &mut Box<Attempt>| attempt.retry_at <= io.at;
+        let Some(attempt) = self.shake.attempt.take_if(due) else {
             return;
         };
+        let age = io.at.since(attempt.sent_at);
+        let paid = age >= RETRY || io.core.calls.take(io.now);
+        if !paid || age < SOON {
+            self.repeat(attempt, paid, io);
+            return;
+        }
         io.core.indices.release(attempt.initiation.index());
         self.try_another_key();
         self.seek.doubt();
@@ -229,6 +241,29 @@ impl Peer {
             }
             Some(_) | None => self.gave_up(io),
         }
+    }
+
+    /// Sends the same again if that is `paid` for, to wherever the peer may be by now.
+    fn repeat<O: Outbox>(&mut self, mut attempt: Box<Attempt>, paid: bool, io: &mut Io<'_, O>) {
+        if let Some(to) = self.path.endpoint().filter(|_| paid) {
+            attempt.sent = io.now;
+            self.call(to, &attempt.bytes, io);
+        }
+        attempt.retry_at = self.next_call(io);
+        self.shake.attempt = Some(attempt);
+    }
+
+    fn call<O: Outbox>(&self, to: SocketAddr, initiation: &[u8], io: &mut Io<'_, O>) {
+        self.path.last_sent.set(io.at);
+        io.out.send(to, initiation);
+        let elsewhere = self.config.places().filter(|place| self.seek.is_on() && *place != to);
+        elsewhere.for_each(|place| io.out.send(place, initiation));
+    }
+
+    fn next_call<O>(&mut self, io: &mut Io<'_, O>) -> Moment {
+        let patience = self.seek.patience(self.is_wanted(), RETRY);
+        let jitter = patience.mul_f64(f64::from(io.core.random_number()) / f64::from(u32::MAX));
+        io.at.after(patience + jitter / JITTER)
     }
 
     /// Sends an initiation, of an attempt that began then and used a cookie or not.
@@ -246,7 +281,7 @@ impl Peer {
         else {
             return;
         };
-        let jitter = u64::from(io.core.random_number() % JITTER);
+        let retry_at = self.next_call(io);
         let core = &mut *io.core;
         let identity = core.keyring.get(label.ours);
         let contact = identity.map(|identity| self.shake.contact(identity, label, key));
@@ -256,24 +291,21 @@ impl Peer {
         };
         let ends = Ends { identity, remote: &contact.remote, preshared: None };
         let cookie = contact.cookie.as_ref().and_then(|cookie| cookie.get(io.now));
-        let patience = self.seek.patience(self.config.places().count(), RETRY);
         let mut out = [0; INITIATION];
         let stamp = core.clock.next(io.now);
         let ours = Ours { index, cookie };
         let initiation = initiate(&ends, &ours, stamp, &mut *core.random, &mut out);
         self.shake.attempt = Some(Box::new(Attempt {
             initiation,
+            bytes: out,
             label,
             began,
             sent: io.now,
             sent_at: io.at,
-            retry_at: io.at.after(patience + Duration::from_millis(jitter)),
+            retry_at,
             cookie_used,
         }));
-        self.path.last_sent.set(io.at);
-        io.out.send(to, &out);
-        let elsewhere = self.config.places().filter(|place| self.seek.is_on() && *place != to);
-        elsewhere.for_each(|place| io.out.send(place, &out));
+        self.call(to, &out, io);
     }
 
     /// Takes an initiation that is proven to be of `key`, made for our key in `label`.
@@ -333,6 +365,7 @@ impl Peer {
         }
         self.shake.answered = None;
         self.rtt = Some(io.now.saturating_duration_since(attempt.sent));
+        self.find_unless_there(from, io.at);
         let sought = self.seek.is_on() && self.config.places().any(|place| place == from);
         if (sought || self.path.endpoint().is_none()) && self.path.follow(from) {
             self.tell_endpoint(io);
@@ -397,6 +430,7 @@ impl Peer {
         if let Some(attempt) = self.shake.attempt.take() {
             io.core.indices.release(attempt.initiation.index());
         }
+        self.find_unless_there(from, io.at);
         let mac1 = Maced::parse(&out).map(|message| message.mac1()).unwrap_or_default();
         self.shake.answered = Some(Box::new(Answered { at: io.at, index, mac1, label }));
         self.path.last_sent.set(io.at);
