@@ -6,6 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -50,6 +51,7 @@ pub async fn gather(
         heard,
         rotates: Engine::from(options.engine) == Engine::Native,
         backend: options.backend,
+        keepalive: options.keepalive.map(|seconds| Duration::from_secs(seconds.into())),
         on_link: on_link(kernel, options, view).await?,
         chosen: BTreeMap::new(),
         silent: BTreeSet::new(),

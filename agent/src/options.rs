@@ -156,6 +156,12 @@ pub struct Run {
     #[arg(value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub canary: Option<u16>,
 
+    /// Seconds between messages that keep a firewall before this node open, for as long as nothing
+    /// else is sent. Without it 25 where there may be a NAT on the way to a node, and none elsewhere.
+    #[arg(long, env = "HAWSER_KEEPALIVE", value_name = "SECONDS")]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=120))]
+    pub keepalive: Option<u16>,
+
     /// Firewall mark on the encrypted packets, for policy routing.
     #[arg(long, env = "HAWSER_FWMARK")]
     pub fwmark: Option<u32>,

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!   peers ── "you come from 198.51.100.7:40001" ──▶ said ──▶ verdict ── it holds ──▶ told ──▶ the API
-//!                                                   │ own address: no NAT
-//!                                                   │ one for all: others can call there
+//!                                                   │ own addresses: no NAT
+//!                                                   │ one for most: others can call there
 //!                                                   └ each another: symmetric, no use to anybody
 //! ```
 //! What the API holds may not follow each change: the first verdict is told at once, another only after
@@ -21,11 +21,13 @@ use tokio::time::Instant;
 
 /// So many peers are asked.
 const WITNESSES: usize = 4;
-/// Between two questions to one that answered, and to one that did not yet.
+/// Between two questions to one that answered, where there is a NAT, which may map anew at any time, and
+/// where there is none; and to one that did not answer yet.
 const EVERY: Duration = Duration::from_secs(10);
+const RARELY: Duration = Duration::from_secs(300);
 const AGAIN: Duration = Duration::from_secs(1);
-/// What was said so long ago says nothing.
-const FRESH: Duration = Duration::from_secs(35);
+/// What was said so many questions ago says nothing.
+const FRESH: u32 = 3;
 /// The first verdict waits for other witnesses; a later one for doubts to settle.
 const GATHER: Duration = Duration::from_millis(300);
 const HOLD: Duration = Duration::from_secs(12);
@@ -36,6 +38,7 @@ const PEACE: Duration = Duration::from_secs(1200);
 /// How a NAT before this node maps (RFC 4787).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nat {
+    None,
     /// There is one; a single witness cannot tell of which kind.
     Present,
     EndpointIndependent,
@@ -46,6 +49,7 @@ impl Nat {
     /// As the API says it.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::None => api::NO_NAT,
             Self::Present => "present",
             Self::EndpointIndependent => "endpoint-independent",
             Self::Symmetric => "symmetric",
@@ -68,6 +72,8 @@ pub(crate) struct Outside {
     number: u64,
     asked: BTreeMap<String, Instant>,
     said: BTreeMap<String, (SocketAddr, Instant)>,
+    /// Where this node's interfaces are reached.
+    own: Vec<SocketAddr>,
     told: Seen,
     /// What would be told, and since when.
     verdict: (Seen, Instant),
@@ -81,6 +87,7 @@ impl Outside {
             number,
             asked: BTreeMap::new(),
             said: BTreeMap::new(),
+            own: Vec::new(),
             told: Seen::default(),
             verdict: (Seen::default(), now),
             changes: 0,
@@ -102,9 +109,9 @@ impl Outside {
         // Each node has others, or the first four of a large mesh would be asked by all.
         new.sort_by_cached_key(|peer| lot(self.number, peer));
         let new: Vec<String> = new.into_iter().take(room).cloned().collect();
-        let mut due: Vec<String> = Vec::new();
+        let (mut due, every): (Vec<String>, _) = (Vec::new(), self.every());
         for (peer, asked) in &self.asked {
-            let wait = if self.said.contains_key(peer) { EVERY } else { AGAIN };
+            let wait = if self.said.contains_key(peer) { every } else { AGAIN };
             due.extend((now >= *asked + wait).then(|| peer.clone()));
         }
         due.extend(new);
@@ -119,11 +126,21 @@ impl Outside {
         }
     }
 
-    /// What to tell. `own`: where this node's interfaces are reached.
-    pub(crate) fn tell(&mut self, own: &[SocketAddr], now: Instant) -> &Seen {
-        self.said.retain(|_, (_, at)| now < *at + FRESH);
+    /// Where this node's interfaces are reached. If that changes, all are asked anew.
+    pub(crate) fn is_at(&mut self, own: Vec<SocketAddr>) {
+        if self.own != own {
+            self.own = own;
+            self.asked.clear();
+            self.said.clear();
+        }
+    }
+
+    /// What to tell.
+    pub(crate) fn tell(&mut self, now: Instant) -> &Seen {
+        let fresh = self.every() * FRESH + EVERY / 2;
+        self.said.retain(|_, (_, at)| now < *at + fresh);
         if !self.said.is_empty() {
-            let verdict = judge(self.said.values().map(|(at, _)| *at), own);
+            let verdict = judge(self.said.values().map(|(at, _)| *at), &self.own);
             if verdict != self.verdict.0 {
                 self.verdict = (verdict, now);
             }
@@ -144,6 +161,12 @@ impl Outside {
         (self.verdict.0 != self.told).then(|| self.verdict.1 + self.hold())
     }
 
+    /// Between two questions to one that answered.
+    fn every(&self) -> Duration {
+        let none = |seen: &Seen| seen.nat == Some(Nat::None);
+        if none(&self.told) && none(&self.verdict.0) { RARELY } else { EVERY }
+    }
+
     fn hold(&self) -> Duration {
         match self.changes {
             0 => GATHER,
@@ -156,18 +179,27 @@ fn judge(said: impl Iterator<Item = SocketAddr>, own: &[SocketAddr]) -> Seen {
     let foreign: Vec<SocketAddr> = said.filter(|at| !own.contains(at)).collect();
     let (mut nat, mut endpoints) = (None, Vec::new());
     for v4 in [true, false] {
-        let of_family: Vec<_> = foreign.iter().filter(|at| at.is_ipv4() == v4).collect();
-        let distinct: BTreeSet<_> = of_family.iter().collect();
-        let kind = match (distinct.len(), of_family.len()) {
-            (0, _) => continue,
-            (1, 1) => Nat::Present,
-            (1, _) => Nat::EndpointIndependent,
-            (_, _) => Nat::Symmetric,
+        let of_family = foreign.iter().filter(|at| at.is_ipv4() == v4).copied();
+        let Some((kind, endpoint)) = vote(of_family) else {
+            continue;
         };
-        endpoints.extend(of_family.first().filter(|_| kind != Nat::Symmetric).copied());
+        endpoints.extend(endpoint);
         nat = nat.or(Some(kind));
     }
-    Seen { nat, endpoints }
+    Seen { nat: nat.or(Some(Nat::None)), endpoints }
+}
+
+/// What most say, so that one of three or more who lies changes nothing; none if nobody says anything.
+fn vote(said: impl Iterator<Item = SocketAddr>) -> Option<(Nat, Option<SocketAddr>)> {
+    let mut votes: BTreeMap<SocketAddr, usize> = BTreeMap::new();
+    said.for_each(|at| *votes.entry(at).or_default() += 1);
+    let all: usize = votes.values().sum();
+    let (at, most) = votes.into_iter().max_by_key(|(_, votes)| *votes)?;
+    Some(match most {
+        1 if all == 1 => (Nat::Present, Some(at)),
+        _ if most * 2 > all => (Nat::EndpointIndependent, Some(at)),
+        _ => (Nat::Symmetric, None),
+    })
 }
 
 fn lot(number: u64, peer: &str) -> u64 {

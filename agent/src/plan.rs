@@ -66,6 +66,8 @@ pub struct Facts {
     pub preshared: BTreeMap<String, PresharedKey>,
     /// False if the engine listens to one key a peer.
     pub rotates: bool,
+    /// `--keepalive`, which overrides what follows from NATs.
+    pub keepalive: Option<Duration>,
     /// When the source of the view was last heard.
     pub heard: Heard,
     /// `--backend`, which overrides the Mesh.

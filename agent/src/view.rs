@@ -105,6 +105,12 @@ pub struct Node {
     /// Published keys that it was asked for, the one of `epoch` first.
     pub keys: Vec<(KeyEpoch, PublicKey)>,
     pub endpoints: Vec<SocketAddr>,
+    /// The kind of NAT that it found before itself, as `outside::Nat` names them.
+    #[serde(default)]
+    pub nat: Option<String>,
+    /// It knows that there is none.
+    #[serde(default)]
+    pub bare: bool,
     pub site: Option<String>,
     pub revoked: bool,
     /// Plain peers that came to it, and its turn with each.

@@ -16,7 +16,9 @@ struct Asked {
 impl Asked {
     fn new() -> Self {
         let now = Instant::now();
-        Self { outside: Outside::new(7, now), now, asked: 0 }
+        let mut outside = Outside::new(7, now);
+        outside.is_at(vec![at(OWN)]);
+        Self { outside, now, asked: 0 }
     }
 
     fn run(&mut self, seconds: u64, answers: &[(&str, &str)]) -> Seen {
@@ -30,7 +32,7 @@ impl Asked {
                 }
             }
             self.now += Duration::from_millis(500);
-            self.outside.tell(&[at(OWN)], self.now);
+            self.outside.tell(self.now);
         }
         self.outside.told.clone()
     }
@@ -39,12 +41,18 @@ impl Asked {
 #[test]
 fn what_witnesses_say_tells_whether_there_is_a_nat_and_of_which_kind() {
     let outside = "198.51.100.1:40001";
-    let other = "198.51.100.1:40002";
+    let (other, third) = ("198.51.100.1:40002", "198.51.100.1:40003");
     for (answers, nat, endpoints) in [
-        (vec![("a", OWN), ("b", OWN)], None, vec![]),
+        (vec![("a", OWN), ("b", OWN)], Some(Nat::None), vec![]),
         (vec![("a", OWN), ("b", outside)], Some(Nat::Present), vec![outside]),
         (vec![("a", outside), ("b", outside)], Some(Nat::EndpointIndependent), vec![outside]),
         (vec![("a", outside), ("b", other)], Some(Nat::Symmetric), vec![]),
+        (vec![("a", outside), ("b", other), ("c", third)], Some(Nat::Symmetric), vec![]),
+        (
+            vec![("a", outside), ("b", other), ("c", third), ("d", outside)],
+            Some(Nat::Symmetric),
+            vec![],
+        ),
         (
             vec![("a", outside), ("b", "[2001:db8::1]:9")],
             Some(Nat::Present),
@@ -55,6 +63,20 @@ fn what_witnesses_say_tells_whether_there_is_a_nat_and_of_which_kind() {
         let seen = Asked::new().run(1, &answers);
         let endpoints = endpoints.into_iter().map(at).collect();
         assert_eq!(seen, Seen { nat, endpoints }, "{answers:?}");
+    }
+}
+
+#[test]
+fn one_witness_of_three_who_lies_neither_makes_a_nat_symmetric_nor_takes_the_endpoint() {
+    let (outside, other) = ("198.51.100.1:40001", "203.0.113.9:1");
+    let honest = [("b", outside), ("c", outside), ("d", outside)];
+    for honest in [&honest[..2], &honest[..]] {
+        for lie in [other, "[2001:db8::9]:1"] {
+            let answers: Vec<_> = honest.iter().copied().chain([("a", lie)]).collect();
+            let seen = Asked::new().run(60, &answers);
+            assert_eq!(seen.nat, Some(Nat::EndpointIndependent), "{answers:?}");
+            assert_eq!(seen.endpoints[0], at(outside), "{answers:?}");
+        }
     }
 }
 
@@ -86,11 +108,27 @@ fn one_that_changes_all_the_time_is_told_ever_more_rarely() {
 fn few_are_asked_and_rarely() {
     let mut asked = Asked::new();
     let names: Vec<String> = (0..1000).map(|n| format!("n{n}")).collect();
-    let answers: Vec<_> = names.iter().map(|name| (name.as_str(), OWN)).collect();
+    for (said, questions) in [(OWN, 2), ("198.51.100.1:1", 60)] {
+        let answers: Vec<_> = names.iter().map(|name| (name.as_str(), said)).collect();
+        asked.run(20, &answers);
+        asked.asked = 0;
 
-    asked.run(60, &answers);
+        asked.run(600, &answers);
 
-    assert_eq!(asked.asked, WITNESSES * 6);
+        assert_eq!(asked.asked, WITNESSES * questions, "{said}");
+    }
+}
+
+#[test]
+fn a_node_that_moves_asks_all_anew_and_forgets_what_was_said_of_its_old_address() {
+    let mut asked = Asked::new();
+    asked.run(10, &[("a", OWN)]);
+    asked.asked = 0;
+
+    asked.outside.is_at(vec![at("192.168.9.9:51820")]);
+    let seen = asked.run(30, &[("a", "192.168.9.9:51820")]);
+
+    assert_eq!((asked.asked, seen.nat), (1, Some(Nat::None)));
 }
 
 #[test]
@@ -99,10 +137,10 @@ fn only_who_was_asked_can_say_and_only_to_this_question() {
     outside.ask(&["a".to_owned()].into(), now);
     outside.hear("b", 7, at("198.51.100.1:1"), now);
     outside.hear("a", 8, at("198.51.100.1:1"), now);
-    assert_eq!(outside.tell(&[], now + HOLD), &Seen::default());
+    assert_eq!(outside.tell(now + HOLD), &Seen::default());
     outside.hear("a", 7, at("198.51.100.1:1"), now);
-    outside.tell(&[], now);
-    assert_eq!(outside.tell(&[], now + HOLD).endpoints, [at("198.51.100.1:1")]);
+    outside.tell(now);
+    assert_eq!(outside.tell(now + HOLD).endpoints, [at("198.51.100.1:1")]);
 }
 
 #[test]

@@ -16,8 +16,12 @@ use crate::{
     view::{Node, PlainPeer, View},
 };
 
-/// Holds a NAT's mapping open, and has every tunnel up before the first packet needs it.
+/// Holds a NAT's mapping open, which some forget after 30 s.
 const KEEPALIVE: Duration = Duration::from_secs(25);
+/// Where there is no mapping to hold, a session is renewed before it ends, so that every tunnel is up
+/// before the first packet needs it, and one that is down is known. The one who began it renews it when
+/// something is sent after 120 s.
+const RENEWAL: Duration = Duration::from_secs(130);
 
 /// What the data path is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,9 +47,11 @@ impl Peers {
 /// Everybody but ourselves, and the plain peers that must stay out.
 pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     let others = view.spoken_to(&facts.node).filter(|(_, node)| node.is_peer());
+    let bare = view.nodes.get(&facts.node).is_some_and(|node| node.bare);
     let mut peers: Vec<_> = others
         .map(|(name, node)| PeerConfig {
             relayed: view.has_detours(),
+            keepalive: Some(facts.keepalive.unwrap_or_else(|| keepalive(bare, node.bare))),
             ..mesh_node(name, node, facts)
         })
         .collect();
@@ -77,6 +83,12 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     (Peers { own, others: peers, ..Peers::default() }, refused)
 }
 
+/// After how long of silence something is sent, by whether each end knows that no NAT is before it: who
+/// does not know may be behind one.
+fn keepalive(own_bare: bool, peer_bare: bool) -> Duration {
+    if own_bare && peer_bare { RENEWAL } else { KEEPALIVE }
+}
+
 /// All keys are listened to; the one to send with is the controller's word.
 fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
     let known = |epoch: &KeyEpoch| facts.rotates || *epoch <= node.epoch;
@@ -91,7 +103,7 @@ fn mesh_node(name: &str, node: &Node, facts: &Facts) -> PeerConfig {
         preshared_key: None,
         endpoint: reachable(&node.endpoints, facts.underlay),
         others: others(&node.endpoints, facts.underlay),
-        keepalive: Some(KEEPALIVE),
+        keepalive: None,
         allowed: node.prefixes().collect(),
         forwards: Vec::new(),
         relayed: false,
@@ -131,4 +143,21 @@ pub(super) fn reachable(endpoints: &[SocketAddr], underlay: Underlay) -> Option<
         IpAddr::V6(_) => underlay.v6.is_some(),
     };
     endpoints.iter().find(ours).or(endpoints.first()).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_where_both_know_that_there_is_no_nat_no_mapping_is_held_open() {
+        for (own, peer, kept) in [
+            (true, true, RENEWAL),
+            (true, false, KEEPALIVE),
+            (false, true, KEEPALIVE),
+            (false, false, KEEPALIVE),
+        ] {
+            assert_eq!(keepalive(own, peer), kept, "{own} {peer}");
+        }
+    }
 }

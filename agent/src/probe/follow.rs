@@ -46,8 +46,6 @@ struct State {
     /// Whose questions are answered.
     others: BTreeMap<IpAddr, String>,
     outside: Outside,
-    /// Where this node's interfaces are reached.
-    own: Vec<SocketAddr>,
     survey: Option<Survey>,
 }
 
@@ -101,7 +99,7 @@ impl Prober {
     }
 
     fn tell_seen(&self, state: &mut State, now: Instant) {
-        let seen = state.outside.tell(&state.own, now);
+        let seen = state.outside.tell(now);
         let news = self.seen.send_if_modified(|last| {
             let differs = last != seen;
             last.clone_from(seen);
@@ -129,7 +127,6 @@ impl State {
             peers: Peers::default(),
             others: BTreeMap::new(),
             outside: Outside::new(random(), Instant::now()),
-            own: Vec::new(),
             survey: None,
         }
     }
@@ -147,7 +144,7 @@ impl State {
             all.iter().map(|address| (*address, name.clone())).collect::<Vec<_>>()
         };
         self.others = self.peers.iter().flat_map(of).collect();
-        self.own = own_endpoints(snapshot, datapath.listen_port());
+        self.outside.is_at(own_endpoints(snapshot, datapath.listen_port()));
         self.ask_where(datapath);
     }
 

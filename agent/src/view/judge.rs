@@ -12,7 +12,8 @@ use std::{
 };
 
 use api::{
-    MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, TlsListener, parse_prefix, published,
+    MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, NO_NAT, TlsListener, parse_prefix,
+    published,
 };
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};
@@ -193,6 +194,8 @@ fn node(
         newest: status.newest_epoch.map(KeyEpoch),
         keys,
         endpoints,
+        nat: status.nat.clone().filter(|nat| nat != NO_NAT),
+        bare: status.nat.as_deref() == Some(NO_NAT),
         site: spec.site.clone(),
         revoked: spec.revoked,
         serves: status.serves.iter().map(|one| (one.peer.clone(), one.turn)).collect(),

@@ -39,7 +39,8 @@ pub use mesh::{
     return_after,
 };
 pub use node::{
-    Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, PublishedKey, Served, TlsListener,
+    Joined, Machine, MeshNode, MeshNodeSpec, MeshNodeStatus, NO_NAT, PublishedKey, Served,
+    TlsListener,
 };
 pub use peer::{MeshPeer, MeshPeerSpec, MeshPeerStatus, SecretKeyRef};
 pub use probes::Probes;

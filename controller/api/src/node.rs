@@ -7,6 +7,9 @@ use sha2::{Digest, Sha256};
 
 use crate::{Condition, Confirmation, Probes};
 
+/// `status.nat` of a node that peers see at its own address.
+pub const NO_NAT: &str = "none";
+
 /// What the controller decided about a node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, CustomResource, KubeSchema)]
 #[kube(
@@ -170,7 +173,8 @@ pub struct MeshNodeStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub peers: Option<String>,
-    /// The address translation found in front of the node, if any.
+    /// The address translation found in front of the node: none, present (of which kind, a single peer
+    /// cannot tell), endpoint-independent or symmetric. Absent until peers have said where they see it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub nat: Option<String>,

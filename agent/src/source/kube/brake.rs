@@ -66,6 +66,8 @@ mod tests {
                     newest: None,
                     keys,
                     endpoints,
+                    nat: None,
+                    bare: false,
                     site,
                     revoked,
                     serves: BTreeMap::new(),

@@ -93,6 +93,8 @@ mod tests {
                 .into_iter()
                 .collect(),
             endpoints: vec![],
+            nat: None,
+            bare: false,
             site: None,
             revoked: false,
             serves: BTreeMap::new(),
