@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::{metrics, tls::TlsState};
+use crate::{metrics, reached::Reached, tls::TlsState};
 
 /// Whoever can tell how the agent is.
 pub trait Live: Send + Sync + 'static {
@@ -98,6 +98,10 @@ pub struct PeerState {
     /// usual.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub path: Option<String>,
+    /// `direct`, `punched` (both ends had to call, out of their NATs) or `relayed`; absent while nobody
+    /// knows where the peer is.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reached: Option<Reached>,
     /// The carrier of the Mesh's list that `backend` stands in for, as that does not get through.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub instead_of: Option<Backend>,

@@ -28,6 +28,7 @@ pub mod options;
 mod outside;
 pub mod plan;
 mod probe;
+pub mod reached;
 pub mod rotation;
 mod round;
 pub mod run;

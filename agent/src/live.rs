@@ -18,7 +18,8 @@ use crate::{
     datapath::{Datapath, Engine, PeerStatus},
     keyring::Keyring,
     plan::Heard,
-    snapshot::{Leads, Membership, RouteFact, Snapshot},
+    reached::{Known, Reached},
+    snapshot::{Leads, Membership, PeerFacts, RouteFact, Snapshot},
     source::contact::Contact,
     tls::Counts,
     view::Detour,
@@ -115,13 +116,14 @@ impl Agent {
 
 fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerState> {
     let known = snapshot.peers.iter();
-    let state = |(name, facts): (&String, &crate::snapshot::PeerFacts)| {
+    let state = |(name, facts): (&String, &PeerFacts)| {
         let live = live.get(name);
         PeerState {
             name: name.clone(),
             endpoint: live.and_then(|peer| peer.endpoint),
             backend: backend(snapshot, name, facts.is_node),
             path: path(snapshot, name),
+            reached: reached(snapshot, name, facts, live),
             instead_of: instead_of(snapshot, name),
             epoch: live.and_then(|peer| peer.epoch).map(|epoch| epoch.0),
             last_handshake: live.and_then(|peer| peer.last_handshake).and_then(timestamp),
@@ -141,6 +143,21 @@ fn peers(snapshot: &Snapshot, live: &BTreeMap<String, PeerStatus>) -> Vec<PeerSt
 fn behind((name, detour): (&String, &Detour)) -> BehindState {
     let Detour { ways, through } = detour.clone();
     BehindState { name: name.clone(), through, gateways: ways }
+}
+
+fn reached(
+    snapshot: &Snapshot,
+    name: &str,
+    facts: &PeerFacts,
+    live: Option<&PeerStatus>,
+) -> Option<Reached> {
+    let known = Known {
+        relayed: snapshot.relayed.contains_key(name),
+        behind_nat: snapshot.behind_nat,
+        endpoint: live.and_then(|peer| peer.endpoint),
+        published: &facts.endpoints,
+    };
+    known.reached()
 }
 
 fn path(snapshot: &Snapshot, peer: &str) -> Option<String> {

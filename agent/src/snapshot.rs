@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::{Duration, SystemTime},
 };
 
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub listeners: BTreeMap<String, Listener>,
     /// For how long one that failed must answer before it is gone back to.
     pub return_after: Duration,
+    /// This node says that there is a NAT before it.
+    pub behind_nat: bool,
     /// What the view says of each peer.
     pub peers: BTreeMap<String, PeerFacts>,
     /// Those of them that may hand on what is for others.
@@ -84,6 +87,8 @@ pub struct PeerFacts {
     pub is_node: bool,
     /// Of a plain peer that this node is an entry of: the highest turn of its other entries.
     pub others_turn: Option<i64>,
+    /// As it publishes them; none of a plain peer.
+    pub endpoints: Vec<SocketAddr>,
 }
 
 /// A prefix and where it leads.
@@ -125,6 +130,7 @@ impl Snapshot {
             listeners: BTreeMap::new(),
             return_after: api::return_after(),
             peers: BTreeMap::new(),
+            behind_nat: false,
             gateways: BTreeSet::new(),
             forwards: false,
             detours: BTreeMap::new(),
@@ -180,6 +186,7 @@ impl Snapshot {
             listeners: listeners(view, facts),
             return_after: view.return_after,
             peers: peer_facts(view, &self.node),
+            behind_nat: view.nodes.get(&self.node).is_some_and(|node| node.nat.is_some()),
             gateways: view.gateways().into_iter().map(str::to_owned).collect(),
             forwards: view.forwards,
             detours: view.detours.clone(),
@@ -227,7 +234,9 @@ fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
     let nodes = view.spoken_to(me).map(|(name, node)| {
         let (subnets, site) = (node.subnets.clone(), node.site.clone());
         let encryption = view.encryption_between(me, name);
-        (name.clone(), PeerFacts { subnets, site, encryption, is_node: true, others_turn: None })
+        let (is_node, others_turn, endpoints) = (true, None, node.endpoints.clone());
+        let facts = PeerFacts { subnets, site, encryption, is_node, others_turn, endpoints };
+        (name.clone(), facts)
     });
     let calls_us =
         |peer: &PlainPeer| peer.entries.is_empty() || peer.entries.iter().any(|entry| entry == me);
@@ -235,7 +244,9 @@ fn peer_facts(view: &View, me: &str) -> BTreeMap<String, PeerFacts> {
         let others_turn = view.others_turn(name, peer, me);
         let subnets = peer.addresses.clone();
         let (site, encryption) = (None, Encryption::Required);
-        (name.clone(), PeerFacts { subnets, site, encryption, is_node: false, others_turn })
+        let (is_node, endpoints) = (false, Vec::new());
+        let facts = PeerFacts { subnets, site, encryption, is_node, others_turn, endpoints };
+        (name.clone(), facts)
     });
     plain.chain(nodes).collect()
 }

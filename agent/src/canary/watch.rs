@@ -178,6 +178,7 @@ mod tests {
                 encryption: Encryption::Required,
                 is_node: true,
                 others_turn: None,
+                endpoints: Vec::new(),
             };
             snapshot.peers.insert(format!("n{n}"), facts);
             snapshot.carriers.insert(format!("n{n}"), Backend::Wireguard);

@@ -146,6 +146,10 @@ pub enum Command {
         command: Option<Nodes>,
     },
     /// The tunnels, as one agent sees them
+    ///
+    /// PATH is how a peer is reached: direct; punched, where both ends had to call, each out of its
+    /// NAT; relayed:NODE, where that node passes on what it cannot read; vxlan-shaped; or CLEAR and a
+    /// backend.
     Peers {
         #[command(subcommand)]
         command: Option<Peers>,

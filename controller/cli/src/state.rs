@@ -58,6 +58,9 @@ pub struct Peer {
     /// How its datagrams travel, if not as usual.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// `direct`, `punched`, `relayed` or what a later agent says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reached: Option<String>,
     /// What `backend` stands in for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instead_of: Option<String>,
@@ -74,7 +77,6 @@ pub struct Peer {
     /// What the Mesh says of the pair: Required, Preferred or None.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encryption: Option<String>,
-    pub relay: Option<String>,
     pub last_discard: Option<String>,
 }
 

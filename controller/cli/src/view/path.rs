@@ -20,7 +20,7 @@ use crate::{
     output::{Item, Output},
     state::{Peer, State},
     text::{self, UNKNOWN},
-    view::fields,
+    view::{fields, peers},
 };
 
 #[cfg(test)]
@@ -51,6 +51,9 @@ pub struct Leg {
     key_epoch: Option<u32>,
     fingerprint: Option<String>,
     carrier: Option<String>,
+    /// `direct`, `punched` or `relayed`, as the agent at one of the ends says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reached: Option<String>,
     endpoint: Option<String>,
     mtu: Option<u16>,
     last_handshake: Option<Timestamp>,
@@ -142,6 +145,7 @@ fn leg(from: IpAddr, to: IpAddr, known: &Known<'_>) -> Leg {
         key_epoch: None,
         fingerprint: None,
         carrier: None,
+        reached: None,
         endpoint: None,
         mtu: None,
         last_handshake: None,
@@ -289,8 +293,10 @@ impl Leg {
         self.mtu = peer.mtu.or(self.mtu).or(state.mtu);
         self.last_handshake = peer.last_handshake;
         self.last_discard = peer.last_discard.clone().or_else(|| most_discarded(state));
-        if let Some(relay) = &peer.relay {
-            self.carrier = self.carrier.take().map(|carrier| format!("{carrier} relay:{relay}"));
+        self.reached.clone_from(&peer.reached);
+        if peer.in_clear().is_none() && (peer.reached.is_some() || peer.path.is_some()) {
+            let way = peers::path(peer);
+            self.carrier = self.carrier.take().map(|carrier| format!("{carrier} {way}"));
         }
         if peer.last_handshake.is_none() {
             self.notes.push(format!("no handshake with {} yet", peer.name));

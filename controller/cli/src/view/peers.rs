@@ -180,16 +180,18 @@ fn gateway(state: &State, peer: &Peer) -> String {
     }
 }
 
-/// How packets reach the peer. Without an endpoint, it has to call first.
+/// How packets reach the peer: `direct`, `punched` (both ends had to call, out of their NATs),
+/// `relayed:NODE`, or in another shape. Without an endpoint, it has to call first.
 pub(super) fn path(peer: &Peer) -> String {
     if let Some(backend) = peer.in_clear() {
         return format!("CLEAR:{backend}");
     }
     if let Some(path) = &peer.path {
-        return text::cell(path);
+        let relay = path.strip_prefix("relay ").map(|relay| format!("relayed:{relay}"));
+        return text::cell(&relay.unwrap_or_else(|| path.clone()));
     }
-    match (&peer.relay, &peer.endpoint) {
-        (Some(relay), _) => format!("relay:{relay}"),
+    match (&peer.reached, &peer.endpoint) {
+        (Some(reached), _) => text::cell(reached),
         (None, Some(_)) => "direct".to_owned(),
         (None, None) => "waiting".to_owned(),
     }
@@ -242,6 +244,24 @@ mod tests {
         laptop  -     10.42.1.200/32  waiting  never      -      0       0       -
         ");
         assert!(text.lines().all(|line| line.len() <= 80));
+    }
+
+    #[test]
+    fn the_path_is_one_word() {
+        let mut peer = fixture::state().peers.remove(0);
+        for (reached, way, word) in [
+            (None, None, "direct"),
+            (Some("punched"), None, "punched"),
+            (Some("relayed"), Some("relay node-9"), "relayed:node-9"),
+            (Some("direct"), Some("vxlan-shaped"), "vxlan-shaped"),
+            (Some("tcp"), None, "tcp"),
+        ] {
+            peer.reached = reached.map(str::to_owned);
+            peer.path = way.map(str::to_owned);
+            assert_eq!(path(&peer), word);
+        }
+        peer.backend = Some("udp".to_owned());
+        assert_eq!(path(&peer), "CLEAR:udp");
     }
 
     #[test]

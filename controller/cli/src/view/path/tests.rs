@@ -39,6 +39,24 @@ impl World {
 }
 
 #[test]
+fn the_carrier_says_how_the_peer_is_reached() {
+    for (reached, path, said) in [
+        ("direct", None, "wireguard direct"),
+        ("punched", None, "wireguard punched"),
+        ("relayed", Some("relay node-9"), "wireguard relayed:node-9"),
+    ] {
+        let mut world = World::new();
+        world.state.peers[0].reached = Some(reached.to_owned());
+        world.state.peers[0].path = path.map(str::to_owned);
+
+        let leg = world.find("10.42.1.7", "10.42.2.7").unwrap().paths.remove(0);
+
+        assert_eq!(leg.carrier.as_deref(), Some(said));
+        assert_eq!(leg.reached.as_deref(), Some(reached));
+    }
+}
+
+#[test]
 fn a_whole_path_names_every_step() {
     let answer = World::new().find("10.42.1.7", "10.42.2.7").unwrap();
 

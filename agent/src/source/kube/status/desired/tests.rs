@@ -26,6 +26,7 @@ fn snapshot(peers: &[&str]) -> Snapshot {
         encryption: api::Encryption::Required,
         is_node,
         others_turn: None,
+        endpoints: Vec::new(),
     };
     let mut known: BTreeMap<_, _> =
         peers.iter().map(|name| ((*name).to_owned(), facts(true))).collect();
