@@ -47,10 +47,14 @@ mod leaks;
 mod mesh;
 #[path = "netns/nat.rs"]
 mod nat;
+#[path = "netns/nat_idle.rs"]
+mod nat_idle;
 #[path = "netns/nat_lab.rs"]
 mod nat_lab;
 #[path = "netns/outage.rs"]
 mod outage;
+#[path = "netns/nat_met.rs"]
+mod nat_met;
 #[path = "netns/peer.rs"]
 mod peer;
 #[path = "netns/relay.rs"]
@@ -59,6 +63,8 @@ mod relay;
 mod roam;
 #[path = "netns/rotation.rs"]
 mod rotation;
+#[path = "netns/site_cut.rs"]
+mod site_cut;
 #[path = "netns/sites.rs"]
 mod sites;
 #[path = "netns/tls.rs"]

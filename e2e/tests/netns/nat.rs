@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 /// How a pair is to meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+pub(crate) enum Way {
     /// One of them is reached where it says.
     Direct,
     /// Both call where the other is seen.
@@ -21,7 +21,7 @@ enum Way {
 }
 
 /// What becomes of each pair of kinds. `FullCone` is as good as no NAT once it has sent anything.
-fn way(a: Nat, b: Nat) -> Way {
+pub(crate) fn way(a: Nat, b: Nat) -> Way {
     use Nat::{EndpointIndependent, FullCone, None, PortKept, Symmetric};
     match (a, b) {
         (None, _) | (_, None) => Way::Direct,
@@ -32,28 +32,32 @@ fn way(a: Nat, b: Nat) -> Way {
 }
 
 /// A mesh of two machines without a NAT, who are the witnesses, and others.
-struct Hybrid {
-    mesh: Mesh,
-    kinds: BTreeMap<String, Nat>,
+pub(crate) struct Hybrid {
+    pub(crate) mesh: Mesh,
+    pub(crate) kinds: BTreeMap<String, Nat>,
     routers: Vec<NatRouter>,
 }
 
 impl Hybrid {
-    fn start(prefix: &str) -> Self {
+    pub(crate) fn start(prefix: &str) -> Self {
         let mut mesh = Mesh::start(prefix, 2).unwrap();
         mesh.add_pods(1).unwrap();
         let kinds = mesh.members.iter().map(|m| (m.node.name().to_owned(), Nat::None)).collect();
         Self { mesh, kinds, routers: Vec::new() }
     }
 
-    fn router(&mut self, name: &str, nat: Nat) -> usize {
+    pub(crate) fn router(&mut self, name: &str, nat: Nat) -> usize {
         let switch = self.mesh.lab.switch().unwrap();
         self.routers.push(self.mesh.lab.router(name, &switch, nat).unwrap());
         self.routers.len() - 1
     }
 
+    pub(crate) fn outside(&self, router: usize) -> &e2e::lab::Node {
+        self.routers[router].node()
+    }
+
     /// A machine behind that router, of that kind; started, but not ready yet.
-    fn add(&mut self, name: &str, router: usize, nat: Nat) {
+    pub(crate) fn add(&mut self, name: &str, router: usize, nat: Nat) {
         let node = self.mesh.lab.node_on(name, self.routers[router].inside()).unwrap();
         let source = self.mesh.controller.add_node(name).unwrap();
         let mut member = Member::new(node, source);
@@ -62,7 +66,7 @@ impl Hybrid {
         self.kinds.insert(name.to_owned(), nat);
     }
 
-    fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for member in &mut self.mesh.members {
             member.wait_until_ready(LIMIT).unwrap();
             if member.pods.is_empty() {
@@ -71,12 +75,12 @@ impl Hybrid {
         }
     }
 
-    fn member(&self, name: &str) -> &Member {
+    pub(crate) fn member(&self, name: &str) -> &Member {
         self.mesh.members.iter().find(|member| member.node.name() == name).unwrap()
     }
 
     /// A pod on one reaches a pod on the other: after how long.
-    fn reach(&self, from: &str, to: &str, limit: Duration) -> Option<Duration> {
+    pub(crate) fn reach(&self, from: &str, to: &str, limit: Duration) -> Option<Duration> {
         let (from, to) = (&self.member(from).pods[0], &self.member(to).pods[0]);
         let begun = Instant::now();
         let address = to.address(true).unwrap();
@@ -92,7 +96,7 @@ impl Hybrid {
     }
 
     /// The status in the API says so of a machine.
-    fn told(&self, name: &str) -> (Option<String>, Vec<String>) {
+    pub(crate) fn told(&self, name: &str) -> (Option<String>, Vec<String>) {
         let nodes = self.mesh.controller.nodes().unwrap();
         let node = nodes.into_iter().find(|node| node.metadata.name.as_deref() == Some(name));
         let status = node.and_then(|node| node.status).unwrap_or_default();
@@ -133,7 +137,7 @@ fn every_pair_of_nats_that_can_meet_meets() {
     assert!(failed.is_empty(), "{failed:?}");
 
     let kind = |name| hybrid.told(name).0;
-    assert_eq!(kind("node-1"), None);
+    assert_eq!(kind("node-1").as_deref(), Some("none"));
     assert_eq!(kind("one").as_deref(), Some("endpoint-independent"));
     eventually("the symmetric one is known", LIMIT, || {
         kind("each").as_deref() == Some("symmetric")
