@@ -44,7 +44,7 @@ fn an_idle_pair_sends_nothing_unless_a_nat_lies_between_and_is_reached_through_i
     let direct = between(first, second);
     let markers: Vec<&[u8]> = direct.iter().map(Vec::as_slice).collect();
     let without = first.capture("eth0", &markers).unwrap();
-    let from = nat.address().v4.octets();
+    let from = [nat.address().v4.octets(), first.address().v4.octets()].concat();
     let through = first.capture("eth0", &[&from]).unwrap();
     std::thread::sleep(IDLE);
     let (without, through) = (without.seen().marked(), through.seen().marked());

@@ -27,10 +27,13 @@ struct Firsts {
 impl Firsts {
     fn look(&mut self, hybrid: &Hybrid) {
         let now = Instant::now();
-        for name in hybrid.kinds.keys().filter(|name| !self.seen.contains_key(*name)).cloned() {
-            let (_, endpoints) = hybrid.told(&name);
+        for name in hybrid.kinds.keys() {
+            if self.seen.contains_key(name) {
+                continue;
+            }
+            let (_, endpoints) = hybrid.told(name);
             if endpoints.len() > 2 {
-                self.seen.insert(name, (now, endpoints));
+                self.seen.insert(name.clone(), (now, endpoints));
             }
         }
         for member in &hybrid.mesh.members {
@@ -40,9 +43,8 @@ impl Firsts {
                 let pair = [member.node.name().to_owned(), other.to_owned()];
                 self.known.entry(pair.clone()).or_insert(now);
                 let endpoint = peer["endpoint"].as_str().unwrap_or_default();
-                let itself = self.seen.get(other).is_none_or(|(_, all)| {
-                    all[2..].iter().any(|seen| seen == endpoint)
-                });
+                let seen = self.seen.get(other);
+                let itself = seen.is_none_or(|(_, all)| all[2..].iter().any(|at| at == endpoint));
                 if peer["up"] == true && peer["path"].is_null() && itself {
                     self.met.entry(pair).or_insert(now);
                 }

@@ -22,8 +22,7 @@ fn cut(mesh: &Mesh) {
     let [c, d] = [c, d].map(|member| member.node.address());
     let (v4, v6) = (format!("{}, {}", c.v4, d.v4), format!("{}, {}", c.v6, d.v6));
     let theirs = [format!("ip saddr {{ {v4} }}"), format!("ip6 saddr {{ {v6} }}")];
-    let others =
-        [format!("ip saddr != {{ {v4} }}"), format!("ip6 saddr != {{ {v6}, fe80::/10 }}")];
+    let others = [format!("ip saddr != {{ {v4} }}"), format!("ip6 saddr != {{ {v6}, fe80::/10 }}")];
     for (place, member) in mesh.members.iter().enumerate() {
         let which = if place < 2 { &theirs } else { &others };
         member.node.block(&which.each_ref().map(String::as_str)).unwrap();
@@ -65,7 +64,10 @@ fn is_cut_off(prefix: &str, time: Duration) {
 
     for (way, flow) in across {
         let report = flow.finish();
-        println!("{way:?}: back {:?} after the links, {report:?}", report.gap.saturating_sub(lasted));
+        println!(
+            "{way:?}: back {:?} after the links, {report:?}",
+            report.gap.saturating_sub(lasted)
+        );
         assert!(report.gap >= time, "{way:?} was not cut off");
         promised(report.gap <= lasted + BACK, || format!("{way:?}: {lasted:?} became {report:?}"));
     }
