@@ -68,7 +68,8 @@ mod tests {
             assert_eq!(word(false, true, Some(endpoint)), Some(Reached::Direct), "one inside");
         }
         assert_eq!(word(false, true, None), None);
-        let laptop = Known { relayed: false, behind_nat: true, endpoint: Some(seen), published: &[] };
+        let laptop =
+            Known { relayed: false, behind_nat: true, endpoint: Some(seen), published: &[] };
         assert_eq!(laptop.reached(), Some(Reached::Direct), "it publishes nothing");
     }
 }

@@ -51,10 +51,10 @@ mod nat;
 mod nat_idle;
 #[path = "netns/nat_lab.rs"]
 mod nat_lab;
-#[path = "netns/outage.rs"]
-mod outage;
 #[path = "netns/nat_met.rs"]
 mod nat_met;
+#[path = "netns/outage.rs"]
+mod outage;
 #[path = "netns/peer.rs"]
 mod peer;
 #[path = "netns/relay.rs"]
@@ -67,7 +67,7 @@ mod rotation;
 mod site_cut;
 #[path = "netns/sites.rs"]
 mod sites;
-#[path = "netns/tls.rs"]
-mod tls;
 #[path = "netns/systemd.rs"]
 mod systemd;
+#[path = "netns/tls.rs"]
+mod tls;

@@ -127,9 +127,8 @@ impl Resources {
 
 /// What of a node's status concerns others.
 fn of_others(status: MeshNodeStatus) -> MeshNodeStatus {
-    let MeshNodeStatus {
-        public_keys, newest_epoch, endpoints, nat, serves, tls, relays, ..
-    } = status;
+    let MeshNodeStatus { public_keys, newest_epoch, endpoints, nat, serves, tls, relays, .. } =
+        status;
     MeshNodeStatus {
         public_keys,
         newest_epoch,
