@@ -85,7 +85,7 @@ impl Seek {
         match left {
             0 if wanted => SOON,
             0 => usual,
-            ..=NEXT => SOON,
+            1..=NEXT => SOON,
             _ => AT_ONCE,
         }
     }
