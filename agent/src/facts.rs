@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::Context;
 use cni::{DeviceRecords, Reservations};
+use ipnet::IpNet;
 use keys::PresharedKey;
 
 use crate::{
@@ -53,6 +54,7 @@ pub async fn gather(
         backend: options.backend,
         keepalive: options.keepalive.map(|seconds| Duration::from_secs(seconds.into())),
         on_link: on_link(kernel, options, view).await?,
+        networks: kernel.networks(announced(options, view)).await?,
         chosen: BTreeMap::new(),
         silent: BTreeSet::new(),
     })
@@ -102,8 +104,17 @@ pub(crate) async fn devices(kernel: &Kernel, state: &Path) -> anyhow::Result<BTr
     Ok(present.into_iter().filter(|(_, leaves)| !leaves).map(|(device, _)| device).collect())
 }
 
-/// Whether the plan depends on which routes lead to others' endpoints.
+fn announced<'a>(options: &Run, view: &'a View) -> &'a [IpNet] {
+    view.nodes.get(&options.node).map_or(&[], |node| &node.announced)
+}
+
+/// Whether the plan depends on the routing table: which routes lead to others' endpoints, or to what
+/// this node announces.
 pub(crate) fn asks_for_links(options: &Run, view: &View) -> bool {
+    asks_for_endpoints(options, view) || !announced(options, view).is_empty()
+}
+
+fn asks_for_endpoints(options: &Run, view: &View) -> bool {
     let wanted = view.carriers(options.backend).contains(&Backend::Direct);
     wanted && view.permits_clear()
 }
@@ -114,7 +125,7 @@ async fn on_link(
     options: &Run,
     view: &View,
 ) -> anyhow::Result<BTreeMap<IpAddr, String>> {
-    if !asks_for_links(options, view) {
+    if !asks_for_endpoints(options, view) {
         return Ok(BTreeMap::new());
     }
     let others = view.nodes.iter().filter(|(name, _)| **name != options.node);

@@ -236,14 +236,41 @@ impl Kernel {
         for address in addresses {
             let device = route::link_to(&self.handle, address).await;
             if let Some(name) = device.and_then(|index| links.name_of(index))
-                && name != self.tun
-                && name != VXLAN_DEVICE
-                && !name.starts_with(POD_DEVICE_PREFIX)
+                && self.is_foreign(name)
             {
                 found.insert(address, name.to_owned());
             }
         }
         Ok(found)
+    }
+
+    /// Of these prefixes, which each device leads to by a route that is neither ours nor the default
+    /// one.
+    pub async fn networks(
+        &self,
+        announced: &[IpNet],
+    ) -> Result<BTreeMap<String, BTreeSet<IpNet>>, KernelError> {
+        let mut found: BTreeMap<String, BTreeSet<IpNet>> = BTreeMap::new();
+        if announced.is_empty() {
+            return Ok(found);
+        }
+        let links = link::list(&self.handle).await?;
+        let table = route::others(&self.handle).await?;
+        for prefix in announced {
+            for index in route::leading(prefix, &table) {
+                if let Some(name) = links.name_of(index).filter(|name| self.is_foreign(name)) {
+                    found.entry(name.to_owned()).or_default().insert(*prefix);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn is_foreign(&self, name: &str) -> bool {
+        name != self.tun
+            && name != VXLAN_DEVICE
+            && name != "lo"
+            && !name.starts_with(POD_DEVICE_PREFIX)
     }
 
     /// Packets that the guard has dropped so far.

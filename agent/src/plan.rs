@@ -12,6 +12,7 @@ pub mod barred;
 mod carrier;
 mod change;
 mod guard;
+mod here;
 mod peers;
 mod refusal;
 
@@ -72,6 +73,8 @@ pub struct Facts {
     pub heard: Heard,
     /// `--backend`, which overrides the Mesh.
     pub backend: Option<Backend>,
+    /// By device: prefixes that this node announces and that the routing table leads to by it.
+    pub networks: BTreeMap<String, BTreeSet<IpNet>>,
     /// Endpoints of others that no router lies before, and the device that they are on. Asked for
     /// only where a plain route is wanted.
     pub on_link: BTreeMap<IpAddr, String>,
@@ -290,13 +293,15 @@ pub struct Plan {
 impl Plan {
     /// `view` as this node sees it (`View::seen_by`).
     pub fn new(view: &View, facts: &Facts) -> Self {
+        let (view, here) = here::without(view, facts);
+        let view = &*view;
         let mut refusals = refusal::judge(view, facts);
         let me = view.nodes.get(&facts.node).filter(|_| refusals.is_empty());
         let (mut peers, missing) = match me {
             Some(_) => peers::configure(view, facts),
             None => (Peers::default(), Vec::new()),
         };
-        refusals.extend(missing);
+        refusals.extend(missing.into_iter().chain(here));
         let addresses: BTreeSet<IpNet> = me.map(|node| own(node, facts)).unwrap_or_default();
         let carriers = me.map(|_| carrier::of(view, facts, &addresses)).unwrap_or_default();
         refusals.extend(carriers.refusals.iter().cloned());

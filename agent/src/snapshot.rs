@@ -216,7 +216,9 @@ fn listeners(view: &View, facts: &Facts) -> BTreeMap<String, Listener> {
 
 fn via(route: &Route, view: &View) -> Option<String> {
     let mut nodes = view.nodes.iter();
-    let owner = nodes.find(|(_, node)| node.subnets.contains(&route.prefix));
+    let owner = nodes.find(|(_, node)| {
+        node.subnets.contains(&route.prefix) || node.announced.contains(&route.prefix)
+    });
     owner.map(|(name, _)| view.through(name).to_owned())
 }
 

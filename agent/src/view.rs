@@ -94,6 +94,9 @@ pub struct Node {
     /// The machine's own addresses, which pods elsewhere reach through the tunnel.
     #[serde(default)]
     pub addresses: Vec<IpAddr>,
+    /// Prefixes behind the machine, which the others reach through its tunnel.
+    #[serde(default)]
+    pub announced: Vec<IpNet>,
     /// The epoch whose key senders use.
     pub epoch: KeyEpoch,
     /// The epochs that it is told to hold; empty: it was never told.
@@ -175,7 +178,8 @@ impl View {
     pub fn is_urgent_after(&self, before: &Self, me: &str) -> bool {
         let told = |view: &Self| {
             let node = view.nodes.get(me)?;
-            Some((node.epoch, node.epochs.clone(), node.subnets.clone(), node.revoked))
+            let has = (node.subnets.clone(), node.announced.clone());
+            Some((node.epoch, node.epochs.clone(), has, node.revoked))
         };
         let out = |(name, node): (&String, &Node)| {
             !node.revoked && self.nodes.get(name).is_none_or(|now| now.revoked)

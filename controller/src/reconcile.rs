@@ -11,6 +11,7 @@
 //! that [`crate::allocate`] asks for. A pass waits until a burst of changes is over, so a hundred
 //! nodes that join at once are one pass.
 
+mod announce;
 mod events;
 mod mark;
 mod mirror;
@@ -163,13 +164,14 @@ impl Caches {
                 .find(|mesh| mesh.metadata.name.as_deref() == Some(api::MESH)),
             nodes: self.nodes.state(),
             claims: self.claims.state(),
+            peers: self.peers.state(),
             machines: self.machines().unwrap_or_default(),
         }
     }
 
     fn rotations(&self) -> SeenRotations {
-        let Seen { mesh, nodes, .. } = self.seen();
-        SeenRotations { mesh, nodes, peers: self.peers.state(), rotations: self.rotations.state() }
+        let Seen { mesh, nodes, peers, .. } = self.seen();
+        SeenRotations { mesh, nodes, peers, rotations: self.rotations.state() }
     }
 
     fn machines(&self) -> Option<Vec<Arc<KubeNode>>> {

@@ -65,6 +65,8 @@ mod roam;
 mod rotation;
 #[path = "netns/site_cut.rs"]
 mod site_cut;
+#[path = "netns/site_gateway.rs"]
+mod site_gateway;
 #[path = "netns/sites.rs"]
 mod sites;
 #[path = "netns/systemd.rs"]

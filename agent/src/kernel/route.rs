@@ -136,6 +136,53 @@ pub(super) async fn ways_out(handle: &Handle) -> Result<BTreeSet<u32>, KernelErr
     Ok(devices)
 }
 
+/// Routes of the main table that are not ours, by their device, without the default ones.
+pub(super) async fn others(handle: &Handle) -> Result<Vec<(IpNet, u32)>, KernelError> {
+    let mut found = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut filter = RouteMessage::default();
+        filter.header.address_family = family;
+        filter.header.table = RouteHeader::RT_TABLE_MAIN;
+        let messages: Result<Vec<RouteMessage>, _> =
+            handle.route().get(filter).execute().try_collect().await;
+        let messages = messages.map_err(KernelError::netlink("listing others' routes"))?;
+        found.extend(messages.iter().filter_map(other).flatten());
+    }
+    Ok(found)
+}
+
+fn other(message: &RouteMessage) -> Option<Vec<(IpNet, u32)>> {
+    let header = &message.header;
+    let theirs = header.protocol != RouteProtocol::Other(ROUTE_PROTOCOL)
+        && header.kind == RouteType::Unicast
+        && header.table == RouteHeader::RT_TABLE_MAIN;
+    let length = header.destination_prefix_length;
+    if !theirs || length == 0 {
+        return None;
+    }
+    let destination = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(to) => ip(to),
+        _ => None,
+    });
+    let prefix = IpNet::new(destination?, length).ok()?;
+    let devices = message.attributes.iter().flat_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+        _ => Vec::new(),
+    });
+    Some(devices.map(|device| (prefix, device)).collect())
+}
+
+/// The devices by which packets into `prefix` go: those of the routes inside of it, and of the
+/// longest one around it.
+pub(super) fn leading(prefix: &IpNet, table: &[(IpNet, u32)]) -> BTreeSet<u32> {
+    let around = table.iter().filter(|(to, _)| to.contains(prefix));
+    let longest = around.clone().map(|(to, _)| to.prefix_len()).max();
+    let around = around.filter(|(to, _)| Some(to.prefix_len()) == longest);
+    let inside = table.iter().filter(|(to, _)| prefix.contains(to));
+    around.chain(inside).map(|(_, device)| *device).collect()
+}
+
 /// The device that `address` is reached on without a router; none if there is one between, or no
 /// way at all.
 pub(super) async fn link_to(handle: &Handle, address: IpAddr) -> Option<u32> {
@@ -242,5 +289,28 @@ fn message_v6(net: Ipv6Net, route: &Route) -> RouteMessage {
         | Target::Probe { .. }
         | Target::Machine { .. }
         | Target::Unreachable => builder.build(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_is_where_its_routes_lead_and_never_where_the_default_one_does() {
+        let net = |text: &str| text.parse::<IpNet>().unwrap();
+        let table = [
+            (net("10.0.0.0/8"), 2),
+            (net("10.88.0.0/24"), 3),
+            (net("10.88.1.128/25"), 4),
+            (net("fd88::/64"), 5),
+        ];
+        let by = |prefix| leading(&net(prefix), &table).into_iter().collect::<Vec<_>>();
+
+        assert_eq!(by("10.88.0.0/24"), [3]);
+        assert_eq!(by("10.88.0.0/25"), [3], "the longest around it");
+        assert_eq!(by("10.88.1.0/24"), [2, 4], "and those inside of it");
+        assert_eq!(by("fd88::/64"), [5]);
+        assert_eq!(by("192.168.0.0/16"), [0; 0]);
     }
 }

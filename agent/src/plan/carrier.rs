@@ -48,6 +48,8 @@ pub(super) struct Pair<'a> {
     pub(super) node: &'a Node,
     /// Subnets of the nodes that it hands packets on to.
     pub(super) behind: Vec<IpNet>,
+    /// What it and they announce.
+    pub(super) announced: Vec<IpNet>,
     /// What holds between the two.
     pub(super) encryption: Encryption,
     /// This node's own addresses in the mesh, one a family.
@@ -63,7 +65,7 @@ impl Pair<'_> {
 
     fn prefixes(&self) -> impl Iterator<Item = &IpNet> {
         let usable = |net: &&IpNet| self.facts.ipv6 || net.addr().is_ipv4();
-        self.node.subnets.iter().chain(&self.behind).filter(usable)
+        self.node.subnets.iter().chain(&self.behind).chain(&self.announced).filter(usable)
     }
 
     /// The peer's addresses outside of the mesh.
@@ -105,7 +107,9 @@ pub(super) fn of(view: &View, facts: &Facts, own: &BTreeSet<IpNet>) -> Carriers 
     for (peer, node) in view.spoken_to(&facts.node) {
         let encryption = view.encryption_between(&facts.node, peer);
         let behind = view.behind(peer).flat_map(|node| &node.subnets).copied().collect();
-        let pair = Pair { facts, peer, node, behind, encryption, own };
+        let announcing = [node].into_iter().chain(view.behind(peer));
+        let announced = announcing.flat_map(|node| &node.announced).copied().collect();
+        let pair = Pair { facts, peer, node, behind, announced, encryption, own };
         let relays = relay::of(&candidates, &facts.node, peer);
         carriers.settle(view, &pair, &relays);
         for backend in heard(view, &pair) {
@@ -271,9 +275,10 @@ impl Carriers {
         Some(Way { shaped: true, ..Way::from(backend) })
     }
 
-    /// Probes reach the peer's own addresses this way. One that waits lets nothing else out.
+    /// Probes reach the peer's own addresses this way, which are in none of the prefixes behind it. One
+    /// that waits lets nothing else out.
     fn probe(&mut self, routes: &BTreeSet<Route>, pair: &Pair<'_>, in_use: bool) {
-        for route in routes {
+        for route in routes.iter().filter(|route| !pair.announced.contains(&route.prefix)) {
             let Target::Via { gateway, device, source } = route.target.clone() else {
                 continue;
             };

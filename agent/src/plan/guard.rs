@@ -11,8 +11,8 @@ use super::{Facts, carrier};
 use crate::view::{Backend, Node, View};
 
 /// Both layers of the guard: an unreachable route for each range, and a table that drops what is
-/// addressed to or from a range on any device but the tunnel and this node's pods', and those of a
-/// backend in clear for what it is permitted to carry.
+/// addressed to or from a range on any device but the tunnel and this node's pods', those of a
+/// backend in clear for what it is permitted to carry, and those of a network behind this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guard {
     /// Aggregated: no range contains or touches another in a way that one prefix could say.
@@ -28,7 +28,8 @@ pub struct Guard {
     pub devices: BTreeSet<String>,
     /// This node hands on what others' pods send to machines.
     pub forwards: bool,
-    /// What a backend in clear may carry, by device. Empty wherever encryption is required.
+    /// What a backend in clear may carry, by device, and what is this node's to hand on to a network
+    /// behind it. Empty wherever encryption is required and nothing is announced.
     pub open: BTreeMap<String, Open>,
 }
 
@@ -62,7 +63,7 @@ impl Guard {
     }
 }
 
-/// The pools, and what plain peers own outside them; with what carries to each node, and what that
+/// The pools, and what plain peers and other nodes have outside them; with what carries to each node, and what that
 /// opens.
 pub(super) fn of(
     view: &View,
@@ -71,18 +72,39 @@ pub(super) fn of(
 ) -> Guard {
     let pools = view.pools.iter().copied();
     let nodes = view.nodes.values().flat_map(|node| &node.subnets).copied();
+    let others = view.nodes.iter().filter(|(name, _)| **name != facts.node);
+    let announced = others.flat_map(|(_, node)| &node.announced).copied();
     let peers = view.peers.values().flat_map(|peer| &peer.addresses).copied();
     let own = view.nodes.get(&facts.node).filter(|_| facts.has_pods);
     let own = own.map(|node| node.subnets.clone()).unwrap_or_default();
     Guard {
-        ranges: aggregate(pools.chain(nodes).chain(peers).collect()),
+        ranges: aggregate(pools.chain(nodes).chain(announced).chain(peers).collect()),
         tun: facts.tun.clone(),
         masquerade: own.into_iter().collect(),
         machines: machines(view, facts, chosen),
         forwards: view.forwards,
         devices: facts.devices.iter().filter(|name| **name != facts.tun).cloned().collect(),
-        open,
+        open: with_own_networks(open, view, facts),
     }
+}
+
+/// What lies behind this node is no tunnel's, and no range of the guard: the machine itself lives
+/// there. What others and it say to each other crosses the devices that lead there and no other one.
+fn with_own_networks(
+    mut open: BTreeMap<String, Open>,
+    view: &View,
+    facts: &Facts,
+) -> BTreeMap<String, Open> {
+    let own = view.nodes.get(&facts.node).filter(|node| !node.revoked);
+    let own = own.map_or(&[][..], |node| &node.announced);
+    for (device, leads_to) in &facts.networks {
+        for prefix in own.iter().filter(|prefix| leads_to.contains(*prefix)) {
+            let open = open.entry(device.clone()).or_default();
+            open.to.insert(*prefix);
+            open.from.insert(*prefix);
+        }
+    }
+    open
 }
 
 /// What has been asked of nobody yet goes on as it did: a node without a key has no tunnel. Where a

@@ -1,6 +1,6 @@
 //! Why this node carries no traffic, or less than the view says: a condition's reason and message.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
@@ -38,6 +38,11 @@ pub enum Refusal {
          it answers; is it reached from here?"
     )]
     ViewTooOld(String),
+    #[error(
+        "{prefix}, which {peer} announces, holds this node's own address {address}, so it is not \
+         used here: move this machine to other addresses, or have {peer} announce less"
+    )]
+    StandsThere { peer: String, prefix: IpNet, address: IpAddr },
     #[error("MeshPeer {0} has a preshared key that could not be read, and gets no tunnel")]
     NoPresharedKey(String),
 }
@@ -54,6 +59,7 @@ impl Refusal {
             Self::NotOnLink { .. } => "NotOnLink",
             Self::NoCommonFamily(_) => "NoCommonFamily",
             Self::NoEndpoint(_) => "NoEndpoint",
+            Self::StandsThere { .. } => "PrefixOverlap",
             Self::NoPresharedKey(_) => "PresharedKeyMissing",
         }
     }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::view::PlainPeer;
 
+mod announced;
 mod gateways;
 mod inbound;
 mod model;
@@ -18,6 +19,7 @@ fn node(number: u8) -> Node {
             format!("fd42:0:0:{number:x}::/64").parse().unwrap(),
         ],
         addresses: vec![],
+        announced: vec![],
         epoch: KeyEpoch(1),
         epochs: BTreeSet::new(),
         newest: None,
@@ -89,6 +91,7 @@ pub(super) fn facts() -> Facts {
         heard: Heard::Now,
         backend: None,
         on_link: BTreeMap::new(),
+        networks: BTreeMap::new(),
         chosen: BTreeMap::new(),
     }
 }

@@ -67,9 +67,10 @@ fn load(path: &Path, publisher: &mut Publisher) -> Result<View, FileError> {
     let name = path.display().to_string();
     let objects = parse(&read(path)?)
         .map_err(|problem| FileError::Malformed { path: name.clone(), problem })?;
-    let (resources, malformed) = Resources::decode(objects);
+    let (mut resources, malformed) = Resources::decode(objects);
+    let refused = resources.route_prefixes();
     let judgement = publisher.judge(&resources);
-    publisher.complain(malformed.into_iter().chain(judgement.complaints));
+    publisher.complain(malformed.into_iter().chain(refused).chain(judgement.complaints));
     if !judgement.overlaps.is_empty() {
         let overlaps: Vec<_> = judgement.overlaps.iter().map(ToString::to_string).collect();
         return Err(FileError::Overlap { path: name, overlaps: overlaps.join("; ") });

@@ -6,13 +6,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use api::{
-    MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, NO_NAT, TlsListener, parse_prefix,
+    MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, NO_NAT, TlsListener, is_unicast, overlap, parse_prefix,
     published,
 };
 use ipnet::IpNet;
@@ -52,7 +52,8 @@ impl Overlap {
 impl View {
     /// Everybody's prefixes.
     pub fn prefixes(&self) -> Vec<IpNet> {
-        let nodes = self.nodes.values().flat_map(|node| &node.subnets);
+        let nodes = self.nodes.values();
+        let nodes = nodes.flat_map(|node| node.subnets.iter().chain(&node.announced));
         nodes.chain(self.peers.values().flat_map(|peer| &peer.addresses)).copied().collect()
     }
 
@@ -75,6 +76,7 @@ impl View {
         }
         let overlaps = settle_subnets(&mut view, previous);
         settle_addresses(&mut view, previous);
+        leave_the_announced(&mut view);
         refuse_revoked_keys(&mut view, &resources.revoked_keys, &mut complaints);
         settle_keys(&mut view, previous, &mut complaints);
         remember_sealed(&mut view, previous);
@@ -186,7 +188,10 @@ fn node(
     }
     keys.sort_by_key(|(of, _)| (*of != epoch, *of));
     let addresses = spec.addresses.iter();
+    let (announced, bad) = announced(&spec.routed, pools);
+    complaints.extend(bad.iter().map(|problem| Complaint::new("MeshNode", name, problem)));
     Ok(Node {
+        announced,
         addresses: addresses.filter_map(|a| published::machine_address(a, pools)).collect(),
         subnets,
         epoch,
@@ -225,6 +230,25 @@ fn listener(
         complaints.push(Complaint::new("MeshNode", name, problem));
     }
     Some(Listener { endpoints, fingerprint: fingerprint? }).filter(|one| !one.endpoints.is_empty())
+}
+
+/// The controller's word, but whatever it says no node gets a part of a pool, or everything.
+fn announced(routed: &[String], pools: &[IpNet]) -> (Vec<IpNet>, Vec<String>) {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for text in routed {
+        match parse_prefix(text) {
+            Err(problem) => bad.push(problem.to_string()),
+            Ok(net) => {
+                let pool = pools.iter().any(|pool| overlap(pool, &net));
+                if pool || net.prefix_len() == 0 || !is_unicast(&net) {
+                    bad.push(format!("{net} is not for a node to announce"));
+                } else {
+                    good.push(net);
+                }
+            }
+        }
+    }
+    (good, bad)
 }
 
 fn peer(spec: &MeshPeerSpec, view: &View) -> Result<PlainPeer, String> {
@@ -268,9 +292,10 @@ fn prefixes(texts: &[String]) -> Result<Vec<IpNet>, String> {
 /// Takes contested prefixes from everybody but the one who had them.
 fn settle_subnets(view: &mut View, previous: Option<&View>) -> Vec<Overlap> {
     let had = |name: &str, net: &IpNet| {
-        let node = previous.and_then(|p| p.nodes.get(name)).map(|n| &n.subnets);
+        let node = previous.and_then(|p| p.nodes.get(name));
         let peer = previous.and_then(|p| p.peers.get(name)).map(|p| &p.addresses);
-        node.is_some_and(|s| s.contains(net)) || peer.is_some_and(|s| s.contains(net))
+        node.is_some_and(|n| n.subnets.contains(net) || n.announced.contains(net))
+            || peer.is_some_and(|s| s.contains(net))
     };
     let overlaps = overlaps(claims(view));
     for Overlap { first, second } in &overlaps {
@@ -280,6 +305,7 @@ fn settle_subnets(view: &mut View, previous: Option<&View>) -> Vec<Overlap> {
             }
             if let Some(node) = view.nodes.get_mut(name) {
                 node.subnets.retain(|other| other != net);
+                node.announced.retain(|other| other != net);
             }
             if let Some(peer) = view.peers.get_mut(name) {
                 peer.addresses.retain(|other| other != net);
@@ -307,10 +333,27 @@ fn settle_addresses(view: &mut View, previous: Option<&View>) {
     }
 }
 
+/// Packets to an endpoint inside of an announced prefix would go through a tunnel, perhaps the very
+/// one that they carry: a site gateway stands in its own LAN, and is called where else it is reached.
+fn leave_the_announced(view: &mut View) {
+    let announced: Vec<IpNet> =
+        view.nodes.values().flat_map(|node| &node.announced).copied().collect();
+    if announced.is_empty() {
+        return;
+    }
+    for node in view.nodes.values_mut() {
+        let outside =
+            |at: &SocketAddr| !announced.iter().any(|net| net.contains(&at.ip().to_canonical()));
+        node.endpoints.retain(outside);
+    }
+}
+
 fn claims(view: &View) -> Vec<(IpNet, &str)> {
     let nodes = view.nodes.iter().map(|(name, node)| (name, &node.subnets));
+    let behind = view.nodes.iter().map(|(name, node)| (name, &node.announced));
     let peers = view.peers.iter().map(|(name, peer)| (name, &peer.addresses));
     let mut claims: Vec<_> = nodes
+        .chain(behind)
         .chain(peers)
         .flat_map(|(name, nets)| nets.iter().map(|net| (*net, name.as_str())))
         .collect();

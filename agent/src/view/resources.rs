@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use api::announced::{self, Announcer};
 use api::{MESH, MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, MeshStatus};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -74,6 +75,24 @@ impl Resources {
             }
         }
         (resources, complaints)
+    }
+
+    /// Settles who announces what, where no controller does; and what does not come of it.
+    pub fn route_prefixes(&mut self) -> Vec<Complaint> {
+        let peers = self.peers.iter().map(|(name, spec)| (name.as_str(), spec));
+        let taken = announced::taken(self.mesh.as_ref(), peers);
+        let nodes = self.nodes.iter();
+        let nodes =
+            nodes.map(|(name, (spec, status))| Announcer::of(name, spec, &status.endpoints));
+        let mut verdicts = announced::announced(&taken, &nodes.collect::<Vec<_>>());
+        let mut complaints = Vec::new();
+        for (name, (spec, _)) in &mut self.nodes {
+            let verdict = verdicts.remove(name).unwrap_or_default();
+            spec.routed = verdict.routed.iter().map(ToString::to_string).collect();
+            let refused = verdict.refused.iter();
+            complaints.extend(refused.map(|why| Complaint::new("MeshNode", name, why)));
+        }
+        complaints
     }
 
     /// Takes one object in, in the place of an earlier one of its name. Kinds that say nothing

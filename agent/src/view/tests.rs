@@ -292,3 +292,44 @@ fn encryption_of_sites_is_read_and_one_that_names_no_pair_leaves_the_mesh_before
         assert_eq!(judgement.view.unwrap().site_encryption, view.site_encryption);
     }
 }
+
+#[test]
+fn what_is_announced_keeps_endpoints_and_pools_out_and_its_holder_keeps_it() {
+    let with = |name: &str, number: u8, routed: &[&str]| {
+        let mut node = node(name, number);
+        node["spec"]["routed"] = json!(routed);
+        node
+    };
+    let mut gateway = with("a", 1, &["192.168.7.0/24", "10.42.9.0/24", "0.0.0.0/0", "fe80::/64"]);
+    gateway["status"]["endpoints"] = json!(["192.168.7.10:51820", "203.0.113.7:51820"]);
+
+    let judged = judge(vec![mesh(), gateway, node("b", 2)], None);
+
+    let before = judged.view.unwrap();
+    assert_eq!(before.nodes["a"].announced, ["192.168.7.0/24".parse().unwrap()]);
+    assert_eq!(before.nodes["a"].endpoints, ["203.0.113.7:51820".parse().unwrap()]);
+    assert_eq!(judged.complaints.len(), 3, "{:?}", judged.complaints);
+
+    let both = vec![mesh(), with("a", 1, &["192.168.7.0/24"]), with("b", 2, &["192.168.0.0/16"])];
+    let after = judge(both.clone(), Some(&before)).view.unwrap();
+    assert_eq!((after.nodes["a"].announced.len(), after.nodes["b"].announced.len()), (1, 0));
+    let unknown = judge(both, None).view.unwrap();
+    assert!(unknown.nodes.values().all(|node| node.announced.is_empty()), "nobody had it");
+}
+
+#[test]
+fn without_a_controller_the_view_settles_who_announces_what() {
+    let asks = |name: &str, number: u8, prefix: &str| {
+        let mut node = node(name, number);
+        node["spec"]["prefixes"] = json!([prefix]);
+        node
+    };
+    let objects = [mesh(), asks("a", 1, "192.168.7.0/24"), asks("b", 2, "192.168.0.0/16")];
+    let (mut resources, _) = Resources::decode(objects);
+
+    let complaints = resources.route_prefixes();
+
+    let view = View::judge(&resources, None).view.unwrap();
+    assert_eq!(view.nodes["a"].announced, ["192.168.7.0/24".parse().unwrap()]);
+    assert!(complaints[0].to_string().contains("announced by node a"), "{complaints:?}");
+}

@@ -88,9 +88,9 @@ impl View {
 }
 
 impl Node {
-    /// What it owns: subnets, and the machine's own addresses.
+    /// What it owns: subnets, the machine's own addresses, and what lies behind it.
     pub fn prefixes(&self) -> impl Iterator<Item = IpNet> + '_ {
         let machine = self.addresses.iter().copied().map(IpNet::from);
-        self.subnets.iter().copied().chain(machine)
+        self.subnets.iter().copied().chain(machine).chain(self.announced.iter().copied())
     }
 }

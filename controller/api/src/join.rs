@@ -133,6 +133,9 @@ pub struct JoinRequest {
     pub public_key: String,
     /// That it holds the private half: a [`keys::Proof`] for [`JoinRequest::covered`].
     pub proof: String,
+    /// Prefixes behind it that it wants to announce; no more than the token permits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
 }
 
 impl JoinRequest {

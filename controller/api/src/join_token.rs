@@ -66,6 +66,12 @@ pub struct JoinTokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*)$"))]
     pub name_prefix: Option<String>,
+    /// What machines may announce: prefixes inside of these, which lie behind them. None: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(p, isCIDR(p) && string(cidr(p).masked()) == p && cidr(p).prefixLength() > 0)")
+        .message("each prefix is one without host bits, such as 192.168.7.0/24, and none is the whole address space"))]
+    pub prefixes: Vec<String>,
     /// Whether somebody has to approve each machine.
     #[serde(default)]
     pub approve: bool,
@@ -151,6 +157,10 @@ pub struct Waiting {
     /// The fingerprint of its WireGuard key, which it prints as well: compare them.
     #[schemars(length(min = 1, max = 64))]
     pub fingerprint: String,
+    /// What it asks to announce.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    pub prefixes: Vec<String>,
     /// Where it came from, as the gateway saw it.
     #[schemars(length(max = 64))]
     pub from: String,

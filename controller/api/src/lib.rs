@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(unreachable_pub, reason = "the schema derive repeats each type in an inner scope")]
 
+pub mod announced;
 mod claim;
 pub mod conditions;
 mod confirmation;
@@ -47,7 +48,7 @@ pub use probes::Probes;
 pub use rotation::{
     KeyRotation, KeyRotationSpec, KeyRotationStatus, RotationOutcome, RotationPhase, Wave,
 };
-pub use text::{BadPrefix, duration, first_host, parse_prefix};
+pub use text::{BadPrefix, duration, first_host, is_unicast, overlap, parse_prefix};
 pub use topology::{SiteGateways, Topology};
 
 /// The API group of every resource here.

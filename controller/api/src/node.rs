@@ -74,6 +74,21 @@ pub struct MeshNodeSpec {
     #[x_kube(validation = Rule::new("self.all(a, isIP(a))")
         .message("each address is an IP address such as 10.0.0.1"))]
     pub addresses: Vec<String>,
+    /// Prefixes behind the machine that it is to announce to the mesh, such as the LAN of a site whose
+    /// gateway it is. An administrator's word, or what a JoinToken granted; never the node's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(p, isCIDR(p) && string(cidr(p).masked()) == p && cidr(p).prefixLength() > 0)")
+        .message("each prefix is one without host bits, such as 192.168.7.0/24, and none is the whole address space"))]
+    pub prefixes: Vec<String>,
+    /// Those of prefixes that overlap nothing: every node sends them through this node's tunnel, and
+    /// takes them from no other. The controller's word; the condition PrefixesRouted says why one is
+    /// missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 64)))]
+    #[x_kube(validation = Rule::new("self.all(p, isCIDR(p) && string(cidr(p).masked()) == p && cidr(p).prefixLength() > 0)")
+        .message("each prefix is one without host bits, such as 192.168.7.0/24, and none is the whole address space"))]
+    pub routed: Vec<String>,
     /// The key epoch that the node's peers send with. Counts from 1.
     #[serde(default = "first_epoch")]
     #[schemars(range(min = 1))]
@@ -118,6 +133,8 @@ impl Default for MeshNodeSpec {
         Self {
             subnets: Vec::new(),
             addresses: Vec::new(),
+            prefixes: Vec::new(),
+            routed: Vec::new(),
             key_epoch: first_epoch(),
             epochs: Vec::new(),
             site: None,

@@ -20,6 +20,28 @@ pub fn parse_prefix(text: &str) -> Result<IpNet, BadPrefix> {
     if given == meant { Ok(given) } else { Err(BadPrefix::HostBits { given, meant }) }
 }
 
+/// Two aligned blocks overlap when one holds the other.
+pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
+    a.contains(b) || b.contains(a)
+}
+
+/// False for space in which no machine has an address that others can reach.
+pub fn is_unicast(prefix: &IpNet) -> bool {
+    const SPECIAL: [&str; 9] = [
+        "0.0.0.0/8",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "224.0.0.0/3",
+        "::/128",
+        "::1/128",
+        "::ffff:0:0/96",
+        "fe80::/10",
+        "ff00::/8",
+    ];
+    let special = SPECIAL.iter().filter_map(|text| text.parse::<IpNet>().ok());
+    special.into_iter().all(|special| !overlap(&special, prefix))
+}
+
 /// `90m`, `720h`: minutes or hours, up to 999,999 of them.
 pub fn duration(text: &str) -> Option<Duration> {
     let number = text.get(..text.len().checked_sub(1)?)?;

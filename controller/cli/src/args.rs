@@ -489,6 +489,15 @@ pub struct Wire {
     pub count: u32,
 }
 
+/// Without host bits, and not everything.
+pub fn prefix(text: &str) -> Result<String, String> {
+    let prefix = api::parse_prefix(text).map_err(|bad| bad.to_string())?;
+    if prefix.prefix_len() == 0 {
+        return Err("that is the whole address space".to_owned());
+    }
+    Ok(prefix.to_string())
+}
+
 /// `10s`, `5m`, `1h30m`; never negative.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let length: SignedDuration =

@@ -24,6 +24,8 @@ pub struct Member {
     pub name: String,
     pub kind: Kind,
     pub subnets: Vec<IpNet>,
+    /// What is reached through it.
+    pub behind: Vec<IpNet>,
     pub endpoint: Option<String>,
     /// Where it stands, if it is said.
     pub site: Option<String>,
@@ -50,6 +52,7 @@ impl Members {
             name: state.node.clone(),
             kind: Kind::Node,
             subnets: own.to_vec(),
+            behind: Vec::new(),
             endpoint: None,
             site: None,
             epoch: None,
@@ -78,7 +81,9 @@ impl Members {
     pub fn owner_of(&self, address: IpAddr) -> Option<(&Member, IpNet)> {
         self.0
             .iter()
-            .flat_map(|member| member.subnets.iter().map(move |net| (member, *net)))
+            .flat_map(|member| {
+                member.subnets.iter().chain(&member.behind).map(move |net| (member, *net))
+            })
             .filter(|(_, net)| net.contains(&address))
             .max_by_key(|(_, net)| net.prefix_len())
     }
@@ -101,6 +106,7 @@ fn of_node(node: &MeshNode) -> Member {
         name: node.metadata.name.clone().unwrap_or_default(),
         kind: Kind::Node,
         subnets: prefixes(&node.spec.subnets),
+        behind: prefixes(&node.spec.routed),
         endpoint: status.endpoints.first().cloned(),
         site: node.spec.site.clone(),
         epoch: Some(node.spec.key_epoch),
@@ -117,6 +123,7 @@ fn of_peer(peer: &MeshPeer) -> Member {
         name: peer.metadata.name.clone().unwrap_or_default(),
         kind: Kind::Peer,
         subnets: prefixes(&peer.spec.addresses),
+        behind: Vec::new(),
         endpoint: peer.spec.endpoint.clone(),
         site: None,
         epoch: None,

@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
+use api::is_unicast;
+pub use api::overlap;
 use ipnet::IpNet;
 use thiserror::Error;
 
@@ -112,25 +114,6 @@ fn judge_one(
     Ok(Pool { cidr: pool, node_prefix })
 }
 
-/// Space in which no machine has an address that others can reach.
-fn is_unicast(pool: &IpNet) -> bool {
-    const SPECIAL: [&str; 9] = [
-        "0.0.0.0/8",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "224.0.0.0/3",
-        "::/128",
-        "::1/128",
-        "::ffff:0:0/96",
-        "fe80::/10",
-        "ff00::/8",
-    ];
-    SPECIAL
-        .iter()
-        .filter_map(|text| text.parse::<IpNet>().ok())
-        .all(|special| !overlap(&special, pool))
-}
-
 impl Pool {
     pub fn family(&self) -> Family {
         Family::of(&self.cidr)
@@ -173,11 +156,6 @@ impl fmt::Display for Family {
 /// The families that `pools` cover.
 pub fn families(pools: &[Pool]) -> BTreeSet<Family> {
     pools.iter().map(Pool::family).collect()
-}
-
-/// Two aligned blocks overlap when one holds the other.
-pub fn overlap(a: &IpNet, b: &IpNet) -> bool {
-    a.contains(b) || b.contains(a)
 }
 
 /// Somebody else's text, short enough for a message.

@@ -2,7 +2,12 @@
 //!
 //! Outside there is one answer for every refusal, at one time; the reason is for the audit.
 
-use api::{Condition, Decision, JoinToken, JoinTokenStatus, Joined, MeshNode, Waiting, conditions};
+use api::announced::{Announcer, NotRouted, Taken, announced};
+use api::{
+    Condition, Decision, JoinToken, JoinTokenStatus, Joined, MeshNode, Waiting, conditions,
+    parse_prefix,
+};
+use ipnet::IpNet;
 use jiff::Timestamp;
 use keys::PublicKey;
 use kube::ResourceExt;
@@ -47,6 +52,10 @@ pub(super) enum Refusal {
     KeyKnown(String),
     #[error("the key was revoked")]
     KeyRevoked,
+    #[error("the token does not permit to announce {0:?}")]
+    PrefixNotGranted(String),
+    #[error("it asks to announce a prefix that cannot be: {0}")]
+    PrefixRefused(NotRouted),
 }
 
 impl Refusal {
@@ -68,6 +77,9 @@ impl Refusal {
             Refusal::NameTaken(_) => "NameTaken",
             Refusal::KeyKnown(_) => "KeyKnown",
             Refusal::KeyRevoked => "KeyRevoked",
+            Refusal::PrefixNotGranted(_) => "PrefixNotGranted",
+            Refusal::PrefixRefused(NotRouted::Overlap { .. }) => "PrefixOverlap",
+            Refusal::PrefixRefused(_) => "PrefixRefused",
         }
     }
 }
@@ -81,6 +93,8 @@ pub(super) struct Candidate {
     pub(super) key: String,
     /// Its WireGuard key.
     pub(super) public_key: PublicKey,
+    /// What it asks to announce.
+    pub(super) prefixes: Vec<String>,
 }
 
 /// Keys and names that are in the mesh.
@@ -90,13 +104,15 @@ pub(super) struct Known {
     /// Name and key of the plain peers.
     pub(super) peers: Vec<(String, String)>,
     pub(super) revoked_keys: Vec<String>,
+    /// What the mesh has itself.
+    pub(super) taken: Vec<Taken>,
 }
 
 /// A candidate that is let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// As a new node, for one use of the token.
-    New { name: String, joined: Joined, site: Option<String> },
+    New { name: String, joined: Joined, site: Option<String>, prefixes: Vec<String> },
     /// It is in already and the answer did not reach it: no use is consumed.
     Again { name: String, uid: String },
     /// Somebody has to approve it. `asked`: that it waits is written down already.
@@ -164,6 +180,7 @@ pub(super) fn judge(
     if namesake.is_some() {
         return Err(Refusal::NameTaken(name));
     }
+    may_announce(candidate, &name, (token, known))?;
     match approval(candidate, &name, token) {
         _ if spent => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
         Err(Refusal::NeedsApproval) => {
@@ -171,7 +188,39 @@ pub(super) fn judge(
             Ok(Admission::Waits { name, asked })
         }
         Err(refusal) => Err(refusal),
-        Ok(()) => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
+        Ok(()) => {
+            let (site, prefixes) = (token.spec.site.clone(), candidate.prefixes.clone());
+            Ok(Admission::New { name, joined, site, prefixes })
+        }
+    }
+}
+
+/// Each prefix lies within one that the token grants, and is nobody's.
+fn may_announce(
+    candidate: &Candidate,
+    name: &str,
+    (token, known): (&JoinToken, &Known),
+) -> Result<(), Refusal> {
+    if candidate.prefixes.is_empty() {
+        return Ok(());
+    }
+    let granted: Vec<IpNet> =
+        token.spec.prefixes.iter().filter_map(|text| parse_prefix(text).ok()).collect();
+    let within = |asked: &String| {
+        parse_prefix(asked).is_ok_and(|asked| granted.iter().any(|one| one.contains(&asked)))
+    };
+    if let Some(beyond) = candidate.prefixes.iter().find(|asked| !within(asked)) {
+        return Err(Refusal::PrefixNotGranted(beyond.chars().take(64).collect()));
+    }
+    // One that is made by now is younger than all.
+    let since = char::MAX.to_string();
+    let asked = candidate.prefixes.clone();
+    let it = Announcer { name: name.to_owned(), since, asked, ..Announcer::default() };
+    let others = known.nodes.iter().map(Announcer::new);
+    let verdict = announced(&known.taken, &others.chain([it]).collect::<Vec<_>>()).remove(name);
+    match verdict.and_then(|verdict| verdict.refused.into_iter().next()) {
+        Some(why) => Err(Refusal::PrefixRefused(why)),
+        None => Ok(()),
     }
 }
 
@@ -232,7 +281,10 @@ fn stands(waiting: &Waiting) -> bool {
 fn waiting_of<'a>(candidate: &Candidate, name: &str, token: &'a JoinToken) -> Option<&'a Waiting> {
     let fingerprint = candidate.public_key.fingerprint().to_string();
     let same = |waiting: &&Waiting| {
-        waiting.node == name && waiting.key == candidate.key && waiting.fingerprint == fingerprint
+        waiting.node == name
+            && waiting.key == candidate.key
+            && waiting.fingerprint == fingerprint
+            && waiting.prefixes == candidate.prefixes
     };
     all_waiting(token).find(same)
 }
@@ -254,6 +306,7 @@ pub(super) fn asked(
         node: node.to_owned(),
         key: candidate.key.clone(),
         fingerprint: candidate.public_key.fingerprint().to_string(),
+        prefixes: candidate.prefixes.clone(),
         from: from.to_owned(),
         at: conditions::rfc3339(now),
         decision: None,

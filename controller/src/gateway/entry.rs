@@ -11,10 +11,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::announced;
 use api::join::{
     JoinAnswer, JoinChallenge, JoinRequest, JoinWaits, RenewAnswer, RenewRequest, Token,
 };
-use api::{JoinToken, JoinTokenStatus, Joined, Mesh, MeshNode, MeshNodeSpec, MeshPeer};
+use api::{JoinToken, JoinTokenStatus, Mesh, MeshNode, MeshNodeSpec, MeshPeer};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use embedded::Authority;
@@ -39,6 +40,8 @@ use super::tls::{Member, Presented, Request};
 
 /// No request to join is longer.
 const LARGEST: usize = 16 << 10;
+/// As many as a MeshNode takes.
+const PREFIXES: usize = 16;
 /// Attempts of one source.
 const OF_ONE: Rate = Rate { burst: 120, each: Duration::from_secs(1) };
 /// Attempts of all, beyond what each source may.
@@ -182,7 +185,11 @@ impl Entry {
         admission::secret_fits(named.as_ref(), &token.hash())?;
         let stored = named.as_ref().ok_or(Refusal::UnknownToken)?;
         holds_key(challenge.as_ref(), &asked, &public_key)?;
-        let candidate = Candidate { name: asked.name, key: request.key(), public_key };
+        let JoinRequest { name, prefixes, .. } = asked;
+        if prefixes.len() > PREFIXES {
+            return Err(Refusal::Malformed.into());
+        }
+        let candidate = Candidate { name, key: request.key(), public_key, prefixes };
         let known = self.known()?;
         let member = match admission::judge(&candidate, stored, &known, Timestamp::now())? {
             Admission::Again { name, uid } => Member { node: name, uid },
@@ -193,9 +200,11 @@ impl Entry {
                 let fingerprint = candidate.public_key.fingerprint().to_string();
                 return Ok(Entered::Waits(JoinWaits { node: name, fingerprint }));
             }
-            Admission::New { name, joined, site } => {
+            Admission::New { name, joined, site, prefixes } => {
                 let used = self.consume(&joined.token, (&candidate, &name), from).await?;
-                let member = self.create(&name, joined, site).await?;
+                let spec = MeshNodeSpec { site, prefixes, ..MeshNodeSpec::default() };
+                let member =
+                    self.create(&name, MeshNodeSpec { joined: Some(joined), ..spec }).await?;
                 self.audit.joined(&used, &name, from).await;
                 self.wait_for(&member).await;
                 member
@@ -227,11 +236,15 @@ impl Entry {
         }
         let peers = self.all::<MeshPeer>(Kind::Peer);
         let meshes = self.all::<Mesh>(Kind::Mesh);
+        let names: Vec<String> = peers.iter().map(ResourceExt::name_any).collect();
+        let specs = names.iter().map(String::as_str).zip(peers.iter().map(|peer| &peer.spec));
+        let taken = announced::taken(meshes.first().map(|mesh| &mesh.spec), specs);
         let statuses = meshes.into_iter().filter_map(|mesh| mesh.status);
         Ok(Known {
             nodes: self.all(Kind::Node),
             peers: peers.into_iter().map(|p| (p.name_any(), p.spec.public_key)).collect(),
             revoked_keys: statuses.flat_map(|status| status.revoked_keys).collect(),
+            taken,
         })
     }
 
@@ -306,18 +319,13 @@ impl Entry {
 
     /// The name is the last word on who gets it: created if absent. Where it is there already and
     /// this machine's, its first answer was lost, and another replica may have given it.
-    async fn create(
-        &self,
-        name: &str,
-        joined: Joined,
-        site: Option<String>,
-    ) -> Result<Member, Failure> {
-        let spec = MeshNodeSpec { site, joined: Some(joined.clone()), ..MeshNodeSpec::default() };
+    async fn create(&self, name: &str, spec: MeshNodeSpec) -> Result<Member, Failure> {
+        let joined = spec.joined.clone();
         let api: Api<MeshNode> = Api::all(self.client.clone());
         let node = match api.create(&PostParams::default(), &MeshNode::new(name, spec)).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let there = api.get_opt(name).await?;
-                let own = there.filter(|node| admission::is_of(node, &joined));
+                let own = there.filter(|node| joined.as_ref().is_some_and(|joined| admission::is_of(node, joined)));
                 own.ok_or_else(|| Refusal::NameTaken(name.to_owned()))?
             }
             created => created?,

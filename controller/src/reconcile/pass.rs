@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::announce;
 use super::events::{Events, Notice};
 use super::mark::Mark;
 use super::report::{Change, Reported, Sight};
@@ -91,9 +92,15 @@ impl Pass {
                 rounds += 1;
                 ensure!(rounds <= ROUNDS, "other writers were faster {ROUNDS} times");
                 // A cache may be old: decide on what is true now.
-                seen = self.fresh(seen.machines).await?;
+                seen = self.fresh(seen).await?;
                 plan = self.plan(&seen);
                 self.write(&plan.writes, &seen).await?;
+            }
+            if !announce::due(&seen).is_empty() {
+                // Of two that ask at once both must be seen.
+                seen = self.fresh(seen).await?;
+                plan = self.plan(&seen);
+                announce::write(&self.client, &announce::due(&seen)).await?;
             }
             self.report(&seen, &plan).await?;
             self.metrics.pass(began.elapsed());
@@ -128,7 +135,8 @@ impl Pass {
     }
 
     /// Nodes before claims: see [`crate::allocate`].
-    async fn fresh(&mut self, machines: Vec<Arc<KubeNode>>) -> anyhow::Result<Seen> {
+    async fn fresh(&mut self, cached: Seen) -> anyhow::Result<Seen> {
+        let Seen { machines, peers, .. } = cached;
         let all = ListParams::default();
         let meshes: Api<Mesh> = Api::all(self.client.clone());
         let nodes: Api<MeshNode> = Api::all(self.client.clone());
@@ -137,7 +145,7 @@ impl Pass {
         let nodes = nodes.list(&all).await.context("listing nodes")?;
         let claims = claims.list(&all).await.context("listing claims")?;
         let (nodes, claims) = (arcs(nodes), arcs(claims));
-        let mut seen = Seen { mesh: mesh.map(Arc::new), nodes, claims, machines };
+        let mut seen = Seen { mesh: mesh.map(Arc::new), nodes, claims, peers, machines };
         if let Some(mesh) = seen.mesh.clone()
             && let Some(claim) = self.mark.lost(&seen.claims)
             && !seen.restored()
@@ -197,6 +205,7 @@ impl Pass {
             view: &seen.view(&pools, &self.rests, self.born.elapsed()),
             plan,
             faults: &faults,
+            announced: &announce::verdicts(seen),
             now: Timestamp::now(),
         };
         let nodes = sight.nodes();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::{Ipam, Mesh, MeshNode, SubnetClaim, claim_name, conditions};
+use api::{Ipam, Mesh, MeshNode, MeshPeer, SubnetClaim, claim_name, conditions};
 use embedded::RESTORED_AT;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Node as KubeNode;
@@ -21,6 +21,7 @@ pub struct Seen {
     pub mesh: Option<Arc<Mesh>>,
     pub nodes: Vec<Arc<MeshNode>>,
     pub claims: Vec<Arc<SubnetClaim>>,
+    pub peers: Vec<Arc<MeshPeer>>,
     /// The cluster's own Nodes; empty where there is no cluster.
     pub machines: Vec<Arc<KubeNode>>,
 }

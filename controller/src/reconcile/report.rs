@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use api::announced::Announced;
 use api::{Condition, conditions};
 use jiff::Timestamp;
 use kube::Resource;
@@ -47,6 +48,8 @@ pub(super) struct Sight<'a> {
     pub(super) view: &'a View,
     pub(super) plan: &'a Plan,
     pub(super) faults: &'a BTreeMap<String, Vec<Fault>>,
+    /// What comes of the prefixes that nodes ask for.
+    pub(super) announced: &'a BTreeMap<String, Announced>,
     pub(super) now: Timestamp,
 }
 

@@ -93,6 +93,7 @@ impl Machine {
             csr: self.csr(),
             public_key: self.public_key.clone(),
             proof: String::new(),
+            prefixes: Vec::new(),
         };
         Asking { request, holds: self.private.clone() }
     }
@@ -166,6 +167,7 @@ impl World {
             uses: 1,
             site: None,
             name_prefix: None,
+            prefixes: Vec::new(),
             approve: false,
             created_by: None,
         };

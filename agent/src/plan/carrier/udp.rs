@@ -29,6 +29,7 @@ impl Carrier for Frames {
 /// from its machine's addresses: pods ask those through the tunnel.
 pub(super) fn peer(pair: &Pair<'_>, send: bool) -> Option<ClearPeer> {
     let mut prefixes = pair.node.subnets.clone();
+    prefixes.extend(&pair.node.announced);
     if !send {
         prefixes.extend(pair.machine());
     }

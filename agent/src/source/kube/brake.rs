@@ -32,6 +32,7 @@ pub(super) fn hold(
     for name in &nodes {
         let mut node = last.nodes[name].clone();
         node.subnets.retain(free);
+        node.announced.retain(free);
         next.nodes.insert(name.clone(), node);
     }
     for name in &peers {
@@ -61,6 +62,7 @@ mod tests {
                 Node {
                     subnets,
                     addresses: vec![],
+                    announced: vec![],
                     epoch: KeyEpoch(1),
                     epochs: BTreeSet::new(),
                     newest: None,

@@ -53,6 +53,7 @@ impl Lingering {
             let limit = patience(&node, next.nodes.get(name)).unwrap_or_default();
             wake = Some(wake.map_or(*since + limit, |wake| wake.min(*since + limit)));
             node.subnets.retain(free);
+            node.announced.retain(free);
             next.nodes.insert(name.clone(), node);
         }
         (next, wake)
@@ -85,6 +86,7 @@ mod tests {
         Node {
             subnets: subnet.map(|subnet| subnet.parse().unwrap()).into_iter().collect(),
             addresses: vec![],
+            announced: vec![],
             epoch: KeyEpoch(1),
             epochs: BTreeSet::new(),
             newest: None,

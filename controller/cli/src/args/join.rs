@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ValueEnum, ValueHint};
 
+use super::prefix;
 use crate::join::cni::When;
 
 #[derive(Debug, clap::Args)]
@@ -19,6 +20,10 @@ pub struct Join {
     /// Where keys and the access to the gateway are kept
     #[arg(long, value_name = "DIR", env = "HAWSER_STATE", default_value = "/var/lib/hawser")]
     pub state: PathBuf,
+    /// Prefixes behind this machine that the mesh is to reach through it, such as its LAN; the token
+    /// has to permit them
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', value_parser = prefix)]
+    pub announce: Vec<String>,
     /// Run the agent as a systemd unit instead of here
     #[arg(long)]
     pub install_service: bool,

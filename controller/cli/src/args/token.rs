@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Subcommand, ValueHint};
 
-use super::duration;
+use super::{duration, prefix};
 
 #[derive(Debug, Subcommand)]
 pub enum Tokens {
@@ -46,6 +46,10 @@ pub struct CreateToken {
     /// What the machines' names begin with
     #[arg(long, value_name = "PREFIX")]
     pub name_prefix: Option<String>,
+    /// What machines may announce with hawser join --announce: prefixes inside of these, such as a
+    /// site's LAN, which the whole mesh then reaches through them
+    #[arg(long, value_name = "CIDR[,CIDR]", value_delimiter = ',', value_parser = prefix)]
+    pub announce: Vec<String>,
     /// Let each machine wait until somebody approves it: hawser token approve
     #[arg(long)]
     pub approve: bool,

@@ -69,13 +69,14 @@ pub(super) async fn run(
 
 /// Gets the machine in; its agent is to be started.
 async fn enter(args: &Join, settings: &Settings, terminal: &Terminal) -> Result<Agent, Failure> {
-    let Join { url, token_file, name, state, flags, .. } = args;
+    let Join { url, token_file, name, state, announce, flags, .. } = args;
     let url = Url::parse(url)?;
     let token = read_token(token_file)?;
     let entrance = Entrance {
         url: &url,
         token: &token,
         name: &name.clone().unwrap_or_else(hostname),
+        announce,
         state,
         answer: settings.timeout,
         gateway: if settings.timeout_named { settings.timeout } else { GATEWAY },

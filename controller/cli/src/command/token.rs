@@ -49,8 +49,7 @@ async fn create(
     settings: &Settings,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    let CreateToken { ttl, uses, site, name_prefix, approve, name, out, print_join_command } =
-        wanted;
+    let CreateToken { ttl, uses, site, name_prefix, announce, approve, name, out, .. } = wanted;
     if out.is_none() && !matches!(terminal.format(), Format::Table | Format::Wide) {
         return Err(Failure::usage("a token is printed as text only")
             .check("write it to a file with --out FILE, or leave --output away"));
@@ -70,8 +69,15 @@ async fn create(
         uses,
         site,
         name_prefix,
+        prefixes: announce,
         approve,
         created_by: operator(),
+    };
+    // What one machine may announce, it is meant to; of several, each has its own.
+    let flags = match spec.prefixes.as_slice() {
+        [] => String::new(),
+        _ if uses > 1 => " --announce CIDR".to_owned(),
+        prefixes => format!(" --announce {}", prefixes.join(",")),
     };
     let object = JoinToken::new(&token.name, spec);
     let said = |how: &str| format!("jointoken/{} created{how}", token.name);
@@ -87,13 +93,13 @@ async fn create(
     }
     terminal.say(&said(""));
     let url = gateway.urls.first().map_or("URL", String::as_str);
-    hand_over(&token, url, (out, print_join_command), terminal)
+    hand_over(&token, (url, &flags), (out, wanted.print_join_command), terminal)
 }
 
 /// The only moment at which the token is whole.
 fn hand_over(
     token: &Token,
-    url: &str,
+    (url, flags): (&str, &str),
     (out, command): (Option<PathBuf>, bool),
     terminal: &Terminal,
 ) -> Result<(), Failure> {
@@ -101,13 +107,13 @@ fn hand_over(
     if let Some(path) = out {
         kubeconfig::write_secret(&path, &format!("{text}\n"), Existing::Keep)?;
         let file = path.display();
-        let join = format!("hawser join {url} --token-file {file}");
+        let join = format!("hawser join {url} --token-file {file}{flags}");
         terminal.say(&format!("{file} holds the token; on the machine: {join}"));
         return if command { terminal.raw(&format!("{join}\n")) } else { Ok(()) };
     }
     if command {
         // From standard input: arguments are everybody's to read.
-        let join = format!("hawser join {url} --token-file - <<'END'\n{text}\nEND\n");
+        let join = format!("hawser join {url} --token-file -{flags} <<'END'\n{text}\nEND\n");
         return terminal.raw(&join);
     }
     terminal.raw(&format!("{text}\n"))

@@ -30,6 +30,8 @@ pub struct Entrance<'a> {
     pub token: &'a Token,
     /// The name that it wants.
     pub name: &'a str,
+    /// Prefixes behind it that the mesh is to reach.
+    pub announce: &'a [String],
     pub state: &'a Path,
     /// The longest wait for one answer.
     pub answer: Duration,
@@ -75,6 +77,7 @@ impl Entrance<'_> {
             csr: machine::request(&key)?,
             public_key,
             proof: String::new(),
+            prefixes: self.announce.to_vec(),
         };
         let challenge = gateway.challenge().await?;
         request.proof = machine::prove(self.state, &challenge, &request.covered())?;

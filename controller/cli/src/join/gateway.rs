@@ -219,7 +219,8 @@ impl Gateway {
 fn refused() -> Failure {
     Failure::new(Exit::Forbidden, "the gateway does not let this machine in").check(
         "it says no more, on purpose. Its operator sees why: hawser token list -o wide. \
-         Has the token ended, has it been used, is the name taken (--name)?",
+         Has the token ended, has it been used, is the name taken (--name), does it permit what is \
+         announced (--announce)?",
     )
 }
 

@@ -46,6 +46,9 @@ struct Node {
     name: String,
     ready: bool,
     subnet: Option<String>,
+    /// Prefixes that are reached through it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    behind: Vec<String>,
 }
 
 /// Between two sites.
@@ -107,7 +110,11 @@ impl Graph {
                 let ready = if node.ready { "" } else { "  not ready" };
                 let gateway = if site.gateways.contains(&node.name) { "  gateway" } else { "" };
                 let name = text::printable(&node.name);
-                writeln!(out, "    {name}  {subnet}{gateway}{ready}").ok();
+                let behind = match node.behind.as_slice() {
+                    [] => String::new(),
+                    prefixes => format!("  before {}", text::list(prefixes)),
+                };
+                writeln!(out, "    {name}  {subnet}{gateway}{behind}{ready}").ok();
             }
         }
         for Link { from, to, pairs, encryption } in &self.links {
@@ -165,6 +172,7 @@ impl Node {
             name: name.to_owned(),
             ready: ready.is_some_and(api::Condition::is_true),
             subnet: node.spec.subnets.first().cloned(),
+            behind: node.spec.routed.clone(),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
 
 const COLUMNS: &[&str] = &[
     "NAME", "READY", "SITE", "SUBNET", "PEERS", "EPOCH", "AGE", "ENDPOINT", "NAT", "MTU",
-    "VERSION", "REASON",
+    "VERSION", "REASON", "BEHIND",
 ];
 const NARROW: usize = 7;
 
@@ -29,6 +29,9 @@ struct Node<'a> {
     revoked: bool,
     site: Option<&'a str>,
     subnets: &'a [String],
+    /// What it announces and the mesh carries.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    routed: &'a [String],
     peers: Option<&'a str>,
     key_epoch: u32,
     keys: Vec<Key>,
@@ -113,6 +116,7 @@ fn row(node: &MeshNode, status: &MeshNodeStatus, now: Timestamp) -> Vec<String> 
         or(status.mtu, UNKNOWN),
         or(status.version.as_ref(), UNKNOWN),
         or(reason, NONE),
+        text::list(&node.spec.routed),
     ]
 }
 
@@ -134,6 +138,7 @@ fn item(node: &MeshNode, status: &MeshNodeStatus) -> Item {
         revoked: node.spec.revoked,
         site: node.spec.site.as_deref(),
         subnets: &node.spec.subnets,
+        routed: &node.spec.routed,
         peers: status.peers.as_deref(),
         key_epoch: node.spec.key_epoch,
         keys: keys_of(status),
@@ -153,12 +158,16 @@ fn facts(node: &MeshNode, status: &MeshNodeStatus, now: Timestamp) -> String {
         let used = if key.epoch == node.spec.key_epoch { "" } else { "(not-in-use)" };
         format!("{}={}{used}", key.epoch, key.fingerprint)
     });
-    fields(&[
+    let behind = (!node.spec.prefixes.is_empty()).then(|| ("Behind", behind(node)));
+    let mut rows = vec![
         ("Name", name_of(node).to_owned()),
         ("Ready", ready(node, status).to_owned()),
         ("Site", or(node.spec.site.as_ref(), NONE)),
         ("Subnets", subnets(node)),
         ("Addresses", text::list(addresses)),
+    ];
+    rows.extend(behind);
+    rows.extend([
         ("Endpoints", text::list(&status.endpoints)),
         ("NAT", or(status.nat.as_ref(), NONE)),
         ("Peers", or(status.peers.as_ref(), UNKNOWN)),
@@ -167,7 +176,17 @@ fn facts(node: &MeshNode, status: &MeshNodeStatus, now: Timestamp) -> String {
         ("MTU", or(status.mtu, UNKNOWN)),
         ("Version", or(status.version.as_ref(), UNKNOWN)),
         ("Age", text::age(created(node), now)),
-    ])
+    ]);
+    fields(&rows)
+}
+
+/// What it announces; what nobody sends there is marked.
+fn behind(node: &MeshNode) -> String {
+    let mark = |prefix: &String| {
+        let routed = node.spec.routed.contains(prefix);
+        format!("{prefix}{}", if routed { "" } else { "(not-routed)" })
+    };
+    text::list(node.spec.prefixes.iter().map(mark))
 }
 
 fn claims_of(node: &MeshNode, claims: Option<&[SubnetClaim]>) -> String {

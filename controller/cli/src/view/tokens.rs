@@ -36,6 +36,8 @@ struct Token<'a> {
     expires_at: &'a str,
     site: Option<&'a str>,
     name_prefix: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    prefixes: &'a [String],
     created: Option<Timestamp>,
     created_by: Option<&'a str>,
     last_used_at: Option<&'a str>,
@@ -96,6 +98,7 @@ fn in_json<'a>(token: &'a JoinToken, status: &'a JoinTokenStatus, now: Timestamp
         expires_at: &token.spec.expires_at,
         site: token.spec.site.as_deref(),
         name_prefix: token.spec.name_prefix.as_deref(),
+        prefixes: &token.spec.prefixes,
         created: token.metadata.creation_timestamp.as_ref().map(|time| time.0),
         created_by: token.spec.created_by.as_deref(),
         last_used_at: status.last_used_at.as_deref(),
@@ -120,6 +123,7 @@ mod tests {
             uses: 2,
             site: Some("aws".to_owned()),
             name_prefix: None,
+            prefixes: Vec::new(),
             approve: false,
             created_by: Some("ann".to_owned()),
         };

@@ -17,6 +17,7 @@ fn token() -> JoinToken {
         uses: 2,
         site: Some("aws".to_owned()),
         name_prefix: None,
+        prefixes: Vec::new(),
         approve: false,
         created_by: None,
     };
@@ -33,7 +34,12 @@ fn key(byte: u8) -> PublicKey {
 }
 
 fn candidate() -> Candidate {
-    Candidate { name: "edge-1".to_owned(), key: "b".repeat(64), public_key: key(9) }
+    Candidate {
+        name: "edge-1".to_owned(),
+        key: "b".repeat(64),
+        public_key: key(9),
+        prefixes: vec![],
+    }
 }
 
 fn joined() -> Joined {
@@ -73,7 +79,8 @@ fn a_machine_with_a_good_token_becomes_a_new_node_of_its_site() {
 
     let joined = joined();
     let site = Some("aws".to_owned());
-    assert_eq!(admission, Admission::New { name: "edge-1".to_owned(), joined, site });
+    let (name, prefixes) = ("edge-1".to_owned(), Vec::new());
+    assert_eq!(admission, Admission::New { name, joined, site, prefixes });
 }
 
 #[test]
@@ -272,4 +279,62 @@ fn those_who_wait_are_bounded_and_who_was_denied_holds_neither_name_nor_place() 
     let status = asked(&token, &candidate(), ("edge-1", "192.0.2.1"), now());
     assert_eq!(status.waiting.len(), WAITING);
     assert!(status.waiting.iter().all(|waiting| waiting.node != "n3"));
+}
+
+/// A token that permits a LAN of either family, and a machine that asks for these prefixes.
+fn asks_for(prefixes: &[&str], known: &Known) -> Result<Admission, &'static str> {
+    let mut token = token();
+    token.spec.prefixes = vec!["192.168.0.0/16".to_owned(), "fd07::/48".to_owned()];
+    let prefixes = prefixes.iter().map(ToString::to_string).collect();
+    reason(&Candidate { prefixes, ..candidate() }, &token, known)
+}
+
+#[test]
+fn a_machine_announces_what_its_token_permits_and_nobody_else_has() {
+    let mut site = node("site", 1);
+    site.spec.prefixes = vec!["192.168.9.0/24".to_owned()];
+    site.spec.routed = site.spec.prefixes.clone();
+    site.status.as_mut().unwrap().endpoints = vec!["192.168.8.1:51820".to_owned()];
+    let pool = Taken { prefix: "192.168.128.0/20".parse().unwrap(), by: "a pool".to_owned() };
+    let known = Known { taken: vec![pool], ..known(vec![site]) };
+    let granted = |prefixes: &[&str]| match asks_for(prefixes, &known) {
+        Ok(Admission::New { prefixes, .. }) => Ok(prefixes),
+        Ok(other) => panic!("{other:?}"),
+        Err(reason) => Err(reason),
+    };
+
+    assert_eq!(granted(&["192.168.7.0/24", "fd07::/64"]).unwrap(), ["192.168.7.0/24", "fd07::/64"]);
+    assert_eq!(granted(&[]).unwrap(), [""; 0]);
+    for (prefix, reason) in [
+        ("192.168.9.128/25", "PrefixOverlap"),
+        ("192.168.8.0/24", "PrefixOverlap"),
+        ("192.168.129.0/24", "PrefixOverlap"),
+        ("10.0.0.0/8", "PrefixNotGranted"),
+        ("192.0.0.0/8", "PrefixNotGranted"),
+        ("0.0.0.0/0", "PrefixNotGranted"),
+        ("192.168.7.1/24", "PrefixNotGranted"),
+        ("", "PrefixNotGranted"),
+    ] {
+        assert_eq!(granted(&[prefix]), Err(reason), "{prefix}");
+        assert_eq!(granted(&["192.168.7.0/24", prefix]), Err(reason), "{prefix}");
+    }
+    let without = Candidate { prefixes: vec!["192.168.7.0/24".to_owned()], ..candidate() };
+    assert_eq!(reason(&without, &token(), &known), Err("PrefixNotGranted"));
+}
+
+#[test]
+fn an_approval_is_for_the_prefixes_that_were_shown() {
+    let mut token = token();
+    token.spec.approve = true;
+    token.spec.prefixes = vec!["192.168.0.0/16".to_owned()];
+    let with = |prefix: &str| Candidate { prefixes: vec![prefix.to_owned()], ..candidate() };
+    let shown = with("192.168.7.0/24");
+    let mut status = asked(&token, &shown, ("edge-1", "192.0.2.1"), now());
+    assert_eq!(status.waiting[0].prefixes, ["192.168.7.0/24"]);
+    status.waiting[0].decision = Some(Decision::Approved);
+    token.status = Some(status);
+    let known = known(vec![]);
+
+    assert!(matches!(reason(&shown, &token, &known), Ok(Admission::New { .. })));
+    assert_eq!(reason(&with("192.168.0.0/16"), &token, &known), Err("NameTaken"));
 }

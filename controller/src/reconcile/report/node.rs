@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::announced::NotRouted;
 use api::{Condition, MeshNode, conditions};
 use kube::ResourceExt;
 use serde_json::json;
@@ -14,6 +15,8 @@ use crate::allocate::{Assignment, Family, NodeVerdict, Pool};
 pub(in crate::reconcile) const ADMITTED: &str = "Admitted";
 const ALLOCATED: &str = "SubnetAllocated";
 const READY: &str = "Ready";
+/// What lies behind it is carried; for those that announce something, or did.
+const ROUTED: &str = "PrefixesRouted";
 /// What the agent says of itself; a `False` makes the node unready.
 const AGENTS_OWN: [&str; 3] = ["TunnelsUp", "KeyCurrent", "EndpointReachable"];
 
@@ -40,6 +43,9 @@ impl Sight<'_> {
         conditions.tell(ALLOCATED, &allocated, Truth::True);
         conditions.tell(ADMITTED, &admitted, Truth::True);
         conditions.set(READY, &ready);
+        if let Some(routed) = self.routed(node, &conditions.list) {
+            conditions.tell(ROUTED, &routed, Truth::True);
+        }
 
         NodeReport {
             ready: ready.status == Truth::True,
@@ -99,6 +105,24 @@ impl Sight<'_> {
         }
     }
 
+    /// None for a node that never announced anything.
+    fn routed(&self, node: &MeshNode, standing: &[Condition]) -> Option<Judged> {
+        let name = node.name_any();
+        let Some(verdict) = self.announced.get(&name) else {
+            let before = conditions::get(standing, ROUTED);
+            return before.map(|_| Judged::good("NothingAnnounced", "spec.prefixes is empty"));
+        };
+        let refused: Vec<String> = verdict.refused.iter().map(ToString::to_string).collect();
+        if refused.is_empty() {
+            return Some(Judged::good("PrefixesRouted", node.spec.prefixes.join(", ")));
+        }
+        let told = format!(
+            "not routed to {name}: {}; change spec.prefixes: kubectl edit meshnode {name}",
+            refused.join("; ")
+        );
+        Some(Judged::bad(refusal_reason(&verdict.refused[0]), told))
+    }
+
     fn exhausted(&self, family: Family, resting: bool) -> String {
         let pools: Vec<String> =
             (self.view.pools.iter()).filter(|pool| pool.family() == family).map(describe).collect();
@@ -108,6 +132,15 @@ impl Sight<'_> {
             "no {family} subnet is free in {}{hope}; add a pool to Mesh default",
             pools.join(", ")
         )
+    }
+}
+
+fn refusal_reason(why: &NotRouted) -> &'static str {
+    match why {
+        NotRouted::Overlap { .. } | NotRouted::OwnEndpoint(_) => "PrefixOverlap",
+        NotRouted::Malformed(_) | NotRouted::Everything(_) | NotRouted::NotUnicast(_) => {
+            "PrefixRefused"
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //! ingress (prerouting, raw)    pod's device ─▶ from_pods      addressed from or to the mesh ─▶ arrives
 //! machines (prerouting, -50)   pod ─▶ another machine: marked
-//! source_nat (postrouting)     pod ─▶ outside the mesh: masqueraded
+//! source_nat (postrouting)     pod ─▶ outside the mesh, and not behind this node: masqueraded
 //! egress (postrouting, last)   addressed from or to the mesh ─▶ leaves     marked ─▶ marked
 //! ```
 //! A packet that has nothing to do with the mesh meets one comparison for each end of each range, and
@@ -202,10 +202,25 @@ fn marked_is_lost(batch: &mut Rules, turned: Turned<'_>) {
     }
 }
 
+/// Not inside of the mesh, nor to a network behind this node.
 fn masquerade(batch: &mut Rules, turned: Turned<'_>) {
     let Turned { guard, turn } = turned;
     for ours in [guard.tun.clone()].into_iter().chain(turned.pod_devices()) {
         batch.add(rule(SOURCE_NAT, vec![on(MetaKey::Oifname, &ours), Statement::Accept(None)]));
+    }
+    for (at, (device, open)) in guard.open.iter().enumerate() {
+        for (protocol, family, v4) in [("ip", 4, true), ("ip6", 6, false)] {
+            if open.to.iter().any(|net| is_v4(net) == v4) {
+                let there = address(
+                    protocol,
+                    "daddr",
+                    Operator::EQ,
+                    turn.name(&format!("@to_{at}_{family}")),
+                );
+                let known = vec![on(MetaKey::Oifname, device), there, Statement::Accept(None)];
+                batch.add(rule(SOURCE_NAT, known));
+            }
+        }
     }
     for (protocol, pods, mesh) in [("ip", "@pods4", "@mesh4"), ("ip6", "@pods6", "@mesh6")] {
         let from = address(protocol, "saddr", Operator::EQ, turn.name(pods));

@@ -29,8 +29,12 @@ pub(super) async fn run(
     for _ in 0..TRIES {
         let all = cluster.tokens().await?;
         let (token, waiting) = find(&all, &which)?;
+        let announces = match waiting.prefixes.as_slice() {
+            [] => String::new(),
+            prefixes => format!(", which announces {}", text::list(prefixes)),
+        };
         let who = format!(
-            "{} with the key {} from {}",
+            "{} with the key {} from {}{announces}",
             text::printable(&waiting.node),
             text::printable(&waiting.fingerprint),
             text::printable(&waiting.from)
