@@ -31,19 +31,22 @@ mod rest;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 pub use plan::{Assignment, NodeVerdict, Plan, Write, may_release, plan};
-pub use pools::{Family, Pool, PoolProblem, Pools, families, overlap};
+pub use pools::{Family, Pool, PoolProblem, Pools, overlap};
 pub use rest::{REST, Rests};
 
 /// What is read of the API for one plan.
 #[derive(Clone, Debug, Default)]
 pub struct View {
     pub pools: Vec<Pool>,
+    /// Names of those that have one, by their prefix: only nodes that name it get a block of it.
+    pub names: BTreeMap<IpNet, Arc<str>>,
     pub nodes: Vec<Node>,
     pub claims: Vec<Claim>,
     /// After a restore: only what nodes are known to use may be claimed, nothing new.
@@ -66,6 +69,8 @@ pub struct Node {
     pub revoked: bool,
     /// The public keys that its agent publishes.
     pub keys: Vec<Arc<str>>,
+    /// The name of the pools that it gets blocks of; none: those without a name.
+    pub pool: Option<Arc<str>>,
     /// What the cluster says are its subnets (a Node's podCIDRs); none: the pools decide.
     pub assigned: Option<Vec<IpNet>>,
 }

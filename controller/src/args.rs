@@ -107,13 +107,15 @@ pub enum Command {
     },
 }
 
-/// A pool on the command line: its prefix and the length of a node's subnet.
+/// A pool on the command line: its prefix and the length of a node's subnet, behind its name if it
+/// has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolArg(pub api::Pool);
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a pool looks like 10.42.0.0/16/24 or fd42::/48/64: prefix, then the length of a node's subnet"
+    "a pool looks like 10.42.0.0/16/24, fd42::/48/64 or edge=10.43.0.0/24/32: prefix, then the length \
+     of a node's subnet, behind a name where it has one"
 )]
 pub struct NotAPool;
 
@@ -121,10 +123,17 @@ impl FromStr for PoolArg {
     type Err = NotAPool;
 
     fn from_str(text: &str) -> Result<PoolArg, NotAPool> {
-        let (cidr, length) = text.rsplit_once('/').ok_or(NotAPool)?;
+        let (name, block) =
+            text.split_once('=').map_or((None, text), |(n, block)| (Some(n), block));
+        let inside = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+        if name.is_some_and(|name| name.is_empty() || !name.bytes().all(inside)) {
+            return Err(NotAPool);
+        }
+        let (cidr, length) = block.rsplit_once('/').ok_or(NotAPool)?;
         let prefix = api::parse_prefix(cidr).map_err(|_| NotAPool)?;
         let node_prefix_length = length.parse().map_err(|_| NotAPool)?;
-        Ok(PoolArg(api::Pool { cidr: prefix.to_string(), node_prefix_length }))
+        let name = name.map(str::to_owned);
+        Ok(PoolArg(api::Pool { cidr: prefix.to_string(), node_prefix_length, name }))
     }
 }
 
@@ -158,6 +167,9 @@ mod tests {
 
         let pools: Vec<_> = args.run.pool.iter().map(|p| p.0.cidr.as_str()).collect();
         assert_eq!(pools, ["10.1.0.0/16", "fd01::/48"]);
+        let edge = "edge=10.2.0.0/24/32".parse::<PoolArg>().unwrap().0;
+        assert_eq!((edge.name.as_deref(), &*edge.cidr), (Some("edge"), "10.2.0.0/24"));
+        assert!("=10.2.0.0/24/32".parse::<PoolArg>().is_err());
         assert!("10.1.0.0/16".parse::<PoolArg>().is_err());
         assert!("10.1.0.1/16/24".parse::<PoolArg>().is_err());
     }

@@ -32,7 +32,7 @@ struct World {
 }
 
 fn pool(cidr: &str, node_prefix_length: u8) -> Pool {
-    Pool { cidr: cidr.to_owned(), node_prefix_length }
+    Pool { cidr: cidr.to_owned(), node_prefix_length, name: None }
 }
 
 fn both() -> Vec<Pool> {

@@ -36,7 +36,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let start = Start { dir: dir.path().to_owned(), listener, names: Vec::new() };
         let server = Embedded::start(start).await.unwrap();
-        let pool = Pool { cidr: "10.42.0.0/16".to_owned(), node_prefix_length: 24 };
+        let pool = Pool { cidr: "10.42.0.0/16".to_owned(), node_prefix_length: 24, name: None };
         ensure_mesh(&server.client, vec![pool]).await.unwrap();
         let (hold, active) = watch::channel(true);
         for number in 0..2 {

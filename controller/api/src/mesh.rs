@@ -154,9 +154,15 @@ pub struct Pool {
     /// The prefix, such as 10.42.0.0/16 or fd42::/48.
     #[schemars(length(max = 64))]
     pub cidr: String,
-    /// The length of each node's subnet. It never changes: a claim's name stands for one block.
+    /// The length of each node's subnet. It never changes: a claim's name stands for one block. 32 or
+    /// 128 is one address, for machines without pods.
     #[schemars(range(min = 8, max = 128))]
     pub node_prefix_length: u8,
+    /// A pool with a name is for the machines that a JoinToken or MeshNode.spec.pool names it for, and
+    /// for no other. One of each family may have the same name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: Option<String>,
 }
 
 /// Who decides which block of a pool is whose.

@@ -102,6 +102,11 @@ pub struct MeshNodeSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub site: Option<String>,
+    /// The name of the Mesh's pools that its subnets come from; unset: those without a name. What it
+    /// has stays when this changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub pool: Option<String>,
     /// The node is thrown out: every peer refuses its keys for ever.
     #[serde(default)]
     pub revoked: bool,
@@ -138,6 +143,7 @@ impl Default for MeshNodeSpec {
             key_epoch: first_epoch(),
             epochs: Vec::new(),
             site: None,
+            pool: None,
             revoked: false,
             joined: None,
         }

@@ -38,8 +38,8 @@ pub fn is_unicast(prefix: &IpNet) -> bool {
         "fe80::/10",
         "ff00::/8",
     ];
-    let special = SPECIAL.iter().filter_map(|text| text.parse::<IpNet>().ok());
-    special.into_iter().all(|special| !overlap(&special, prefix))
+    let mut special = SPECIAL.iter().filter_map(|text| text.parse::<IpNet>().ok());
+    special.all(|special| !overlap(&special, prefix))
 }
 
 /// `90m`, `720h`: minutes or hours, up to 999,999 of them.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::occupied::Occupied;
-use super::pools::{Family, Pool, families};
+use super::pools::{Family, Pool};
 use super::{Claim, Node, Owner, State, View};
 
 /// One write. All are safe to try, in any order and from any view; they fail when out of date.
@@ -37,6 +37,8 @@ pub enum NodeVerdict {
     PoolCoversNode { pool: IpNet, address: IpAddr },
     /// There is no usable pool, and the node has no subnet.
     NoPools,
+    /// There is no usable pool of the name that it is to have subnets of.
+    NoSuchPool(Arc<str>),
     /// Nothing new is given out since the restore.
     Paused,
     /// A revoked node gets nothing new.
@@ -89,7 +91,6 @@ pub fn plan(view: &View) -> Plan {
 
 struct Planner<'a> {
     view: &'a View,
-    families: Vec<Family>,
     /// Bound claims by the owner's UID, then by address.
     bound: Vec<(&'a Owner, &'a Claim)>,
     /// Generation of the rested claims.
@@ -107,7 +108,6 @@ impl<'a> Planner<'a> {
     fn new(view: &'a View) -> Planner<'a> {
         let mut planner = Planner {
             view,
-            families: families(&view.pools).into_iter().collect(),
             bound: Vec::new(),
             rested: BTreeMap::new(),
             resting: Vec::new(),
@@ -184,7 +184,8 @@ impl<'a> Planner<'a> {
 
         let mut verdict = NodeVerdict::Allocated;
         let mut allocating = false;
-        for family in self.families.clone() {
+        let families = self.families_for(node);
+        for family in families.clone() {
             if kept.iter().any(|subnet| Family::of(subnet) == family) {
                 continue;
             }
@@ -203,8 +204,8 @@ impl<'a> Planner<'a> {
             writes.push(Write::Publish { owner: owner_of(node), subnets: kept });
             return if verdict == NodeVerdict::Allocated { NodeVerdict::Pending } else { verdict };
         }
-        if self.families.is_empty() && kept.is_empty() {
-            return NodeVerdict::NoPools;
+        if families.is_empty() && kept.is_empty() {
+            return node.pool.clone().map_or(NodeVerdict::NoPools, NodeVerdict::NoSuchPool);
         }
         if verdict == NodeVerdict::Allocated { assigned_other(node, &kept) } else { verdict }
     }
@@ -342,18 +343,32 @@ impl<'a> Planner<'a> {
         Err(NodeVerdict::Exhausted { family, resting })
     }
 
+    /// Those that the pools cover whose name `node` has.
+    fn families_for(&self, node: &Node) -> BTreeSet<Family> {
+        let its = self.view.pools.iter().filter(|pool| self.view.is_for(pool, node));
+        its.map(Pool::family).collect()
+    }
+
     /// The pools that `node` may have a block of.
     fn pools_for(&self, node: &'a Node, family: Family) -> impl Iterator<Item = (usize, &'a Pool)> {
         (self.view.pools.iter().enumerate())
-            .filter(move |(_, pool)| pool.family() == family)
+            .filter(move |(_, pool)| pool.family() == family && self.view.is_for(pool, node))
             .filter(|(_, pool)| !node.underlay.iter().any(|address| pool.covers(address)))
     }
 
     fn covered(&self, node: &Node, family: Family) -> Option<(IpNet, IpAddr)> {
-        (self.view.pools.iter()).filter(|pool| pool.family() == family).find_map(|pool| {
+        let its = |pool: &&Pool| pool.family() == family && self.view.is_for(pool, node);
+        self.view.pools.iter().filter(its).find_map(|pool| {
             let address = node.underlay.iter().find(|address| pool.covers(address))?;
             Some((pool.cidr, *address))
         })
+    }
+}
+
+impl View {
+    /// Whether `node` is one of those that `pool` is for.
+    pub fn is_for(&self, pool: &Pool, node: &Node) -> bool {
+        self.names.get(&pool.cidr) == node.pool.as_ref()
     }
 }
 

@@ -3,7 +3,6 @@
 //! A pool that is refused gives out nothing new; what was given out from it stays. Of two pools
 //! that overlap the one named first stands.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -151,11 +150,6 @@ impl fmt::Display for Family {
             Family::V6 => "IPv6",
         })
     }
-}
-
-/// The families that `pools` cover.
-pub fn families(pools: &[Pool]) -> BTreeSet<Family> {
-    pools.iter().map(Pool::family).collect()
 }
 
 /// Somebody else's text, short enough for a message.

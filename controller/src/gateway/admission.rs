@@ -4,8 +4,8 @@
 
 use api::announced::{Announcer, NotRouted, Taken, announced};
 use api::{
-    Condition, Decision, JoinToken, JoinTokenStatus, Joined, MeshNode, Waiting, conditions,
-    parse_prefix,
+    Condition, Decision, JoinToken, JoinTokenStatus, Joined, MeshNode, MeshNodeSpec, Waiting,
+    conditions, parse_prefix,
 };
 use ipnet::IpNet;
 use jiff::Timestamp;
@@ -112,7 +112,7 @@ pub(super) struct Known {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Admission {
     /// As a new node, for one use of the token.
-    New { name: String, joined: Joined, site: Option<String>, prefixes: Vec<String> },
+    New { name: String, spec: Box<MeshNodeSpec> },
     /// It is in already and the answer did not reach it: no use is consumed.
     Again { name: String, uid: String },
     /// Somebody has to approve it. `asked`: that it waits is written down already.
@@ -189,8 +189,11 @@ pub(super) fn judge(
         }
         Err(refusal) => Err(refusal),
         Ok(()) => {
-            let (site, prefixes) = (token.spec.site.clone(), candidate.prefixes.clone());
-            Ok(Admission::New { name, joined, site, prefixes })
+            let (site, pool) = (token.spec.site.clone(), token.spec.pool.clone());
+            let prefixes = candidate.prefixes.clone();
+            let spec = MeshNodeSpec { site, pool, prefixes, ..MeshNodeSpec::default() };
+            let spec = Box::new(MeshNodeSpec { joined: Some(joined), ..spec });
+            Ok(Admission::New { name, spec })
         }
     }
 }

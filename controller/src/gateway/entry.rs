@@ -200,11 +200,9 @@ impl Entry {
                 let fingerprint = candidate.public_key.fingerprint().to_string();
                 return Ok(Entered::Waits(JoinWaits { node: name, fingerprint }));
             }
-            Admission::New { name, joined, site, prefixes } => {
-                let used = self.consume(&joined.token, (&candidate, &name), from).await?;
-                let spec = MeshNodeSpec { site, prefixes, ..MeshNodeSpec::default() };
-                let member =
-                    self.create(&name, MeshNodeSpec { joined: Some(joined), ..spec }).await?;
+            Admission::New { name, spec } => {
+                let used = self.consume(&token.name, (&candidate, &name), from).await?;
+                let member = self.create(&name, *spec).await?;
                 self.audit.joined(&used, &name, from).await;
                 self.wait_for(&member).await;
                 member

@@ -51,12 +51,21 @@ impl Seen {
         let nodes = self.nodes.iter().map(|n| Node { assigned: self.assigned(n), ..node(n) });
         View {
             pools: pools.usable.clone(),
+            names: self.names(),
             nodes: nodes.collect(),
             claims: (self.claims.iter())
                 .filter_map(|claim| read_claim(claim, rests, now))
                 .collect(),
             paused: self.restored(),
         }
+    }
+
+    /// By prefix; of two pools with one prefix the first is the one that is used.
+    fn names(&self) -> BTreeMap<IpNet, Arc<str>> {
+        let pools = self.mesh.iter().flat_map(|mesh| &mesh.spec.pools).rev();
+        let by_prefix = pools.filter_map(|pool| Some((pool.cidr.parse().ok()?, &pool.name)));
+        let all: BTreeMap<IpNet, _> = by_prefix.collect();
+        all.into_iter().filter_map(|(net, name)| Some((net, name.as_deref()?.into()))).collect()
     }
 
     /// The podCIDRs of a node's Node, where they are to be its subnets.
@@ -173,6 +182,7 @@ fn node(node: &MeshNode) -> Node {
             .collect(),
         revoked: node.spec.revoked,
         keys: status.public_keys.iter().map(|key| key.public_key.as_str().into()).collect(),
+        pool: node.spec.pool.as_deref().map(Into::into),
         assigned: None,
     }
 }

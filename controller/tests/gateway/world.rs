@@ -119,6 +119,7 @@ impl World {
         let pool = |cidr: &str, node_prefix_length| api::Pool {
             cidr: cidr.to_owned(),
             node_prefix_length,
+            name: None,
         };
         let pools = vec![pool("10.42.0.0/16", 24), pool("fd42::/48", 64)];
         ensure_mesh(&server.client, pools).await.unwrap();
@@ -167,6 +168,7 @@ impl World {
             uses: 1,
             site: None,
             name_prefix: None,
+            pool: None,
             prefixes: Vec::new(),
             approve: false,
             created_by: None,

@@ -125,7 +125,11 @@ pub async fn create_mesh(client: Client) -> anyhow::Result<()> {
 
 /// What every test and the demo use: two pools, WireGuard, nothing in clear.
 pub(super) fn mesh() -> api::Mesh {
-    let pool = |cidr: &str, length| api::Pool { cidr: cidr.to_owned(), node_prefix_length: length };
+    let pool = |cidr: &str, length| api::Pool {
+        cidr: cidr.to_owned(),
+        node_prefix_length: length,
+        name: None,
+    };
     let pools = vec![pool(POOLS[0], 24), pool(POOLS[1], 64)];
     let spec = api::MeshSpec { pools, ..api::MeshSpec::default() };
     api::Mesh::new(api::MESH, spec)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::lab::{Cni, Node, Process};
 use e2e::mesh::{Controller, Member, Mesh, every_pair};
 use e2e::oracle::{Oracles, marker, promised};
+use serde_json::json;
 
 use crate::laptop::secret;
 
@@ -316,4 +317,54 @@ fn a_token_that_does_not_fit_is_refused_with_what_to_check() {
     // Nothing was consumed.
     let tokens = mesh.controller.hawser().args(["token", "list"]).stdout().unwrap();
     assert!(tokens.contains("True   0/1"), "{tokens}");
+}
+
+#[test]
+fn machines_get_single_addresses_of_the_pool_that_their_token_names_until_it_is_used_up() {
+    let marker = marker();
+    let mut mesh = Mesh::start("joinpool", 1).unwrap();
+    mesh.add_pods(1).unwrap();
+    let tunnel = mesh.members[0].node.capture("hawser0", &[&marker]).unwrap();
+    let oracles = Oracles::watch(&mesh.lab, &marker).unwrap();
+    let pool = |cidr: &str, length: u8| json!({"cidr": cidr, "nodePrefixLength": length});
+    let named =
+        |cidr: &str, length: u8| json!({"cidr": cidr, "nodePrefixLength": length, "name": "edge"});
+    let pools = json!([
+        pool("10.42.0.0/16", 24),
+        pool("fd42::/48", 64),
+        named("10.43.0.0/32", 32),
+        named("fd43::/128", 128)
+    ]);
+    mesh.ask_for(json!({"pools": pools})).unwrap();
+    let token = token(&mesh.controller, &["--pool", "edge", "--uses", "2"]);
+    let create = ["token", "create", "--pool", "nowhere"];
+    let unknown = mesh.controller.hawser().args(create).output().unwrap();
+    let said = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(!unknown.status.success() && said.contains("a name are edge"), "{said}");
+    let nodes = ["edge-1", "edge-2"].map(|name| mesh.lab.node(name).unwrap());
+
+    let mut joining = join(&mesh.controller, &nodes[0], &token, &[]);
+    joining.wait_for_log("joined in", LIMIT).unwrap();
+    let _second = join(&mesh.controller, &nodes[1], &token, &[]);
+
+    let pod = &mesh.members[0].pods[0];
+    for (address, v4) in ["10.43.0.0", "fd43::"].into_iter().zip([true, false]) {
+        pod.namespace.ping_until(address.parse().unwrap(), &marker, LIMIT).unwrap();
+        nodes[0].namespace().ping_until(pod.address(v4).unwrap(), &marker, LIMIT).unwrap();
+    }
+    let of = |name: &str| {
+        let all = mesh.controller.nodes().unwrap();
+        all.into_iter().find(|node| node.metadata.name.as_deref() == Some(name))
+    };
+    assert_eq!(of("edge-1").unwrap().spec.subnets, ["10.43.0.0/32", "fd43::/128"]);
+    e2e::lab::eventually("the second is told why it gets nothing", LIMIT, || {
+        let conditions = of("edge-2").and_then(|node| node.status).unwrap_or_default().conditions;
+        let allocated = api::conditions::get(&conditions, "SubnetAllocated");
+        allocated.is_some_and(|told| {
+            told.reason == "PoolExhausted" && told.message.contains("add a pool named edge")
+        })
+    })
+    .unwrap();
+    assert_eq!(of("edge-2").unwrap().spec.subnets, [""; 0]);
+    oracles.judge(&tunnel.seen()).unwrap();
 }

@@ -115,9 +115,7 @@ fn said(mesh: &Mesh, name: &str) -> Option<(String, String)> {
 
 /// Takes the guard away, which a live agent would put back.
 fn unguard(node: &Node) {
-    for args in [&["delete", "table", "inet", "hawser"][..]] {
-        node.command("nft").args(args).stdout().unwrap();
-    }
+    node.command("nft").args(["delete", "table", "inet", "hawser"]).stdout().unwrap();
     for family in ["-4", "-6"] {
         node.command("ip").args([family, "route", "flush", "proto", "72"]).stdout().unwrap();
     }

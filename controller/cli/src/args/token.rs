@@ -43,6 +43,10 @@ pub struct CreateToken {
     /// The site that the machines belong to
     #[arg(long)]
     pub site: Option<String>,
+    /// The pools that the machines' subnets come from, by their name in the Mesh [default: those
+    /// without a name]; a pool of /32 or /128 gives each machine one address
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
     /// What the machines' names begin with
     #[arg(long, value_name = "PREFIX")]
     pub name_prefix: Option<String>,

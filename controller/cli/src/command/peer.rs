@@ -89,7 +89,8 @@ impl Seen {
 
     fn pools(&self, v4: bool) -> Vec<&Pool> {
         let family = |pool: &&Pool| prefixes(std::slice::from_ref(&pool.cidr)).iter().any(is(v4));
-        self.mesh.spec.pools.iter().filter(family).collect()
+        let pools = self.mesh.spec.pools.iter().filter(|pool| pool.name.is_none());
+        pools.filter(family).collect()
     }
 
     /// The largest packet that everybody takes.

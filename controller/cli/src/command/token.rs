@@ -4,7 +4,7 @@ mod decide;
 
 use std::{path::PathBuf, time::Duration};
 
-use api::{Decision, JoinToken, JoinTokenSpec, conditions, join::Token};
+use api::{Decision, JoinToken, JoinTokenSpec, Mesh, conditions, join::Token};
 use jiff::Timestamp;
 use kube::{
     Api,
@@ -18,6 +18,7 @@ use crate::{
     kubeconfig::{self, Existing},
     settings::Settings,
     terminal::Terminal,
+    text,
     view::tokens,
 };
 
@@ -49,12 +50,15 @@ async fn create(
     settings: &Settings,
     terminal: &Terminal,
 ) -> Result<(), Failure> {
-    let CreateToken { ttl, uses, site, name_prefix, announce, approve, name, out, .. } = wanted;
+    let CreateToken { ttl, uses, site, pool, name_prefix, announce, approve, name, out, .. } =
+        wanted;
     if out.is_none() && !matches!(terminal.format(), Format::Table | Format::Wide) {
         return Err(Failure::usage("a token is printed as text only")
             .check("write it to a file with --out FILE, or leave --output away"));
     }
-    let gateway = gateway(cluster).await?;
+    let mesh = cluster.mesh().await?;
+    let gateway = gateway(mesh.as_ref())?;
+    known_pool(mesh.as_ref(), pool.as_deref())?;
     let token = Token {
         name: match name {
             Some(name) => name,
@@ -68,6 +72,7 @@ async fn create(
         expires_at: end(ttl)?,
         uses,
         site,
+        pool,
         name_prefix,
         prefixes: announce,
         approve,
@@ -127,7 +132,7 @@ async fn revoke(
 ) -> Result<(), Failure> {
     let all = cluster.tokens().await?;
     let Some(token) = all.iter().find(|token| tokens::name_of(token) == name) else {
-        let known = crate::text::list(all.iter().take(20).map(tokens::name_of));
+        let known = text::list(all.iter().take(20).map(tokens::name_of));
         return Err(Failure::failed(format!("no token is named {name:?}"))
             .check(format!("the tokens are {known}")));
     };
@@ -160,9 +165,24 @@ fn operator() -> Option<String> {
     std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).ok()
 }
 
-async fn gateway(cluster: &Cluster) -> Result<api::Gateway, Failure> {
-    let mesh = cluster.mesh().await?;
-    let gateway = mesh.and_then(|mesh| mesh.status).and_then(|status| status.gateway);
+/// A machine would join and get nothing.
+fn known_pool(mesh: Option<&Mesh>, wanted: Option<&str>) -> Result<(), Failure> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let named = mesh.iter().flat_map(|mesh| &mesh.spec.pools);
+    let mut names: Vec<&str> = named.filter_map(|pool| pool.name.as_deref()).collect();
+    names.dedup();
+    if names.contains(&wanted) {
+        return Ok(());
+    }
+    let check = match names.as_slice() {
+        [] => "no pool has a name; give one to a pool: kubectl edit mesh default".to_owned(),
+        names => format!("the pools with a name are {}", text::list(names)),
+    };
+    Err(Failure::failed(format!("no pool of the mesh is named {wanted:?}")).check(check))
+}
+
+fn gateway(mesh: Option<&Mesh>) -> Result<api::Gateway, Failure> {
+    let gateway = mesh.and_then(|mesh| mesh.status.as_ref()?.gateway.clone());
     gateway.ok_or_else(|| {
         Failure::failed("the mesh has no gateway that machines could join through")
             .check("does hawser-controller run with --gateway ADDRESS?")

@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     fn pool(cidr: &str, node_prefix_length: u8) -> Pool {
-        Pool { cidr: cidr.to_owned(), node_prefix_length }
+        Pool { cidr: cidr.to_owned(), node_prefix_length, name: None }
     }
 
     fn block(net: &str) -> SubnetClaim {

@@ -35,6 +35,8 @@ struct Token<'a> {
     uses: u32,
     expires_at: &'a str,
     site: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pool: Option<&'a str>,
     name_prefix: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     prefixes: &'a [String],
@@ -97,6 +99,7 @@ fn in_json<'a>(token: &'a JoinToken, status: &'a JoinTokenStatus, now: Timestamp
         uses: token.spec.uses,
         expires_at: &token.spec.expires_at,
         site: token.spec.site.as_deref(),
+        pool: token.spec.pool.as_deref(),
         name_prefix: token.spec.name_prefix.as_deref(),
         prefixes: &token.spec.prefixes,
         created: token.metadata.creation_timestamp.as_ref().map(|time| time.0),
@@ -122,6 +125,7 @@ mod tests {
             expires_at: expires_at.to_owned(),
             uses: 2,
             site: Some("aws".to_owned()),
+            pool: None,
             name_prefix: None,
             prefixes: Vec::new(),
             approve: false,

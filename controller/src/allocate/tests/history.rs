@@ -1,6 +1,7 @@
 //! Many small random histories: two controllers at once, crashes between any two writes, stalled
 //! and stale reads, clocks that jump, pools edited, nodes deleted and made again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +70,12 @@ impl Controller {
         self.read.claims = server.claims.clone();
         let now = self.clock(server);
         self.rests.observe(self.read.released(), now);
-        self.queue = plan(&self.read.view(&self.rests, now)).writes;
+        let mut view = self.read.view(&self.rests, now);
+        if server.fault == Fault::NamesIgnored {
+            view.names.clear();
+            view.nodes.iter_mut().for_each(|node| node.pool = None);
+        }
+        self.queue = plan(&view).writes;
         if server.fault == Fault::SpecFirst {
             self.publish_before_claiming();
         }
@@ -248,7 +254,8 @@ impl World {
         if bound.count() != published {
             return Err("a claim is held that no spec names".to_owned());
         }
-        let families = crate::allocate::families(&self.server.pools).len();
+        let families: BTreeSet<_> = self.server.pools.iter().map(Pool::family).collect();
+        let families = families.len();
         let served = (self.server.nodes.values()).filter(|node| node.subnets.len() >= families);
         let missing = self.server.nodes.len() - served.count();
         if missing > 0 {
@@ -261,8 +268,11 @@ impl World {
 fn run(seed: u64, fault: Fault) -> Result<(), String> {
     let mut world = World::new(seed, fault);
     world.chaos()?;
-    // Four blocks that nobody can hold in another shape: exactly enough.
-    world.server.pools = Arc::new(vec![pool("10.9.0.0/30", 32), pool("fd09::/62", 64)]);
+    // Blocks that nobody can hold in another shape: for three nodes, and exactly enough for the one
+    // that gets its own from pools with a name.
+    let named = [pool("10.9.0.4/32", 32), pool("fd09:0:0:4::/64", 64)];
+    let unnamed = [pool("10.9.0.0/30", 32), pool("fd09::/62", 64)];
+    world.server.pools = Arc::new(unnamed.into_iter().chain(named).collect());
     for controller in &mut world.controllers {
         controller.queue.clear();
         controller.has_nodes = false;
@@ -301,6 +311,7 @@ fn the_oracles_notice_a_broken_allocator() {
         Fault::NoRest,
         Fault::WallClock,
         Fault::SpecFirst,
+        Fault::NamesIgnored,
         Fault::ReleaseUnchecked,
     ] {
         assert!(first_violation(fault, 20_000).is_some(), "{fault:?} goes unnoticed");

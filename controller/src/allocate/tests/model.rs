@@ -27,6 +27,8 @@ pub(super) enum Fault {
     WallClock,
     /// The spec is written before the claim is made.
     SpecFirst,
+    /// Whoever asks gets a block of any pool.
+    NamesIgnored,
     /// A release trusts the list of nodes that it was planned on.
     ReleaseUnchecked,
 }
@@ -110,11 +112,11 @@ impl Server {
         match write {
             Write::Create { subnet, owner } => {
                 self.create(*subnet, owner);
-                Ok(())
+                from_its_pools(subnet, owner, read)
             }
             Write::Bind { subnet, owner, .. } => {
                 self.update(*subnet, read, Some(owner));
-                Ok(())
+                from_its_pools(subnet, owner, read)
             }
             Write::Release { subnet, owner, .. } => {
                 if self.fault == Fault::ReleaseUnchecked || self.may_release(*subnet, owner) {
@@ -220,11 +222,32 @@ impl Server {
     }
 }
 
+/// These pools have a name,
+fn name_of(pool: &IpNet) -> Option<Arc<str>> {
+    const NAMED: [&str; 4] = ["10.0.0.8/31", "10.0.0.4/30", "10.9.0.4/32", "fd09:0:0:4::/64"];
+    NAMED.contains(&pool.to_string().as_str()).then(|| "edge".into())
+}
+
+/// and this node gets blocks of them alone.
+fn pool_of(node: &str) -> Option<Arc<str>> {
+    (node == "d").then(|| "edge".into())
+}
+
+/// Oracle: a block comes from a pool that is for its owner, as the controller saw the pools.
+fn from_its_pools(subnet: &IpNet, owner: &Owner, read: &Read) -> Result<(), String> {
+    let its = |pool: &&Pool| pool.has_block(subnet) && name_of(&pool.cidr) == pool_of(&owner.node);
+    let found = read.pools.iter().any(|pool| its(&pool));
+    if found { Ok(()) } else { Err(format!("{subnet} is not of {}'s pools", owner.node)) }
+}
+
 impl Read {
     /// What the planner gets to see of it.
     pub(super) fn view(&self, rests: &Rests, now: Duration) -> View {
         View {
             pools: self.pools.to_vec(),
+            names: (self.pools.iter())
+                .filter_map(|pool| Some((pool.cidr, name_of(&pool.cidr)?)))
+                .collect(),
             nodes: (self.nodes.iter())
                 .map(|(name, node)| Node {
                     name: name.clone(),
@@ -235,6 +258,7 @@ impl Read {
                     underlay: Vec::new(),
                     revoked: false,
                     keys: Vec::new(),
+                    pool: pool_of(name),
                     assigned: None,
                 })
                 .collect(),

@@ -87,7 +87,13 @@ fn after_a_restore_only_what_the_machine_says_it_uses_is_given_back() {
     let pools = || pools(&[("10.42.0.0/16", 24)]);
     let in_use = Node { in_force: vec![net(SUBNET)], ..again(&["its key"]) };
     let look = |node: Node| {
-        plan(&View { pools: pools(), nodes: vec![node], claims: released(), paused: true })
+        plan(&View {
+            pools: pools(),
+            nodes: vec![node],
+            claims: released(),
+            paused: true,
+            ..View::default()
+        })
     };
 
     assert_eq!(look(again(&["its key"])).verdicts["a"], NodeVerdict::Paused);

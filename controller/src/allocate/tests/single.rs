@@ -22,6 +22,7 @@ pub(super) fn node(name: &str, subnets: &[&str]) -> Node {
         underlay: Vec::new(),
         revoked: false,
         keys: Vec::new(),
+        pool: None,
         assigned: None,
     }
 }
@@ -334,4 +335,49 @@ fn of_two_overlapping_pools_the_first_stands() {
 
     assert_eq!(judged.usable, pools(&[("10.42.0.0/16", 24)]));
     assert!(judged.problems[0].to_string().contains("overlaps pool 10.42.0.0/16"));
+}
+
+#[test]
+fn a_pool_with_a_name_is_for_those_that_name_it_and_they_get_nothing_else() {
+    let edge = |name: &str| Node { pool: Some("edge".into()), ..node(name, &[]) };
+    let mut view = View {
+        pools: pools(&[("10.42.0.0/16", 24), ("10.43.0.0/31", 32), ("fd43::/127", 128)]),
+        names: ["10.43.0.0/31", "fd43::/127"].map(|pool| (net(pool), "edge".into())).into(),
+        nodes: vec![edge("a"), node("b", &[])],
+        ..View::default()
+    };
+
+    let wanted =
+        [create("10.43.0.0/32", "a"), create("fd43::/128", "a"), create("10.42.0.0/24", "b")];
+    assert_eq!(plan(&view).writes, wanted);
+
+    // Used up: nobody takes from the others.
+    view.claims = vec![bound("10.43.0.0/32", "x"), bound("10.43.0.1/32", "y")];
+    view.nodes = ["x", "y"].map(|name| node(name, &[])).to_vec();
+    view.nodes.push(edge("a"));
+    let exhausted = NodeVerdict::Exhausted { family: Family::V4, resting: false };
+    assert!(plan(&view).writes.contains(&create("fd43::/128", "a")));
+    view.claims.push(bound("fd43::/128", "a"));
+    view.nodes[2].subnets = vec![net("fd43::/128")];
+    assert_eq!(plan(&view).verdicts["a"], exhausted);
+
+    view.names.clear();
+    view.nodes[2].subnets.clear();
+    view.claims.pop();
+    assert_eq!(plan(&view).verdicts["a"], NodeVerdict::NoSuchPool("edge".into()));
+}
+
+#[test]
+fn a_node_keeps_what_it_has_when_its_pools_get_a_name() {
+    let view = View {
+        pools: pools(&[("10.42.0.0/16", 24)]),
+        names: [(net("10.42.0.0/16"), "edge".into())].into(),
+        nodes: vec![node("a", &["10.42.0.0/24"])],
+        claims: vec![bound("10.42.0.0/24", "a")],
+        ..View::default()
+    };
+
+    let plan = plan(&view);
+
+    assert_eq!((plan.writes, &plan.verdicts["a"]), (vec![], &NodeVerdict::Allocated));
 }

@@ -17,6 +17,7 @@ fn token() -> JoinToken {
         uses: 2,
         site: Some("aws".to_owned()),
         name_prefix: None,
+        pool: None,
         prefixes: Vec::new(),
         approve: false,
         created_by: None,
@@ -79,8 +80,8 @@ fn a_machine_with_a_good_token_becomes_a_new_node_of_its_site() {
 
     let joined = joined();
     let site = Some("aws".to_owned());
-    let (name, prefixes) = ("edge-1".to_owned(), Vec::new());
-    assert_eq!(admission, Admission::New { name, joined, site, prefixes });
+    let spec = MeshNodeSpec { site, joined: Some(joined), ..MeshNodeSpec::default() };
+    assert_eq!(admission, Admission::New { name: "edge-1".to_owned(), spec: Box::new(spec) });
 }
 
 #[test]
@@ -298,7 +299,7 @@ fn a_machine_announces_what_its_token_permits_and_nobody_else_has() {
     let pool = Taken { prefix: "192.168.128.0/20".parse().unwrap(), by: "a pool".to_owned() };
     let known = Known { taken: vec![pool], ..known(vec![site]) };
     let granted = |prefixes: &[&str]| match asks_for(prefixes, &known) {
-        Ok(Admission::New { prefixes, .. }) => Ok(prefixes),
+        Ok(Admission::New { spec, .. }) => Ok(spec.prefixes),
         Ok(other) => panic!("{other:?}"),
         Err(reason) => Err(reason),
     };

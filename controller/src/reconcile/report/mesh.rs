@@ -161,6 +161,7 @@ impl Sight<'_> {
             let why = match verdict {
                 NodeVerdict::Exhausted { .. } => "PoolExhausted",
                 NodeVerdict::PoolCoversNode { .. } => "PoolCoversNode",
+                NodeVerdict::NoSuchPool(_) => "NoSuchPool",
                 NodeVerdict::Cluster(why) => super::node::assignment_reason(why),
                 NodeVerdict::Allocated
                 | NodeVerdict::Pending

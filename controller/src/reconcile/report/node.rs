@@ -75,7 +75,7 @@ impl Sight<'_> {
             NodeVerdict::Allocated => Judged::good("SubnetAllocated", node.spec.subnets.join(", ")),
             NodeVerdict::Pending => Judged::unknown("Pending", "its claims are being written"),
             NodeVerdict::Exhausted { family, resting } => {
-                Judged::bad("PoolExhausted", self.exhausted(*family, *resting))
+                Judged::bad("PoolExhausted", self.exhausted(node, (*family, *resting)))
             }
             NodeVerdict::PoolCoversNode { pool, address } => Judged::bad(
                 "PoolCoversNode",
@@ -91,6 +91,13 @@ impl Sight<'_> {
             NodeVerdict::NoPools => Judged::bad(
                 "NoUsablePool",
                 "no pool of Mesh default can be used; its condition Degraded says why",
+            ),
+            NodeVerdict::NoSuchPool(name) => Judged::bad(
+                "NoSuchPool",
+                format!(
+                    "no pool of Mesh default that can be used is named {name}, as spec.pool says: add \
+                     one, or change spec.pool"
+                ),
             ),
             NodeVerdict::Paused => Judged::bad(
                 "Restored",
@@ -123,13 +130,17 @@ impl Sight<'_> {
         Some(Judged::bad(refusal_reason(&verdict.refused[0]), told))
     }
 
-    fn exhausted(&self, family: Family, resting: bool) -> String {
-        let pools: Vec<String> =
-            (self.view.pools.iter()).filter(|pool| pool.family() == family).map(describe).collect();
+    fn exhausted(&self, node: &MeshNode, (family, resting): (Family, bool)) -> String {
+        let name = node.spec.pool.as_deref();
+        let its = |pool: &&Pool| {
+            pool.family() == family && self.view.names.get(&pool.cidr).map(|name| &**name) == name
+        };
+        let pools: Vec<String> = self.view.pools.iter().filter(its).map(describe).collect();
+        let named = name.map(|name| format!(" named {name}")).unwrap_or_default();
         let hope =
             if resting { "; released ones are at rest and come free by themselves" } else { "" };
         format!(
-            "no {family} subnet is free in {}{hope}; add a pool to Mesh default",
+            "no {family} subnet is free in {}{hope}; add a pool{named} to Mesh default",
             pools.join(", ")
         )
     }
