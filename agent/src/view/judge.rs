@@ -12,8 +12,8 @@ use std::{
 };
 
 use api::{
-    MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, NO_NAT, TlsListener, is_unicast, overlap, parse_prefix,
-    published,
+    MeshNodeSpec, MeshNodeStatus, MeshPeerSpec, MeshSpec, NO_NAT, TlsListener, is_unicast, overlap,
+    parse_prefix, published,
 };
 use ipnet::IpNet;
 use keys::{KeyEpoch, PublicKey};

@@ -120,7 +120,7 @@ pub fn announced(taken: &[Taken], nodes: &[Announcer]) -> BTreeMap<String, Annou
     let mut wishes: Vec<Wish<'_>> = nodes.iter().flat_map(wishes_of).collect();
     wishes.sort_by_key(|wish| (wish.new, &wish.node.since, &wish.node.name, wish.place));
     let mut given: Vec<(IpNet, &str)> = Vec::new();
-    let mut verdicts: BTreeMap<String, Vec<(usize, Result<IpNet, NotRouted>)>> = BTreeMap::new();
+    let mut verdicts: BTreeMap<String, Vec<(usize, Verdict)>> = BTreeMap::new();
     for wish in &wishes {
         let verdict = wish.judge(taken, nodes, &given);
         if let Ok(prefix) = &verdict {
@@ -130,6 +130,9 @@ pub fn announced(taken: &[Taken], nodes: &[Announcer]) -> BTreeMap<String, Annou
     }
     verdicts.into_iter().map(|(name, verdicts)| (name, in_order(verdicts))).collect()
 }
+
+/// The prefix, or why it is not routed.
+type Verdict = Result<IpNet, NotRouted>;
 
 /// One prefix that one node asks for.
 struct Wish<'a> {
@@ -146,7 +149,7 @@ fn wishes_of(node: &Announcer) -> impl Iterator<Item = Wish<'_>> {
     once.map(|(place, text)| Wish { node, place, text, new: !node.routed.contains(text) })
 }
 
-fn in_order(mut verdicts: Vec<(usize, Result<IpNet, NotRouted>)>) -> Announced {
+fn in_order(mut verdicts: Vec<(usize, Verdict)>) -> Announced {
     verdicts.sort_by_key(|(place, _)| *place);
     let mut out = Announced::default();
     for (_, verdict) in verdicts {
@@ -159,12 +162,7 @@ fn in_order(mut verdicts: Vec<(usize, Result<IpNet, NotRouted>)>) -> Announced {
 }
 
 impl Wish<'_> {
-    fn judge(
-        &self,
-        taken: &[Taken],
-        nodes: &[Announcer],
-        given: &[(IpNet, &str)],
-    ) -> Result<IpNet, NotRouted> {
+    fn judge(&self, taken: &[Taken], nodes: &[Announcer], given: &[(IpNet, &str)]) -> Verdict {
         let prefix = parse_prefix(self.text)?;
         if prefix.prefix_len() == 0 {
             return Err(NotRouted::Everything(prefix));
@@ -172,8 +170,7 @@ impl Wish<'_> {
         if !is_unicast(&prefix) {
             return Err(NotRouted::NotUnicast(prefix));
         }
-        let mine =
-            self.mesh_has(&prefix, taken, nodes).or_else(|| self.machine_has(&prefix, nodes));
+        let mine = mesh_has(&prefix, taken, nodes).or_else(|| self.machine_has(&prefix, nodes));
         let others = || {
             let other =
                 |(net, name): &&(IpNet, &str)| *name != self.node.name && overlap(net, &prefix);
@@ -190,22 +187,6 @@ impl Wish<'_> {
         Ok(prefix)
     }
 
-    /// The mesh's own ranges come before everybody's prefixes, whenever they came.
-    fn mesh_has(
-        &self,
-        prefix: &IpNet,
-        taken: &[Taken],
-        nodes: &[Announcer],
-    ) -> Option<(IpNet, String)> {
-        if let Some(taken) = taken.iter().find(|taken| overlap(&taken.prefix, prefix)) {
-            return Some((taken.prefix, taken.by.clone()));
-        }
-        nodes.iter().find_map(|node| {
-            let subnet = node.subnets.iter().find(|subnet| overlap(subnet, prefix))?;
-            Some((*subnet, format!("node {}'s subnet", node.name)))
-        })
-    }
-
     /// Addresses and endpoints are nodes' own words: they keep a new prefix out, and take none away
     /// that another node has.
     fn machine_has(&self, prefix: &IpNet, nodes: &[Announcer]) -> Option<(IpNet, String)> {
@@ -217,6 +198,17 @@ impl Wish<'_> {
             Some((IpNet::from(*at), format!("node {}'s {what}", node.name)))
         })
     }
+}
+
+/// The mesh's own ranges come before everybody's prefixes, whenever they came.
+fn mesh_has(prefix: &IpNet, taken: &[Taken], nodes: &[Announcer]) -> Option<(IpNet, String)> {
+    if let Some(taken) = taken.iter().find(|taken| overlap(&taken.prefix, prefix)) {
+        return Some((taken.prefix, taken.by.clone()));
+    }
+    nodes.iter().find_map(|node| {
+        let subnet = node.subnets.iter().find(|subnet| overlap(subnet, prefix))?;
+        Some((*subnet, format!("node {}'s subnet", node.name)))
+    })
 }
 
 #[cfg(test)]

@@ -182,20 +182,25 @@ pub(super) fn judge(
     }
     may_announce(candidate, &name, (token, known))?;
     match approval(candidate, &name, token) {
-        _ if spent => Ok(Admission::New { name, joined, site: token.spec.site.clone() }),
+        _ if spent => Ok(as_new(candidate, name, joined, token)),
         Err(Refusal::NeedsApproval) => {
             let asked = waiting_of(candidate, &name, token).is_some();
             Ok(Admission::Waits { name, asked })
         }
         Err(refusal) => Err(refusal),
-        Ok(()) => {
-            let (site, pool) = (token.spec.site.clone(), token.spec.pool.clone());
-            let prefixes = candidate.prefixes.clone();
-            let spec = MeshNodeSpec { site, pool, prefixes, ..MeshNodeSpec::default() };
-            let spec = Box::new(MeshNodeSpec { joined: Some(joined), ..spec });
-            Ok(Admission::New { name, spec })
-        }
+        Ok(()) => Ok(as_new(candidate, name, joined, token)),
     }
+}
+
+fn as_new(candidate: &Candidate, name: String, joined: Joined, token: &JoinToken) -> Admission {
+    let spec = Box::new(MeshNodeSpec {
+        site: token.spec.site.clone(),
+        pool: token.spec.pool.clone(),
+        prefixes: candidate.prefixes.clone(),
+        joined: Some(joined),
+        ..MeshNodeSpec::default()
+    });
+    Admission::New { name, spec }
 }
 
 /// Each prefix lies within one that the token grants, and is nobody's.

@@ -323,7 +323,9 @@ impl Entry {
         let node = match api.create(&PostParams::default(), &MeshNode::new(name, spec)).await {
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let there = api.get_opt(name).await?;
-                let own = there.filter(|node| joined.as_ref().is_some_and(|joined| admission::is_of(node, joined)));
+                let own = there.filter(|node| {
+                    joined.as_ref().is_some_and(|joined| admission::is_of(node, joined))
+                });
                 own.ok_or_else(|| Refusal::NameTaken(name.to_owned()))?
             }
             created => created?,

@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     Event, PeerConfig,
     mesh::tests::{Pair, address, peer},
-    relay,
+    relay::{self, Detour},
 };
 
 /// Datagrams, and to where.
@@ -36,7 +36,7 @@ fn relayed() -> Pair {
     pair.tell_b(told(1, &[8]));
     for (mesh, other) in [(&pair.a, "node-2"), (&pair.b, "node-1")] {
         let id = relay::id(other);
-        mesh.paths().set_detour(id, Some(relay::address(id, 0)));
+        mesh.paths().set_detour(id, Detour::Relay(0));
     }
     pair
 }

@@ -107,8 +107,8 @@ fn balance(balancer: &Node, replicas: &[&Node]) {
     let rules = format!(
         "table ip balance\ndelete table ip balance\ntable ip balance {{\n\
          chain pre {{ type nat hook prerouting priority -100\n\
-         tcp dport 8444 dnat to numgen inc mod {} map {{ {} }} }}\n\
-         chain post {{ type nat hook postrouting priority 100\nmasquerade }}\n}}\n",
+         tcp dport 8444 dnat to numgen inc mod {} map {{ {} }}\n}}\n\
+         chain post {{ type nat hook postrouting priority 100\nmasquerade\n}}\n}}\n",
         all.len(),
         all.join(", ")
     );

@@ -56,7 +56,9 @@ impl Entrance<'_> {
             },
             Patience::until(Instant::now() + self.gateway, seed()),
             async |line: Option<String>, pause| {
-                line.iter().for_each(|line| terminal.say(line));
+                if let Some(line) = line {
+                    terminal.say(&line);
+                }
                 sleep(pause).await;
             },
         );

@@ -210,13 +210,9 @@ fn masquerade(batch: &mut Rules, turned: Turned<'_>) {
     }
     for (at, (device, open)) in guard.open.iter().enumerate() {
         for (protocol, family, v4) in [("ip", 4, true), ("ip6", 6, false)] {
-            if open.to.iter().any(|net| is_v4(net) == v4) {
-                let there = address(
-                    protocol,
-                    "daddr",
-                    Operator::EQ,
-                    turn.name(&format!("@to_{at}_{family}")),
-                );
+            let permitted = turn.name(&format!("@to_{at}_{family}"));
+            for net in each_or_set(&open.to, v4, permitted) {
+                let there = equals(field(protocol, "daddr"), net);
                 let known = vec![on(MetaKey::Oifname, device), there, Statement::Accept(None)];
                 batch.add(rule(SOURCE_NAT, known));
             }
