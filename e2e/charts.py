@@ -41,6 +41,15 @@ def variants():
         "cni": {"install": False},
         "admissionPolicy": {"enabled": False},
         "encryption": "Preferred",
+        "fallback": ["udp"],
+        "returnAfter": "10s",
+        "allowDowngrade": True,
+        "vxlanShapedPort": 8472,
+        "relay": "Auto",
+        "siteEncryption": [{"sites": ["aws", "onprem"], "encryption": "Required"}],
+        "siteGateways": [{"site": "onprem", "gateways": ["edge-1", "edge-2"]}],
+        "keyRotation": {"interval": "720h", "jitter": "12h", "windowStart": "02:00", "windowEnd": "04:00"},
+        "maxViewAge": "24h",
     }
     for part in ("agent", "controller"):
         everything[part] = {
@@ -113,7 +122,9 @@ def schema_is_closed():
             {"encryption": "required"}, {"pools": []}, {"pools": [{"cidr": "x", "nodePrefixLength": 24}]},
             {"controller": {"replicas": 0}}, {"agent": {"listenPort": 70000}}, {"cni": {"mode": "chained"}},
             {"gateway": {"urls": ["mesh.example"]}}, {"gateway": {"service": {"type": "Ingress"}}},
-            {"image": {"digest": "latest"}}, {"mtu": 100}, {"agent": {"stateDir": "relative"}},
+            {"image": {"digest": "latest"}}, {"mtu": 100}, {"relay": "auto"}, {"vxlanShapedPort": 4790},
+            {"siteGateways": [{"site": "a", "gateways": []}]}, {"siteEncryption": [{"sites": ["a", "b", "c"], "encryption": "None"}]},
+            {"keyRotation": {"jitter": "1h"}}, {"agent": {"stateDir": "relative"}},
         ):
             try:
                 chart.validate_schema(wrong)
