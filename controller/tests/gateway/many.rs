@@ -124,6 +124,8 @@ impl Replica {
             uses,
             site: None,
             name_prefix: None,
+            pool: None,
+            prefixes: Vec::new(),
             approve: false,
             created_by: None,
         };
