@@ -106,7 +106,7 @@ fn no_kind_is_told_from_another_by_its_time(times: &BTreeMap<&'static str, Vec<D
     println!("refused after {least:?} to {most:?}, medians of {JUDGED}");
     assert_eq!(times.len(), 8, "{medians:?}");
     assert!(times.values().flatten().all(|took| *took >= REFUSED_AFTER), "{times:?}");
-    assert!(most.0 - least.0 < APART, "{medians:?}");
+    assert!(most.0.abs_diff(least.0) < APART, "{medians:?}");
 }
 
 /// Of each attempt the answer's code; all that come too often are told one thing.

@@ -179,11 +179,12 @@ fn a_use_without_its_node_is_the_same_machines_and_a_node_that_went_ends_that() 
     let mut single = token();
     single.spec.uses = 1;
     let used = then(&single, &candidate(), "edge-1");
-    let new = Admission::New {
-        name: "edge-1".to_owned(),
-        joined: joined(),
+    let spec = MeshNodeSpec {
+        joined: Some(joined()),
         site: Some("aws".to_owned()),
+        ..MeshNodeSpec::default()
     };
+    let new = Admission::New { name: "edge-1".to_owned(), spec: Box::new(spec) };
 
     assert_eq!(reason(&candidate(), &used, &Known::default()), Ok(new));
     assert_eq!(used_once(&used, &candidate(), ("edge-1", "192.0.2.9"), now()), Ok(None));
