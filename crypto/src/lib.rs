@@ -62,7 +62,7 @@ pub use export::{ImportError, SessionState};
 pub use mesh::{Mesh, Settings};
 pub use outbox::{Event, Outbox};
 pub use packet::{IpPacket, is_martian};
-pub use paths::{Inbox, Paths, Refused};
+pub use paths::{Inbox, Paths, Refused, Signs};
 pub use random::Random;
 pub use routes::Routes;
 pub use train::{HEADER, TAG, Train};

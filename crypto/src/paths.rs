@@ -55,6 +55,17 @@ pub trait Inbox {
     fn discard(&mut self, discard: Discard);
 }
 
+/// Whether a peer is there, as far as its packets show it without being asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// Since when something was sent to it that nothing from it has followed.
+    pub unanswered: Option<Instant>,
+    /// When something authentic last came from it.
+    pub heard: Option<Instant>,
+    /// There is a session that may send.
+    pub session: bool,
+}
+
 /// A peer that shall stay connected is heard at least as often as sessions are renewed.
 const SILENT: Duration = Duration::from_secs(180);
 
@@ -92,6 +103,20 @@ impl Paths {
     /// Reserves `packets` messages (at most 1,024) to the owner of `to`: one lookup, one
     /// reservation.
     pub fn train(&self, to: IpAddr, packets: u32, now: Instant) -> Result<Train, Refused> {
+        self.reserve((to, packets), true, now)
+    }
+
+    /// The same for messages that nothing need follow: they leave [`Signs::unanswered`] as it is.
+    pub fn probes(&self, to: IpAddr, packets: u32, now: Instant) -> Result<Train, Refused> {
+        self.reserve((to, packets), false, now)
+    }
+
+    fn reserve(
+        &self,
+        (to, packets): (IpAddr, u32),
+        data: bool,
+        now: Instant,
+    ) -> Result<Train, Refused> {
         let owner = self.routes.load().owner_of(to);
         let peer = match owner {
             None => None,
@@ -101,7 +126,7 @@ impl Paths {
         let Some(peer) = peer else {
             return Err(self.refuse(Discard::NoRoute));
         };
-        self.depart(peer, packets, true, self.origin.moment(now)).ok_or(Refused::Control)
+        self.depart(peer, packets, data, self.origin.moment(now)).ok_or(Refused::Control)
     }
 
     /// Opens `train`, datagrams of `stride` bytes (the last may be shorter; 0: it is one) from one
@@ -165,6 +190,17 @@ impl Paths {
         let (heard, at) = (peer.last_received.get().happened(), self.origin.moment(now));
         let live = heard.is_none_or(|heard| at < heard.after(SILENT));
         (live && peer.sending.load().is_some()).then_some(peer)
+    }
+
+    /// What is to be seen of the peer of that [`crate::relay::id`], if others may pass on its datagrams.
+    pub fn signs(&self, id: u64) -> Option<Signs> {
+        let peer = self.called.get(&id)?;
+        let instant = |moment: Moment| moment.happened().map(|at| self.origin.instant(at));
+        Some(Signs {
+            unanswered: instant(peer.unanswered.get()),
+            heard: instant(peer.last_received.get()),
+            session: peer.sending.load().is_some(),
+        })
     }
 
     /// Has a peer known by what it is called where datagrams are passed on, or not: then nothing is

@@ -285,3 +285,21 @@ fn only_what_is_authentic_crosses_a_bridge_and_only_of_who_may_be_relayed() {
     hears(&mut pair, bridge);
     assert_eq!(pair.b.paths().bridge(id), Some(bridge));
 }
+
+#[test]
+fn what_is_sent_and_not_followed_shows_unless_it_is_a_probe() {
+    let mut pair = Pair::connected();
+    let id = crate::relay::id("node-2");
+    pair.tell_a(PeerConfig { relayed: true, ..peer(2, &[(1, 2)]) });
+    let unanswered = |pair: &Pair| pair.a.paths().signs(id).unwrap().unanswered;
+    pair.pass(Duration::from_secs(40));
+    let before = unanswered(&pair);
+
+    pair.a.paths().probes(to_b(), 1, pair.now).unwrap();
+    assert_eq!(unanswered(&pair), before);
+    pair.a.paths().train(to_b(), 1, pair.now).unwrap();
+
+    let signs = pair.a.paths().signs(id).unwrap();
+    assert!(signs.session && signs.unanswered.is_some() && signs.heard.is_some());
+    assert_eq!(pair.a.paths().signs(1), None);
+}
