@@ -60,6 +60,9 @@ pub struct State {
     pub behind: Vec<BehindState>,
     pub routes: Vec<RouteState>,
     pub guard: GuardState,
+    /// What this node has passed on for others since its agent began.
+    #[serde(default)]
+    pub passed_on: PassedOnState,
     /// Absent where it was not asked for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub canary: Option<CanaryState>,
@@ -150,6 +153,15 @@ pub struct GuardState {
     pub nft: bool,
     /// Packets that would have left in clear.
     pub blocked_packets: u64,
+}
+
+/// Sealed datagrams of others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PassedOnState {
+    pub datagrams: u64,
+    /// With what relays add.
+    pub bytes: u64,
 }
 
 /// What became of the standing canary's probes.

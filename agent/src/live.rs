@@ -13,9 +13,12 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use crate::{
-    admin::{BehindState, CanaryState, GuardState, Live, PeerState, RouteState, State, ViewState},
+    admin::{
+        BehindState, CanaryState, GuardState, Live, PassedOnState, PeerState, RouteState, State,
+        ViewState,
+    },
     capture::{self, Clocks, Here},
-    datapath::{Datapath, Engine, PeerStatus},
+    datapath::{Datapath, Engine, PassedOn, PeerStatus},
     keyring::Keyring,
     plan::Heard,
     reached::{Known, Reached},
@@ -69,6 +72,7 @@ impl Live for Agent {
                 nft: snapshot.guard.nft,
                 blocked_packets: snapshot.blocked.out + snapshot.blocked.into,
             },
+            passed_on: self.passed_on(),
             canary: self.canary.borrow().clone(),
             tls: self.streams.state(),
             discards: self.discards(),
@@ -107,6 +111,11 @@ impl Live for Agent {
 }
 
 impl Agent {
+    fn passed_on(&self) -> PassedOnState {
+        let PassedOn { datagrams, bytes } = self.datapath.passed_on();
+        PassedOnState { datagrams, bytes }
+    }
+
     fn discards(&self) -> BTreeMap<String, u64> {
         let forged = ("pod_source_forged", self.snapshot.load().blocked.forged);
         let discards = self.datapath.discards().into_iter().chain([forged]);

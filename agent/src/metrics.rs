@@ -83,6 +83,17 @@ fn encode_node(state: &State, encoder: &mut DescriptorEncoder<'_>) -> Result<(),
         encoder.encode_descriptor("clear_packets_blocked", help, None, blocked.metric_type())?;
     blocked.encode(out)?;
 
+    let passed_on = state.passed_on;
+    let counters = [
+        ("relayed_datagrams", "Sealed datagrams passed on for others", None, passed_on.datagrams),
+        ("relayed", "Their bytes", Some(Unit::Bytes), passed_on.bytes),
+    ];
+    for (name, help, unit, value) in counters {
+        let counter = ConstCounter::new(value);
+        let out = encoder.encode_descriptor(name, help, unit.as_ref(), counter.metric_type())?;
+        counter.encode(out)?;
+    }
+
     if let Some(canary) = &state.canary {
         encode_canary(canary, encoder)?;
     }
@@ -255,6 +266,8 @@ mod tests {
             "hawser_key_epoch 2",
             "hawser_mtu_bytes 1420",
             "hawser_clear_packets_blocked_total 17",
+            "hawser_relayed_datagrams_total 3",
+            "hawser_relayed_bytes_total 400",
             "hawser_canary_sent_total 5",
             "hawser_canary_seen_in_clear_total 2",
             "hawser_canary_blind 0",

@@ -27,6 +27,7 @@ use crypto::PeerConfig;
 use ipnet::IpNet;
 use keys::PresharedKey;
 
+pub(crate) use self::carrier::first;
 pub use self::{
     actual::{Actual, Device},
     barred::{Barred, LocalLookups},
@@ -276,6 +277,8 @@ pub struct Plan {
     pub relayed: BTreeMap<String, (u8, String)>,
     /// Whose sealed datagrams travel in TLS over TCP.
     pub bridged: BTreeSet<String>,
+    /// Who cannot be reached otherwise, as far as is known.
+    pub apart: BTreeSet<String>,
     pub vxlan: Option<Vxlan>,
     /// This node's own addresses, on the tunnel device.
     pub addresses: BTreeSet<IpNet>,
@@ -308,6 +311,7 @@ impl Plan {
         peers.clear.clone_from(&carriers.clear);
         peers.shaped.clone_from(&carriers.shaped);
         peers.relays.clone_from(&carriers.relays);
+        carrier::call(&mut peers, facts.underlay);
         let asking = facts.heard == Heard::Asking;
         let open = if asking { BTreeMap::new() } else { carriers.open.clone() };
         let guard = guard::of(view, facts, (&carriers.chosen, open));
@@ -324,6 +328,7 @@ impl Plan {
             shaped: carriers.in_shape,
             relayed: carriers.relayed,
             bridged: carriers.bridged,
+            apart: carriers.apart,
             ways: if asking { BTreeMap::new() } else { carriers.ways },
             rules: routes.iter().filter_map(rule).collect(),
             barred: barred::of(&guard, &facts.foreign, facts.ipv6),

@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub bridged: BTreeSet<String>,
     /// Nodes that may be called so.
     pub listeners: BTreeMap<String, Listener>,
+    /// Those that cannot be reached otherwise, as far as is known.
+    pub apart: BTreeSet<String>,
     /// For how long one that failed must answer before it is gone back to.
     pub return_after: Duration,
     /// This node says that there is a NAT before it.
@@ -128,6 +130,7 @@ impl Snapshot {
             relayed: BTreeMap::new(),
             bridged: BTreeSet::new(),
             listeners: BTreeMap::new(),
+            apart: BTreeSet::new(),
             return_after: api::return_after(),
             peers: BTreeMap::new(),
             behind_nat: false,
@@ -184,6 +187,7 @@ impl Snapshot {
             relayed: plan.relayed.clone(),
             bridged: plan.bridged.clone(),
             listeners: listeners(view, facts),
+            apart: plan.apart.clone(),
             return_after: view.return_after,
             peers: peer_facts(view, &self.node),
             behind_nat: view.nodes.get(&self.node).is_some_and(|node| node.nat.is_some()),

@@ -86,6 +86,7 @@ pub(crate) fn sample() -> State {
             kind: Some("unreachable".to_owned()),
         }],
         guard: GuardState { routes: true, nft: true, blocked_packets: 17 },
+        passed_on: PassedOnState { datagrams: 3, bytes: 400 },
         canary: Some(CanaryState {
             verdict: CanaryVerdict::Clear,
             sent: 5,

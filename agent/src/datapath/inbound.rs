@@ -130,7 +130,7 @@ impl Inbound {
         let shared = out.shared();
         let Arrival { from, ref range, stride, class } = self.arrivals[number];
         let (start, train) = (range.start, &mut self.slots[range.clone()]);
-        shared.recorder.outer((Direction::In, from), now, train, stride);
+        shared.recorder.outer((Direction::In, from), now, train, (stride, 0));
         if shared.clear.concerns(train, stride) {
             open_mixed(Came { bytes: &mut *train, from, stride }, &mut self.opened, out, now);
         } else {

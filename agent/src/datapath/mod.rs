@@ -34,8 +34,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use crypto::PeerConfig;
 use crypto::relay::Detour;
+pub use crypto::{PeerConfig, Signs};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
@@ -45,7 +45,7 @@ pub use self::{
     config::{Config, DatapathError, Engine, TunInfo},
     offload::{ecn::Dscp, shape::HEADER as SHAPE, udp_packet},
     recorder::{Direction, Recorded, Recording, Side},
-    relay::{HEADER as RELAY, Relayed, Relays},
+    relay::{HEADER as RELAY, PassedOn, Relayed, Relays},
     shape::Shaped,
 };
 use self::{
@@ -254,6 +254,16 @@ impl Datapath {
     /// Whether streams can stand in for datagrams: boringtun's engine has none.
     pub fn has_bridges(&self) -> bool {
         self.shared.sessions.is_native()
+    }
+
+    /// What is to be seen of the peer of that name, where relays may serve it.
+    pub fn signs(&self, peer: &str) -> Option<Signs> {
+        self.shared.sessions.signs(crypto::relay::id(peer))
+    }
+
+    /// What this node has passed on for others since its start.
+    pub fn passed_on(&self) -> PassedOn {
+        self.shared.relays.passed_on()
     }
 
     /// Sends a whole packet sealed to whom its destination is of, plain, in the shape or by one of

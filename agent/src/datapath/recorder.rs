@@ -84,15 +84,15 @@ impl Recorder {
         self.keep((at, Side::Inner, direction), (packet.len(), 1), &packet[..kept]);
     }
 
-    /// Datagrams of `stride` bytes; the last may be shorter.
+    /// Datagrams of `stride` bytes (the last may be shorter), each behind `skip` of another kind.
     pub(super) fn outer(
         &self,
         (direction, far): (Direction, SocketAddr),
         at: Instant,
         train: &[u8],
-        stride: usize,
+        (stride, skip): (usize, usize),
     ) {
-        let first = &train[..stride.min(train.len())];
+        let first = train[..stride.min(train.len())].get(skip..).unwrap_or_default();
         let head = &first[..OUTER.min(first.len())];
         let pieces = train.len().div_ceil(stride.max(1));
         self.keep((at, Side::Outer { far }, direction), (first.len(), pieces), head);
@@ -209,7 +209,7 @@ mod tests {
         for length in 20u8..30 {
             let train = vec![length; 2 * usize::from(length) + 1];
             for recorder in [&recorder, &none] {
-                recorder.outer((Direction::Out, far), Instant::now(), &train, length.into());
+                recorder.outer((Direction::Out, far), Instant::now(), &train, (length.into(), 0));
             }
         }
 

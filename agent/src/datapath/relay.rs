@@ -6,13 +6,15 @@
 //! │ 'h'  │ version │ receiver, 8 │ sender, 8 │ sealed datagram …     ids as in `crypto::relay`
 //! ```
 //! On the tunnel's own port: no message of WireGuard begins so. Here is the seam between trains and
-//! sockets: on the way out, what is for `[100::id]:place` gets the header and goes to that relay; on
-//! the way in, the header is taken off and the datagram comes from such an address, so nothing behind
-//! the seam knows how it travelled. A train stays a train all the way.
+//! sockets: on the way out, what is for `[100::id]:place` is sealed behind its header and goes to that
+//! relay; on the way in, the header is taken off and the datagram comes from such an address, so
+//! nothing behind the seam knows how it travelled. A train stays a train all the way, and a relay
+//! sends it from where it was received.
 //!
 //! A relay passes on only from where a peer is that it has a session with, by that peer's own name, to
 //! where another such peer is: never to another relay, so never in a circle, and never for strangers.
 
+mod copies;
 mod quota;
 
 use std::{
@@ -20,7 +22,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
 };
@@ -28,7 +30,7 @@ use std::{
 use arc_swap::ArcSwap;
 use crypto::{Discard, Paths, relay};
 
-use self::quota::Quotas;
+use self::{copies::Copies, quota::Quotas};
 use super::{
     bridge,
     shape::is_handshake,
@@ -54,8 +56,8 @@ pub struct Relays {
 /// One that may be reached so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Relayed {
-    /// Where it is said to be.
-    pub endpoint: Option<SocketAddr>,
+    /// Where it may be, the likeliest first.
+    pub places: Vec<SocketAddr>,
     /// What its relays are called, the first first.
     pub relays: Vec<u64>,
     /// The place of the one in use.
@@ -66,17 +68,30 @@ pub struct Relayed {
 
 /// Receiver and sender, as they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Head {
+pub(super) struct Head {
     to: u64,
     from: u64,
+}
+
+/// What this node has passed on for others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassedOn {
+    pub datagrams: u64,
+    /// With their headers.
+    pub bytes: u64,
 }
 
 /// The seam. Where there are no relays, it is one look at a flag for each call of the kernel.
 #[derive(Default)]
 pub(super) struct Seam {
     any: AtomicBool,
+    /// What this node is called.
+    own: AtomicU64,
     table: ArcSwap<Table>,
     quotas: Mutex<Quotas>,
+    datagrams: AtomicU64,
+    bytes: AtomicU64,
+    copies: Mutex<Copies>,
     /// Handshakes whose relay was not there yet, the last for each way: peers and relays are met at
     /// the same time.
     early: Mutex<BTreeMap<SocketAddr, Vec<u8>>>,
@@ -99,13 +114,19 @@ impl Seam {
         let any = relays.is_some();
         let mut table = Table { relays: relays.unwrap_or_default(), at: BTreeMap::new() };
         for (id, peer) in &table.relays.peers {
-            if let Some(endpoint) = peer.endpoint {
-                table.at.entry(endpoint).or_default().push(*id);
+            for place in &peer.places {
+                table.at.entry(*place).or_default().push(*id);
             }
         }
+        self.own.store(table.relays.own, Ordering::Relaxed);
         let before = self.table.swap(table.into());
         self.any.store(any, Ordering::Relaxed);
         before.relays.clone()
+    }
+
+    pub(super) fn passed_on(&self) -> PassedOn {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        PassedOn { datagrams: read(&self.datagrams), bytes: read(&self.bytes) }
     }
 
     /// True if it is a peer behind a relay, or one that was heard by its bridge.
@@ -117,24 +138,55 @@ impl Seam {
         self.any() && id.is_some_and(|id| self.table.load().relays.peers.contains_key(&id))
     }
 
-    /// All other ways to whom something goes to `to`: a handshake takes every one.
-    pub(super) fn others(&self, to: SocketAddr, paths: Option<&Paths>) -> BTreeSet<SocketAddr> {
+    /// The header of what is sent there; none if no relay is.
+    pub(super) fn head(&self, to: SocketAddr) -> Option<Head> {
+        let (to, _) = relay::parse(to).filter(|_| relay::bridge_port(to).is_none())?;
+        Some(Head { to, from: self.own.load(Ordering::Relaxed) })
+    }
+
+    /// Where else a relayed peer may be: it is looked for there, to be reached without a relay again.
+    pub(super) fn sought_at(&self, id: u64) -> Vec<SocketAddr> {
         let table = self.table.load();
-        let at = |id: u64| {
-            let peer = table.relays.peers.get(&id);
-            let relays = peer.map_or(0, |peer| peer.relays.len() as u16);
-            let places = (0..relays).map(move |place| relay::address(id, place));
-            let bridge = paths.and_then(|paths| paths.bridge(id));
-            peer.and_then(|peer| peer.endpoint).into_iter().chain(places).chain(bridge)
+        let peer = table.relays.peers.get(&id).filter(|peer| peer.used.is_some());
+        peer.map(|peer| peer.places.clone()).unwrap_or_default()
+    }
+
+    /// The other ways that a handshake message to `to` takes: all that there are while its peer is
+    /// silent or relayed, and none to one that is heard.
+    pub(super) fn copies(
+        &self,
+        to: SocketAddr,
+        message: &[u8],
+        (shared, now): (&Shared, Instant),
+    ) -> BTreeSet<SocketAddr> {
+        if !self.any() {
+            return BTreeSet::new();
+        }
+        let table = self.table.load();
+        let paths = shared.sessions.paths();
+        let through = match relay::bridge_port(to) {
+            Some(_) => paths.and_then(|paths| paths.bridged(to)),
+            None => relay::parse(to).map(|(id, _)| id),
         };
-        let known = match (relay::bridge_port(to), relay::parse(to)) {
-            (Some(_), _) => paths.and_then(|paths| paths.bridged(to)),
-            (None, named) => named.map(|(id, _)| id),
+        let ids = match &through {
+            Some(id) => std::slice::from_ref(id),
+            None => table.at.get(&to).map(Vec::as_slice).unwrap_or_default(),
         };
-        let all = table.at.get(&to).into_iter().flatten().copied();
-        let mut others: BTreeSet<SocketAddr> = all.chain(known).flat_map(at).collect();
-        others.remove(&to);
-        others
+        let mut copies = BTreeSet::new();
+        let mut asked = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            let signs = shared.sessions.signs(*id).unwrap_or_default();
+            let peer = table.relays.peers.get(id);
+            let detoured = |peer: &Relayed| peer.used.is_some() || peer.bridged;
+            let relayed = through.is_some() || peer.is_some_and(detoured);
+            if asked.wants((*id, message), (signs, relayed), now) {
+                let bridge = paths.and_then(|paths| paths.bridge(*id));
+                let ways = table.ways(*id).chain(bridge);
+                copies.extend(ways.filter(|way| through.is_some() || relay::parse(*way).is_some()));
+            }
+        }
+        copies.remove(&to);
+        copies
     }
 
     /// Sends trains to peers by their relays, and returns how many datagrams were refused.
@@ -144,34 +196,31 @@ impl Seam {
         bytes: &[u8],
         (shared, sockets): (&Shared, &Sockets),
     ) -> u64 {
-        let (table, now, mut refused) = (self.table.load(), Instant::now(), 0);
+        let (table, now) = (self.table.load(), Instant::now());
+        let mut found = Vec::with_capacity(trains.len());
         for train in trains {
             if let Some(train) = bridge::across(train) {
-                refused += sockets.send(&[train], bytes);
+                found.push(train);
                 continue;
             }
-            let relay = relay::parse(train.to).and_then(|(id, place)| {
-                let relay = *table.relays.peers.get(&id)?.relays.get(usize::from(place))?;
-                Some((
-                    Head { to: id, from: table.relays.own },
-                    shared.sessions.contact(relay, now)?,
-                ))
-            });
-            let Some((head, to)) = relay else {
-                if is_handshake(&bytes[train.range.clone()]) {
-                    let known = self.knows(train.to, shared.sessions.paths());
-                    let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
-                    let bytes = known.then(|| bytes[train.range.clone()].to_vec());
-                    early.extend(bytes.map(|bytes| (train.to, bytes)));
-                    continue;
-                }
-                shared.count(Discard::NoRelay, datagrams(&train.range, train.stride));
-                continue;
-            };
-            let (trains, bytes) = put_on(train, bytes, head, to);
-            refused += sockets.send(&trains, &bytes);
+            match table.relay(train.to).and_then(|relay| shared.sessions.contact(relay, now)) {
+                Some(to) => found.push(Train { to, ..train.clone() }),
+                None => self.miss(train, bytes, shared),
+            }
         }
-        refused
+        sockets.send(&found, bytes)
+    }
+
+    /// No relay is there for it. A handshake may wait for one.
+    fn miss(&self, train: &Train, bytes: &[u8], shared: &Shared) {
+        let first = &bytes[train.range.clone()][..train.stride.min(train.range.len())];
+        let sealed = first.get(HEADER..).unwrap_or_default();
+        if is_handshake(sealed) && self.knows(train.to, shared.sessions.paths()) {
+            let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+            early.insert(train.to, sealed.to_vec());
+        } else {
+            shared.count(Discard::NoRelay, datagrams(&train.range, train.stride));
+        }
     }
 
     /// Handshakes that had no relay, to be tried once more.
@@ -205,7 +254,12 @@ impl Seam {
                     }
                 }
                 Some(head) => match self.onwards(&table, (head, &came), shared, now) {
-                    Ok(to) => onwards.extend(within_limits(to, &came)),
+                    Ok(to) => {
+                        let count = datagrams(&came.range, came.stride);
+                        self.datagrams.fetch_add(count, Ordering::Relaxed);
+                        self.bytes.fetch_add(came.range.len() as u64, Ordering::Relaxed);
+                        onwards.extend(within_limits(to, &came));
+                    }
                     Err(discard) => discard_all(shared, discard, &came),
                 },
             }
@@ -240,6 +294,20 @@ impl Seam {
 }
 
 impl Table {
+    /// All ways to a peer.
+    fn ways(&self, id: u64) -> impl Iterator<Item = SocketAddr> + '_ {
+        let peer = self.relays.peers.get(&id);
+        let relays = peer.map_or(0, |peer| peer.relays.len() as u16);
+        let relayed = (0..relays).map(move |place| relay::address(id, place));
+        peer.into_iter().flat_map(|peer| peer.places.iter().copied()).chain(relayed)
+    }
+
+    /// What the relay is called that `[100::id]:place` stands for.
+    fn relay(&self, to: SocketAddr) -> Option<u64> {
+        let (id, place) = relay::parse(to)?;
+        self.relays.peers.get(&id)?.relays.get(usize::from(place)).copied()
+    }
+
     /// From its sender by its relay; only what comes from where some peer is.
     fn unwrapped(
         &self,
@@ -268,6 +336,16 @@ fn discard_all(shared: &Shared, discard: Discard, came: &Arrival) {
 
 fn datagrams(range: &std::ops::Range<usize>, stride: usize) -> u64 {
     range.len().div_ceil(stride.max(1)) as u64
+}
+
+impl Head {
+    /// At the beginning of a datagram.
+    pub(super) fn write(&self, datagram: &mut [u8]) {
+        let Some(room) = datagram.first_chunk_mut::<HEADER>() else { return };
+        room[..2].copy_from_slice(&START);
+        room[2..10].copy_from_slice(&self.to.to_be_bytes());
+        room[10..].copy_from_slice(&self.from.to_be_bytes());
+    }
 }
 
 fn head(datagram: &[u8]) -> Option<Head> {
@@ -320,21 +398,6 @@ fn within_limits(to: SocketAddr, came: &Arrival) -> Vec<Train> {
         class,
     };
     starts.map(train).collect()
-}
-
-/// As one train, or several where the longer datagrams no longer fit into one.
-fn put_on(train: &Train, bytes: &[u8], head: Head, to: SocketAddr) -> (Vec<Train>, Vec<u8>) {
-    let stride = train.stride + HEADER;
-    let count = train.range.len().div_ceil(train.stride.max(1));
-    let mut headed = Vec::with_capacity(count * stride);
-    for datagram in bytes[train.range.clone()].chunks(train.stride) {
-        headed.extend_from_slice(&START);
-        headed.extend_from_slice(&head.to.to_be_bytes());
-        headed.extend_from_slice(&head.from.to_be_bytes());
-        headed.extend_from_slice(datagram);
-    }
-    let whole = Arrival { from: to, range: 0..headed.len(), stride, class: train.class };
-    (within_limits(to, &whole), headed)
 }
 
 #[cfg(test)]

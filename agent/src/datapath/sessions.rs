@@ -13,7 +13,7 @@ use std::{
     time::{Instant, SystemTime},
 };
 
-use crypto::{Discards, Outbox, Paths, PeerConfig, PeerStatus, Problem, relay::Detour};
+use crypto::{Discards, Outbox, Paths, PeerConfig, PeerStatus, Problem, Signs, relay::Detour};
 use ipnet::IpNet;
 use keys::{KeyEpoch, PrivateKey};
 
@@ -105,6 +105,11 @@ impl Sessions {
             Self::Native(native) => Some(native.paths()),
             Self::Boringtun(_) => None,
         }
+    }
+
+    /// What is to be seen of the peer of that `crypto::relay::id`, if it may be relayed.
+    pub(super) fn signs(&self, id: u64) -> Option<Signs> {
+        self.paths()?.signs(id)
     }
 
     /// Where the peer of that `crypto::relay::id` itself is spoken with, if there is a live session

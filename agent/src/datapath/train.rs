@@ -10,6 +10,7 @@ use std::{net::SocketAddr, ops::Range, time::Instant};
 
 use super::{
     recorder::Direction,
+    relay,
     shape::{By, is_handshake},
     shared::Shared,
     udp::{MOST_BYTES, MOST_SEGMENTS, Sockets, Train},
@@ -46,7 +47,8 @@ impl<'a> Departures<'a> {
     }
 
     /// Lets `write` fill a record of up to `room` bytes and say how long the datagram is; 0 takes
-    /// it back. Sends what waits first if the record does not fit behind it.
+    /// it back. Sends what waits first if the record does not fit behind it. What goes by a relay
+    /// gets its header here, before it.
     pub(super) fn record(
         &mut self,
         to: SocketAddr,
@@ -54,16 +56,19 @@ impl<'a> Departures<'a> {
         room: usize,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
-        if self.bytes.len() - self.used < room {
+        let head = self.shared.relays.head(to);
+        let skip = if head.is_some() { relay::HEADER } else { 0 };
+        if self.bytes.len() - self.used < skip + room {
             self.send();
         }
-        let Some(slot) = self.bytes.get_mut(self.used..self.used + room) else {
+        let Some(slot) = self.bytes.get_mut(self.used..self.used + skip + room) else {
             return;
         };
-        let length = write(slot);
+        let length = write(&mut slot[skip..]);
         if length > 0 {
-            append(&mut self.trains, to, class, self.used..self.used + length);
-            self.used += length;
+            head.inspect(|head| head.write(slot));
+            append(&mut self.trains, to, class, self.used..self.used + skip + length);
+            self.used += skip + length;
         }
     }
 
@@ -86,7 +91,8 @@ impl<'a> Departures<'a> {
         self.also = also;
     }
 
-    /// One of the engine's own. A handshake goes every way there is: nobody knows yet which is open.
+    /// One of the engine's own. A handshake with a peer that is silent goes every way there is: nobody
+    /// knows yet which is open.
     pub(super) fn say(&mut self, to: SocketAddr, class: u8, datagram: &[u8]) {
         let shared = self.shared;
         if !is_handshake(datagram) || !(shared.shapes.any() || shared.relays.any()) {
@@ -95,7 +101,7 @@ impl<'a> Departures<'a> {
         }
         let before = self.set_way(By::Every);
         self.copy(to, class, datagram);
-        let mut others = shared.relays.others(to, shared.sessions.paths());
+        let mut others = shared.relays.copies(to, datagram, (shared, Instant::now()));
         others.extend(self.also.filter(|also| *also != to));
         for other in others {
             self.copy(other, class, datagram);
@@ -151,7 +157,8 @@ impl<'a> Departures<'a> {
         let now = Instant::now();
         for Train { to, range, stride, .. } in &self.trains {
             let train = &self.bytes[range.clone()];
-            self.shared.recorder.outer((Direction::Out, *to), now, train, *stride);
+            let skip = if crypto::relay::parse(*to).is_some() { relay::HEADER } else { 0 };
+            self.shared.recorder.outer((Direction::Out, *to), now, train, (*stride, skip));
         }
     }
 }

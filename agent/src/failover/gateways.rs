@@ -73,7 +73,7 @@ impl Gateways {
             watched.asked = Some(now);
             for to in addresses {
                 self.number += 1;
-                let ask = Ask { to: *to, by: *by, number: self.number };
+                let ask = Ask { to: *to, by: *by, number: self.number, alarm: false };
                 self.open.insert(ask.number, (name.clone(), ask, now));
                 asks.push(ask);
             }

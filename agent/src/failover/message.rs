@@ -2,7 +2,7 @@
 //! and only a question is answered, so nobody gets more than he sent.
 //!
 //! ```text
-//! IP │ UDP 7375 to 7375 │ "hawser" │ version 2 │ 1 question, 2 answer, and 16 × carrier │ number, 8
+//! IP │ UDP 7375 to 7375 │ "hawser" │ version 2 │ 1 question, 2 answer, 3 alarm, and 16 × carrier │ number, 8
 //! ```
 //! Some carriers are the kernel's, which takes the payload; the data path's take a whole packet.
 
@@ -25,6 +25,8 @@ const NAME: [u8; 7] = *b"hawser\x02";
 pub(super) enum Kind {
     Question,
     Answer,
+    /// A question of one that sent something and hears nothing: perhaps what is sent to it gets lost.
+    Alarm,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,7 @@ impl Message {
         let kind: u8 = match self.kind {
             Kind::Question => 1,
             Kind::Answer => 2,
+            Kind::Alarm => 3,
         };
         let by = match self.by.backend {
             Backend::Wireguard => 0,
@@ -64,6 +67,7 @@ impl Message {
         let kind = match head[7] & 0xf {
             1 => Kind::Question,
             2 => Kind::Answer,
+            3 => Kind::Alarm,
             _ => return None,
         };
         let backend = match (head[7] >> 4) & !SHAPED {
@@ -103,7 +107,7 @@ mod tests {
         let tls = Way { tls: true, ..Wireguard.into() };
         let all = [Wireguard, Esp, Udp, Vxlan, Direct].map(Way::from);
         for by in all.into_iter().chain([shaped, tls]).chain(relayed) {
-            for kind in [Kind::Question, Kind::Answer] {
+            for kind in [Kind::Question, Kind::Answer, Kind::Alarm] {
                 let message = Message { kind, by, number: u64::MAX - 7 };
                 let bytes = message.write();
 

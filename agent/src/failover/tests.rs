@@ -3,10 +3,21 @@ use proptest::prelude::*;
 use super::*;
 use crate::view::Backend;
 
+mod relays;
+
 use Backend::{Direct, Udp, Vxlan, Wireguard};
 
 const HOLD: Duration = Duration::from_secs(30);
 const STEP: Duration = Duration::from_millis(200);
+
+/// The kernel's carriers show nothing.
+fn unseen(_: &str) -> Signs {
+    Signs::default()
+}
+
+fn choice(ways: impl IntoIterator<Item = Way>, addresses: Vec<IpAddr>) -> Choice {
+    Choice { ways: ways.into_iter().collect(), addresses, apart: false }
+}
 
 fn at(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
@@ -25,11 +36,8 @@ impl World {
     fn new(listed: &[Backend]) -> Self {
         let (mut failover, start) = (Failover::new(7, Chosen::new()), Instant::now());
         let addresses = vec!["10.42.2.1".parse().unwrap(), "fd42:0:0:2::1".parse().unwrap()];
-        failover.meets(
-            &[("n2".to_owned(), (listed.iter().copied().map(Way::from).collect(), addresses))]
-                .into(),
-            start,
-        );
+        let choice = choice(listed.iter().copied().map(Way::from), addresses);
+        failover.meets(&[("n2".to_owned(), choice)].into(), start);
         Self { failover, start, elapsed: Duration::ZERO, used: vec![] }
     }
 
@@ -38,7 +46,7 @@ impl World {
         let end = self.elapsed + at(seconds);
         while self.elapsed < end {
             let now = self.start + self.elapsed;
-            for ask in self.failover.tick(HOLD, now) {
+            for ask in self.failover.tick(HOLD, unseen, now) {
                 if works(ask.by.backend, ask.to) {
                     self.failover.answered(ask, now + Duration::from_millis(3));
                 }
@@ -131,7 +139,7 @@ fn a_break_in_its_health_begins_the_count_anew() {
 fn an_answer_counts_once_in_time_and_from_who_was_asked_by_what_it_came_by() {
     let mut world = World::new(&[Vxlan, Udp]);
     let now = world.start;
-    let ask = world.failover.tick(HOLD, now)[0];
+    let ask = world.failover.tick(HOLD, unseen, now)[0];
     let heard = |failover: &Failover| failover.pairs["n2"].lines[0].heard.len();
 
     for other in [
@@ -144,7 +152,7 @@ fn an_answer_counts_once_in_time_and_from_who_was_asked_by_what_it_came_by() {
     }
     world.failover.answered(ask, now + IN_TIME);
     assert_eq!(heard(&world.failover), 0);
-    let ask = world.failover.tick(HOLD, now + USUAL.every + ALARMED)[0];
+    let ask = world.failover.tick(HOLD, unseen, now + USUAL.every + ALARMED)[0];
     world.failover.answered(ask, now + USUAL.every + ALARMED);
     assert_eq!(heard(&world.failover), 1);
 }
@@ -156,11 +164,11 @@ fn who_stays_goes_on_as_it_is_and_only_who_is_listed_is_answered() {
     let now = world.start + world.elapsed;
     let pair = |n: u8, backends: &[Backend]| {
         let address: IpAddr = [10, 42, n, 1].into();
-        (format!("n{n}"), (backends.iter().copied().map(Way::from).collect(), vec![address]))
+        (format!("n{n}"), choice(backends.iter().copied().map(Way::from), vec![address]))
     };
     let second = ("n2".to_owned(), {
         let addresses = vec!["10.42.2.1".parse().unwrap(), "fd42:0:0:2::1".parse().unwrap()];
-        (vec![Vxlan.into(), Udp.into()], addresses)
+        choice([Vxlan.into(), Udp.into()], addresses)
     });
 
     world.failover.meets(&[second, pair(3, &[Direct, Udp])].into(), now);
@@ -206,7 +214,8 @@ fn a_new_run_begins_with_what_the_last_one_used_and_goes_back_when_the_better_an
     let (mut failover, start) = (Failover::new(7, last.into()), Instant::now());
     assert_eq!(failover.chosen()["n2"], Udp.into(), "before it is met");
     let ways = [Vxlan, Udp].map(Way::from).to_vec();
-    failover.meets(&[("n2".to_owned(), (ways, vec!["10.42.2.1".parse().unwrap()]))].into(), start);
+    let choice = choice(ways, vec!["10.42.2.1".parse().unwrap()]);
+    failover.meets(&[("n2".to_owned(), choice)].into(), start);
 
     let mut world = World { failover, start, elapsed: Duration::ZERO, used: vec![] };
     world.run(60.0, |by, _| by == Udp).run(60.0, |_, _| true);
@@ -221,7 +230,7 @@ fn a_last_way_that_may_carry_no_more_is_not_begun_with() {
     let mut failover = Failover::new(7, last.into());
     let ways = [Vxlan, Wireguard].map(Way::from).to_vec();
 
-    let met = [("n2".to_owned(), (ways, vec!["10.42.2.1".parse().unwrap()]))];
+    let met = [("n2".to_owned(), choice(ways, vec!["10.42.2.1".parse().unwrap()]))];
     failover.meets(&met.into(), Instant::now());
 
     assert_eq!(failover.chosen()["n2"], Vxlan.into());

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Ask, Failover, Mute, Ways,
+    Ask, Choice, Failover, Mute, Signs, Ways,
     gateways::{Asked, Gateways},
     kept,
     message::{Kind, Message},
@@ -59,10 +59,12 @@ impl Watch {
                 bind(&snapshot, &mut sockets);
                 let (ways, asked) = (ways(&snapshot, &sockets), asked(&snapshot, &sockets));
                 failover.meets(&ways, now);
-                let mut asks = failover.tick(snapshot.return_after, now);
+                let signs = |peer: &str| self.signs(peer);
+                let mut asks = failover.tick(snapshot.return_after, signs, now);
                 asks.extend(gateways.tick(&asked, snapshot.return_after, now));
-                for Ask { to, by, number } in asks {
-                    let question = Message { kind: Kind::Question, by, number };
+                for Ask { to, by, number, alarm } in asks {
+                    let kind = if alarm { Kind::Alarm } else { Kind::Question };
+                    let question = Message { kind, by, number };
                     sockets.send(&self.datapath, to, question);
                 }
                 if self.tell(failover.chosen()) {
@@ -74,7 +76,9 @@ impl Watch {
             }
             tokio::select! {
                 (from, message) = sockets.receive() => {
-                    self.take(from, message, (&mut failover, &mut gateways, &sockets));
+                    if self.take(from, message, (&mut failover, &mut gateways, &sockets)) {
+                        due = Instant::now();
+                    }
                 }
                 () = sleep_until(due) => {}
             }
@@ -124,25 +128,37 @@ impl Watch {
         }
     }
 
-    /// A question is answered by the carrier that it came by, if that may carry to who asks.
+    /// A question is answered by the carrier that it came by, if that may carry to who asks. True if
+    /// there is something to decide at once.
     fn take(
         &self,
         from: IpAddr,
         message: Message,
         (failover, gateways, sockets): (&mut Failover, &mut Gateways, &Sockets),
-    ) {
-        let Message { kind, by, number } = message;
+    ) -> bool {
+        let (Message { kind, by, number }, now) = (message, Instant::now());
         match kind {
-            Kind::Question if failover.may(by, from) || self.speaks(by, from) => {
+            Kind::Question | Kind::Alarm if failover.may(by, from) || self.speaks(by, from) => {
                 let answer = Message { kind: Kind::Answer, by, number };
                 sockets.send(&self.datapath, from, answer);
+                kind == Kind::Alarm && failover.alarmed(by, from, now)
             }
             Kind::Answer => {
-                let (answer, now) = (Ask { to: from, by, number }, Instant::now());
+                let answer = Ask { to: from, by, number, alarm: false };
                 failover.answered(answer, now);
                 gateways.answered(answer, now);
+                false
             }
-            Kind::Question => {}
+            Kind::Question | Kind::Alarm => false,
+        }
+    }
+
+    fn signs(&self, peer: &str) -> Signs {
+        let signs = self.datapath.signs(peer).unwrap_or_default();
+        Signs {
+            unanswered: signs.unanswered.map(Instant::from_std),
+            heard: signs.heard.map(Instant::from_std),
+            session: signs.session,
         }
     }
 }
@@ -159,9 +175,10 @@ fn bind(snapshot: &Snapshot, sockets: &mut Sockets) {
 fn ways(snapshot: &Snapshot, sockets: &Sockets) -> Ways {
     let pairs = snapshot.ways.iter().map(|(peer, ways)| {
         let addresses = addresses(snapshot, peer).filter(|address| sockets.reach(*address));
-        (peer.clone(), (ways.clone(), addresses.collect::<Vec<_>>()))
+        let (ways, addresses) = (ways.clone(), addresses.collect());
+        (peer.clone(), Choice { ways, addresses, apart: snapshot.apart.contains(peer) })
     });
-    pairs.filter(|(_, (_, addresses))| !addresses.is_empty()).collect()
+    pairs.filter(|(_, choice)| !choice.addresses.is_empty()).collect()
 }
 
 /// The gateways, by what is in use to them.

@@ -24,6 +24,8 @@ use std::{
 
 use ipnet::IpNet;
 
+pub(super) use self::relay::call;
+pub(crate) use self::relay::first;
 pub use self::vxlan::{DEVICE as VXLAN_DEVICE, Mac, PORT as VXLAN_PORT, VNI, Vtep, Vxlan};
 use self::{direct::Direct, udp::Frames, vxlan::Overlay, wireguard::Tunnel};
 use super::{Facts, Open, Refusal, Route, SideTable, Target, Way, peers::reachable};
@@ -95,6 +97,8 @@ pub(super) struct Carriers {
     pub(super) relayed: BTreeMap<String, (u8, String)>,
     /// Who is reached in TLS over TCP.
     pub(super) bridged: BTreeSet<String>,
+    /// Who cannot be reached otherwise, as far as is known.
+    pub(super) apart: BTreeSet<String>,
     pub(super) refusals: Vec<Refusal>,
 }
 
@@ -214,13 +218,14 @@ impl Carriers {
                 Err(refusal) => drop(refused.get_or_insert(refusal)),
             }
         }
+        let first = self.begin(view, pair, ways.iter().map(|(way, _)| *way));
         let told = pair.facts.chosen.get(pair.peer);
         if ways.is_empty() {
             self.refusals.extend(refused);
             return;
         }
         let listed: Vec<Way> = ways.iter().map(|(way, _)| *way).collect();
-        let place = told.map_or(0, |told| told.place_among(&listed));
+        let place = told.map_or(first, |told| told.place_among(&listed));
         let (way, routes) = ways.remove(place);
         if !ways.is_empty() {
             self.probe(&routes, pair, true);
@@ -237,12 +242,24 @@ impl Carriers {
         self.take(way.backend, pair, routes);
     }
 
+    /// Where nothing was told yet: the best that can be.
+    fn begin(&mut self, view: &View, pair: &Pair<'_>, ways: impl Iterator<Item = Way>) -> usize {
+        let ways: Vec<Way> = ways.collect();
+        let me = view.nodes.get(&pair.facts.node);
+        let apart = relay::apart(pair.facts.underlay, me, pair.node);
+        let first = first(&ways, apart);
+        if apart && first > 0 {
+            self.apart.insert(pair.peer.to_owned());
+        }
+        first
+    }
+
     /// And as many more as there are relays.
     fn relay(&mut self, backend: Backend, pair: &Pair<'_>, relays: &[&str]) -> Vec<Way> {
         let table = self.relays.as_mut().filter(|_| backend == Backend::Wireguard);
         let Some(table) = table else { return Vec::new() };
         let relayed = Relayed {
-            endpoint: reachable(&pair.node.endpoints, pair.facts.underlay),
+            places: relay::places(pair.facts.underlay, &pair.node.endpoints),
             relays: relays.iter().map(|relay| crypto::relay::id(relay)).collect(),
             used: None,
             bridged: false,

@@ -50,7 +50,7 @@ pub(super) fn configure(view: &View, facts: &Facts) -> (Peers, Vec<Refusal>) {
     let bare = view.nodes.get(&facts.node).is_some_and(|node| node.bare);
     let mut peers: Vec<_> = others
         .map(|(name, node)| PeerConfig {
-            relayed: view.has_detours(),
+            relayed: view.has_detours() && facts.rotates,
             keepalive: Some(facts.keepalive.unwrap_or_else(|| keepalive(bare, node.bare))),
             ..mesh_node(name, node, facts)
         })
@@ -128,7 +128,7 @@ fn plain_peer(name: &str, peer: &PlainPeer, facts: &Facts) -> PeerConfig {
 }
 
 /// Its other endpoints of that family: such as where a NAT shows it.
-fn others(endpoints: &[SocketAddr], underlay: Underlay) -> Vec<SocketAddr> {
+pub(super) fn others(endpoints: &[SocketAddr], underlay: Underlay) -> Vec<SocketAddr> {
     let Some(first) = reachable(endpoints, underlay) else {
         return Vec::new();
     };

@@ -2,13 +2,14 @@
 //! packet waits for.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     ops::Range,
     sync::{Arc, Mutex, MutexGuard},
     time::Instant,
 };
 
-use crypto::{Discard, HEADER, Inbox, IpPacket, Mesh, Paths, Refused, Settings, Train};
+use crypto::{Discard, HEADER, Inbox, IpPacket, Mesh, Paths, Refused, Settings, Signs, Train};
 
 use super::{Came, Opened, boringtun::lock};
 use crate::datapath::{
@@ -18,6 +19,8 @@ use crate::datapath::{
     train::Departures,
 };
 
+/// Places that a peer is looked for at, at most.
+const PLACES: u32 = 8;
 /// Messages reserved at once, at most.
 const RESERVED: usize = 64;
 
@@ -52,7 +55,7 @@ impl Native {
     /// Without a session, the handshake for it goes this way too.
     pub(super) fn send_by(&self, packet: &[u8], by: Sealed, out: &mut Made<'_>, now: Instant) {
         let Some(parsed) = IpPacket::parse(packet) else { return };
-        let Ok(mut train) = self.paths.train(parsed.destination(), 1, now) else {
+        let Ok(mut train) = self.paths.probes(parsed.destination(), PLACES, now) else {
             // Whatever it dies of is counted.
             let _ = self.mesh().seal(packet, out, now);
             for (to, handshake) in out.departures.shared().relays.early() {
@@ -60,17 +63,20 @@ impl Native {
             }
             return;
         };
-        let to = match by {
-            Sealed::Plain | Sealed::Shape => train.direct(),
-            Sealed::Relay(place) => Some(train.relayed(place)),
-            Sealed::Bridge => self.paths.bridge(train.called()),
+        let (places, relays) = (train.direct(), &out.departures.shared().relays);
+        let places: BTreeSet<SocketAddr> = match by {
+            Sealed::Relay(place) => [train.relayed(place)].into(),
+            Sealed::Bridge => self.paths.bridge(train.called()).into_iter().collect(),
+            Sealed::Shape => places.into_iter().collect(),
+            Sealed::Plain => places.into_iter().chain(relays.sought_at(train.called())).collect(),
         };
-        let Some(to) = to else { return };
         let room = Train::length(packet.len(), out.departures.shared().mtu());
-        out.departures.record(to, 0, room, |record| {
-            record[HEADER..HEADER + packet.len()].copy_from_slice(packet);
-            train.seal(record, packet.len())
-        });
+        for to in places {
+            out.departures.record(to, 0, room, |record| {
+                record[HEADER..HEADER + packet.len()].copy_from_slice(packet);
+                train.seal(record, packet.len())
+            });
+        }
     }
 
     pub(super) fn seal(&self, packet: Super<'_>, out: &mut Departures<'_>, now: Instant) {

@@ -72,6 +72,7 @@ mod tests {
                     bare: false,
                     site,
                     revoked,
+                    nat: None,
                     serves: BTreeMap::new(),
                     tls: None,
                     relays: Vec::new(),
