@@ -133,6 +133,11 @@ impl Peer {
         self.backend.as_deref().filter(|backend| ["udp", "vxlan", "direct"].contains(backend))
     }
 
+    /// Another node passes on what is sealed for it.
+    pub fn is_relayed(&self) -> bool {
+        self.path.as_deref().is_some_and(|path| path.starts_with("relay"))
+    }
+
     /// A tunnel is up while the session of its last handshake is.
     pub fn is_up(&self, now: Timestamp) -> bool {
         self.up.unwrap_or_else(|| {

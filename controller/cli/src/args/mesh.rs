@@ -1,6 +1,6 @@
 //! `hawser mesh`: what an operator changes of the Mesh itself.
 
-use api::{Backend, Encryption};
+use api::{Backend, Encryption, Relay, SiteGateways};
 use clap::{
     Subcommand, ValueEnum,
     builder::{PossibleValuesParser, TypedValueParser},
@@ -8,7 +8,7 @@ use clap::{
 
 #[derive(Debug, Subcommand)]
 pub enum MeshCommand {
-    /// Change encryption and backend, and say first what will be in clear between whom
+    /// Change encryption, backend, relays and gateways, and say first what will be in clear between whom
     ///
     /// By way of Preferred no packet is lost: hawser peers shows CLEAR under PATH until all agents
     /// have followed.
@@ -39,6 +39,14 @@ pub struct MeshSet {
     /// one: 4789 or 8472; none: not at all
     #[arg(long, value_name = "PORT", value_parser = shaped_port)]
     pub vxlan_shaped_port: Option<ShapedPort>,
+    /// Auto: where two nodes don't reach each other, a third passes on what they seal, and cannot read
+    /// it. Never: they stay apart
+    #[arg(long, value_name = "MODE", ignore_case = true, value_parser = relay())]
+    pub relay: Option<Relay>,
+    /// Nodes of a site, best first, through which it speaks with other sites, such as edge=edge-1,edge-2;
+    /// edge=none: each of its nodes speaks for itself. May be repeated
+    #[arg(long, value_name = "SITE=NODES", value_parser = site_gateways)]
+    pub site_gateways: Vec<SiteGateways>,
     /// What may go wrong: plaintext, where packets may go out in clear that could not before
     #[arg(long, value_enum, value_name = "RISK")]
     pub accept_risk: Option<MeshRisk>,
@@ -53,11 +61,14 @@ impl MeshSet {
             fallback,
             allow_downgrade,
             vxlan_shaped_port,
+            relay,
+            site_gateways,
             accept_risk: _,
         } = self;
         (encryption.is_none() && site_encryption.is_empty())
             && (backend.is_none() && fallback.is_none())
             && (allow_downgrade.is_none() && vxlan_shaped_port.is_none())
+            && (relay.is_none() && site_gateways.is_empty())
     }
 }
 
@@ -101,6 +112,36 @@ fn site_mode(text: &str) -> Result<SiteMode, String> {
         _ => Some(mode(word).ok_or("the mode is one of Required, Preferred, None, mesh")?),
     };
     Ok(SiteMode { sites, encryption })
+}
+
+/// None of them: the site has no gateways any more.
+fn site_gateways(text: &str) -> Result<SiteGateways, String> {
+    let (site, nodes) =
+        text.split_once('=').ok_or("write it as edge=edge-1,edge-2 or edge=none")?;
+    if !is_site(site) {
+        return Err(format!("{site:?} is no site: a-z, 0-9 and - inside, up to 63 of them"));
+    }
+    let nodes: Vec<String> = match nodes {
+        "none" => Vec::new(),
+        _ => nodes.split(',').map(str::to_owned).collect(),
+    };
+    if let Some(odd) = nodes.iter().find(|node| !is_node(node)) {
+        return Err(format!("{odd:?} is no node's name"));
+    }
+    let twice = |(at, node): (usize, &String)| nodes[..at].contains(node);
+    if nodes.len() > 8 || nodes.iter().enumerate().any(twice) {
+        return Err("up to eight nodes, each once".to_owned());
+    }
+    Ok(SiteGateways { site: site.to_owned(), gateways: nodes })
+}
+
+fn is_node(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && text.split('.').all(|part| is_site(part))
+}
+
+fn relay() -> impl TypedValueParser<Value = Relay> {
+    PossibleValuesParser::new(["Never", "Auto"])
+        .map(|word| if word.eq_ignore_ascii_case("auto") { Relay::Auto } else { Relay::Never })
 }
 
 fn is_site(text: &str) -> bool {

@@ -29,8 +29,8 @@ pub(super) async fn run(
 async fn set(args: &MeshSet, settings: &Settings, terminal: &Terminal) -> Result<Exit, Failure> {
     if args.is_empty() {
         return Err(Failure::usage("nothing is to be changed").check(
-            "give --encryption, --site-encryption, --backend, --fallback, --allow-downgrade or \
-                    --vxlan-shaped-port",
+            "give --encryption, --site-encryption, --backend, --fallback, --allow-downgrade, \
+                    --vxlan-shaped-port, --relay or --site-gateways",
         ));
     }
     let cluster = Cluster::connect(settings).await?;

@@ -7,7 +7,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use api::{Backend, Encryption, Mesh, MeshNode, SiteEncryption};
+use api::{Backend, Encryption, Mesh, MeshNode, Relay, SiteEncryption, SiteGateways};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -28,6 +28,8 @@ struct Carrying {
     fallback: Vec<Backend>,
     allow_downgrade: bool,
     vxlan_shaped_port: Option<u16>,
+    relay: Relay,
+    site_gateways: Vec<SiteGateways>,
 }
 
 /// From what is to what is wanted.
@@ -137,6 +139,8 @@ impl Change {
             word("fallback", &|one| text::list(&one.fallback)),
             word("allowDowngrade", &|one| one.allow_downgrade.to_string()),
             word("vxlanShapedPort", &|one| or(one.vxlan_shaped_port, text::NONE)),
+            word("relay", &|one| format!("{:?}", one.relay)),
+            word("siteGateways", &|one| of_gateways(&one.site_gateways)),
         ];
         let changed = words.into_iter().filter(|(_, from, to)| from != to);
         let changed = changed.map(|(field, from, to)| format!("{field} {from} -> {to}"));
@@ -153,6 +157,8 @@ impl Change {
             fallback,
             allow_downgrade,
             vxlan_shaped_port,
+            relay,
+            site_gateways,
         } = &self.after;
         json!({
             "metadata": {"uid": uid, "resourceVersion": version},
@@ -163,6 +169,8 @@ impl Change {
                 "fallback": (!fallback.is_empty()).then_some(fallback),
                 "allowDowngrade": allow_downgrade,
                 "vxlanShapedPort": vxlan_shaped_port,
+                "relay": relay,
+                "siteGateways": (!site_gateways.is_empty()).then_some(site_gateways),
             },
         })
     }
@@ -183,6 +191,8 @@ impl Carrying {
             fallback: spec.fallback.clone(),
             allow_downgrade: spec.allow_downgrade,
             vxlan_shaped_port: spec.vxlan_shaped_port,
+            relay: spec.relay,
+            site_gateways: spec.site_gateways.clone(),
         }
     }
 
@@ -196,6 +206,13 @@ impl Carrying {
         after.allow_downgrade = wanted.allow_downgrade.unwrap_or(self.allow_downgrade);
         if let Some(ShapedPort(port)) = wanted.vxlan_shaped_port {
             after.vxlan_shaped_port = port;
+        }
+        after.relay = wanted.relay.unwrap_or(self.relay);
+        for gateways in &wanted.site_gateways {
+            after.site_gateways.retain(|old| old.site != gateways.site);
+            after
+                .site_gateways
+                .extend(Some(gateways).filter(|of| !of.gateways.is_empty()).cloned());
         }
         for SiteMode { sites, encryption } in &wanted.site_encryption {
             let new = SiteEncryption {
@@ -238,6 +255,16 @@ impl Carrying {
 pub(super) fn of_sites(all: &[SiteEncryption]) -> String {
     let said: Vec<_> = all.iter().map(|of| text::printable(&of.to_string())).collect();
     if said.is_empty() { text::NONE.to_owned() } else { said.join(", ") }
+}
+
+/// Such as `edge by edge-1, edge-2; aws by aws-1`.
+fn of_gateways(all: &[SiteGateways]) -> String {
+    let of = |of: &SiteGateways| {
+        let nodes: Vec<_> = of.gateways.iter().map(|node| text::printable(node)).collect();
+        format!("{} by {}", text::printable(&of.site), nodes.join(", "))
+    };
+    let said: Vec<_> = all.iter().map(of).collect();
+    if said.is_empty() { text::NONE.to_owned() } else { said.join("; ") }
 }
 
 /// How much may be in clear.

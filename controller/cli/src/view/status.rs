@@ -102,6 +102,8 @@ struct Tunnels {
     seen_by: String,
     up: usize,
     total: usize,
+    /// Those that another node passes on.
+    relayed: usize,
     stale: Vec<String>,
 }
 
@@ -232,6 +234,7 @@ fn tunnels(state: &State, now: Timestamp) -> Tunnels {
         seen_by: state.node.clone(),
         up: up.len(),
         total: state.peers.len(),
+        relayed: up.iter().filter(|peer| peer.is_relayed()).count(),
         // Who cannot be called is asleep and not stale.
         stale: down
             .iter()
@@ -275,6 +278,9 @@ impl Tunnels {
     fn cells(&self) -> [String; 2] {
         const SHOWN: usize = 3;
         let mut rest = format!("seen by {}", self.seen_by);
+        if self.relayed > 0 {
+            rest.push_str(&format!("; {} relayed", self.relayed));
+        }
         if !self.stale.is_empty() {
             let shown = self.stale.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
             let more = if self.stale.len() > SHOWN { ", …" } else { "" };

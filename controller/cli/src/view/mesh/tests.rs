@@ -9,6 +9,8 @@ fn nothing() -> MeshSet {
         fallback: None,
         allow_downgrade: None,
         vxlan_shaped_port: None,
+        relay: None,
+        site_gateways: vec![],
         accept_risk: None,
     }
 }
@@ -210,4 +212,35 @@ fn the_port_of_the_shape_is_set_and_taken_away_and_opens_nothing() {
     assert!(of_sites(required, &set(None)).is_none());
     let both = (Encryption::None, Backend::Vxlan, &[] as &[_]);
     assert!(of_sites(both, &set(Some(4789))).impossible().unwrap().contains("8472"));
+}
+
+#[test]
+fn relays_and_gateways_are_set_and_taken_away_and_risk_nothing() {
+    let gateways = |site: &str, nodes: &[&str]| SiteGateways {
+        site: site.to_owned(),
+        gateways: nodes.iter().map(ToString::to_string).collect(),
+    };
+    let mut mesh = fixture::mesh();
+    mesh.spec.site_gateways = vec![gateways("aws", &["node-1"]), gateways("edge", &["node-2"])];
+    let wanted = MeshSet {
+        relay: Some(Relay::Auto),
+        site_gateways: vec![gateways("aws", &[]), gateways("edge", &["node-3", "node-2"])],
+        ..nothing()
+    };
+
+    let change = Change::new(&mesh, &wanted, &fixture::nodes());
+
+    assert!(!change.is_none() && !change.risks_plaintext());
+    assert_eq!(
+        change.difference(),
+        "relay Never -> Auto, siteGateways aws by node-1; edge by node-2 -> edge by node-3, node-2"
+    );
+    let patch = change.patch();
+    assert_eq!(patch["spec"]["relay"], "Auto");
+    let edge = json!([{"site": "edge", "gateways": ["node-3", "node-2"]}]);
+    assert_eq!(patch["spec"]["siteGateways"], edge);
+    mesh.spec.site_gateways.remove(0);
+    let wanted = MeshSet { site_gateways: vec![gateways("edge", &[])], ..nothing() };
+    let none = Change::new(&mesh, &wanted, &fixture::nodes());
+    assert_eq!(none.patch()["spec"]["siteGateways"], Value::Null);
 }
