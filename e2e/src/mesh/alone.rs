@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use api::{MeshNode, MeshNodeSpec, MeshNodeStatus, MeshPeer, PublishedKey};
+use api::{Mesh, MeshNode, MeshNodeSpec, MeshNodeStatus, MeshPeer, MeshSpec, PublishedKey};
 
 use super::{Member, controller, wait_until_ready};
 use crate::lab::Lab;
@@ -16,6 +16,7 @@ pub struct Alone {
     pub members: Vec<Member>,
     pub lab: Lab,
     view: PathBuf,
+    mesh: Mesh,
     nodes: Vec<MeshNode>,
 }
 
@@ -24,7 +25,8 @@ impl Alone {
     pub fn prepare(prefix: &str, nodes: usize) -> anyhow::Result<Self> {
         let lab = Lab::new(prefix)?;
         let view = lab.dir().join("view.yaml");
-        let mut alone = Self { members: Vec::new(), lab, view, nodes: Vec::new() };
+        let mut alone =
+            Self { members: Vec::new(), lab, view, mesh: controller::mesh(), nodes: Vec::new() };
         for number in 1..=nodes {
             alone.add_node(number)?;
         }
@@ -44,7 +46,7 @@ impl Alone {
 
     /// Writes the view again, with plain WireGuard peers beside the nodes.
     pub fn write(&self, peers: &[MeshPeer]) -> anyhow::Result<()> {
-        let mut documents = vec![serde_json::to_string(&controller::mesh())?];
+        let mut documents = vec![serde_json::to_string(&self.mesh)?];
         for node in &self.nodes {
             documents.push(serde_json::to_string(node)?);
         }
@@ -54,6 +56,20 @@ impl Alone {
         let fresh = self.view.with_extension("new");
         std::fs::write(&fresh, documents.join("\n---\n")).context("writing the view")?;
         std::fs::rename(&fresh, &self.view).context("replacing the view")
+    }
+
+    /// Changes the Mesh, and where each node says that it is reached, and writes the view again.
+    pub fn arrange(
+        &mut self,
+        mesh: impl FnOnce(&mut MeshSpec),
+        endpoints: impl Fn(&Member) -> Vec<SocketAddr>,
+    ) -> anyhow::Result<()> {
+        mesh(&mut self.mesh.spec);
+        for (node, member) in self.nodes.iter_mut().zip(&self.members) {
+            let endpoints = endpoints(member).iter().map(ToString::to_string).collect();
+            node.status.get_or_insert_default().endpoints = endpoints;
+        }
+        self.write(&[])
     }
 
     fn add_node(&mut self, number: usize) -> anyhow::Result<()> {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use e2e::lab::{Flow, FlowReport, Nat, NatRouter, eventually};
 use e2e::mesh::{Member, Mesh};
 use e2e::oracle::marker;
+use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -16,8 +17,8 @@ pub(crate) enum Way {
     Direct,
     /// Both call where the other is seen.
     Punched,
-    /// Neither can know where the other will be seen.
-    Apart,
+    /// Neither can know where the other will be seen: another node passes on.
+    Relayed,
 }
 
 /// What becomes of each pair of kinds. `FullCone` is as good as no NAT once it has sent anything.
@@ -25,8 +26,8 @@ pub(crate) fn way(a: Nat, b: Nat) -> Way {
     use Nat::{EndpointIndependent, FullCone, None, PortKept, Symmetric};
     match (a, b) {
         (None, _) | (_, None) => Way::Direct,
-        (Symmetric, Symmetric | PortKept | EndpointIndependent) => Way::Apart,
-        (PortKept | EndpointIndependent, Symmetric) => Way::Apart,
+        (Symmetric, Symmetric | PortKept | EndpointIndependent) => Way::Relayed,
+        (PortKept | EndpointIndependent, Symmetric) => Way::Relayed,
         (PortKept | EndpointIndependent | FullCone, _) | (Symmetric, FullCone) => Way::Punched,
     }
 }
@@ -125,7 +126,7 @@ fn every_pair_of_nats_that_can_meet_meets() {
     for (a, of_a) in &hybrid.kinds {
         for (b, of_b) in hybrid.kinds.range::<String, _>(a.clone()..).skip(1) {
             let way = way(*of_a, *of_b);
-            if way == Way::Apart {
+            if way == Way::Relayed {
                 continue;
             }
             let took = hybrid.reach(a, b, LIMIT).and_then(|_| hybrid.reach(b, a, LIMIT));
@@ -191,4 +192,74 @@ fn a_nat_that_forgets_its_mappings_under_traffic_is_followed() {
         assert!(lost <= 50, "{way}: {lost} of {sent} lost");
     }
     assert_ne!(hybrid.endpoint("node-1", "one"), before);
+}
+
+/// How they travel, as one of them says.
+fn is_relayed(hybrid: &Hybrid, of: &str, to: &str) -> bool {
+    let state = hybrid.member(of).state().unwrap();
+    let peers = state["peers"].as_array().unwrap();
+    let peer = peers.iter().find(|peer| peer["name"] == to).unwrap();
+    peer["path"].as_str().unwrap_or_default().starts_with("relay")
+}
+
+/// The pods of the two reach each other, both ways, by both families.
+fn speak(hybrid: &Hybrid, a: &str, b: &str, limit: Duration) -> bool {
+    [(a, b), (b, a)].into_iter().all(|(from, to)| {
+        let (from, to) = (&hybrid.member(from).pods[0], &hybrid.member(to).pods[0]);
+        [true, false]
+            .into_iter()
+            .all(|v4| from.namespace.ping_until(to.address(v4).unwrap(), &marker(), limit).is_ok())
+    })
+}
+
+#[test]
+fn every_pair_of_nats_connects_and_by_a_relay_only_where_it_must() {
+    let mut hybrid = Hybrid::start("natrelay");
+    hybrid.mesh.ask_for(json!({"relay": "Auto"})).unwrap();
+    for (name, nat) in [
+        ("kept", Nat::PortKept),
+        ("one", Nat::EndpointIndependent),
+        ("cone", Nat::FullCone),
+        ("each", Nat::Symmetric),
+        ("other", Nat::Symmetric),
+    ] {
+        let router = hybrid.router(&format!("{name}-nat"), nat);
+        hybrid.add(name, router, nat);
+    }
+    hybrid.settle();
+    let names: Vec<(String, Nat)> = hybrid.kinds.clone().into_iter().collect();
+    let mut failed = Vec::new();
+    for (place, (a, of_a)) in names.iter().enumerate() {
+        for (b, of_b) in &names[place + 1..] {
+            let (way, begun) = (way(*of_a, *of_b), Instant::now());
+            let speak = speak(&hybrid, a, b, LIMIT);
+            let took = begun.elapsed();
+            let relayed = || [(a, b), (b, a)].map(|(of, to)| is_relayed(&hybrid, of, to));
+            let wanted = [way == Way::Relayed; 2];
+            let as_it_must = eventually("its way", LIMIT, || relayed() == wanted).is_ok();
+            println!(
+                "{a} × {b}: {way:?} after {took:?}, relayed {:?} after {:?}",
+                relayed(),
+                begun.elapsed()
+            );
+            failed.extend((!speak || !as_it_must).then(|| format!("{a} × {b}: {way:?}, {speak}")));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+
+    // Both are known to all, and to each other: what a start costs where nothing is to be learned.
+    for [a, b] in [["each", "other"], ["kept", "each"]] {
+        let places = [a, b].map(|name| {
+            hybrid.mesh.members.iter().position(|member| member.node.name() == name).unwrap()
+        });
+        for place in places {
+            hybrid.mesh.members[place].kill_agent();
+        }
+        let begun = Instant::now();
+        for place in places {
+            hybrid.mesh.members[place].start_agent().unwrap();
+        }
+        assert!(speak(&hybrid, a, b, LIMIT), "{a} × {b}");
+        println!("{a} × {b}: {:?} after a cold start", begun.elapsed());
+    }
 }

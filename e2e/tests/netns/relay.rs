@@ -3,9 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use api::Relay;
 use e2e::{
     lab::{Flow, eventually},
-    mesh::{Member, Mesh, Pod},
+    mesh::{Alone, Member, Mesh, Pod, add_pods, every_pair, pods, wait_until_ready},
     oracle::{marker, promised},
 };
 use serde_json::json;
@@ -168,4 +169,40 @@ fn a_mesh_that_asks_for_no_relays_has_none() {
     let reach = mesh.reach(marked, Duration::from_secs(2));
 
     assert_eq!(reach.ok(), 0, "nobody passes anything on");
+}
+
+#[test]
+fn one_that_has_ipv4_alone_and_one_that_has_ipv6_alone_meet_at_a_relay_that_has_both() {
+    let mut mesh = Alone::prepare("relayfamily", 3).unwrap();
+    for (place, family) in [(0, "-6"), (1, "-4")] {
+        let node = &mesh.members[place].node;
+        node.command("ip").args([family, "address", "flush", "dev", "eth0"]).stdout().unwrap();
+    }
+    mesh.arrange(
+        |spec| spec.relay = Relay::Auto,
+        |member| {
+            let both = member.node.address().sockets(51820);
+            match member.node.name() {
+                "node-1" => vec![both[0]],
+                "node-2" => vec![both[1]],
+                _ => both.to_vec(),
+            }
+        },
+    )
+    .unwrap();
+    let begun = Instant::now();
+    for member in &mut mesh.members {
+        member.start_agent().unwrap();
+    }
+    wait_until_ready(&mut mesh.members).unwrap();
+    add_pods(&mesh.lab, &mut mesh.members, 1).unwrap();
+
+    let reach = every_pair(&pods(&mesh.members), &marker(), LIMIT);
+
+    assert!(reach.failures().is_empty(), "{}", reach.failures().join("\n"));
+    println!("all reach all {:?} after the start", begun.elapsed());
+    for (place, peer) in [(0, "node-2"), (1, "node-1")] {
+        let path = path(&mesh.members[place], peer);
+        assert!(path.as_deref().is_some_and(|path| path.starts_with("relay")), "{path:?}");
+    }
 }
