@@ -289,7 +289,7 @@ fn only_what_is_authentic_crosses_a_bridge_and_only_of_who_may_be_relayed() {
 #[test]
 fn what_is_sent_and_not_followed_shows_unless_it_is_a_probe() {
     let mut pair = Pair::connected();
-    let id = crate::relay::id("node-2");
+    let id = relay::id("node-2");
     pair.tell_a(PeerConfig { relayed: true, ..peer(2, &[(1, 2)]) });
     let unanswered = |pair: &Pair| pair.a.paths().signs(id).unwrap().unanswered;
     pair.pass(Duration::from_secs(40));

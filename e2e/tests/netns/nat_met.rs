@@ -74,7 +74,7 @@ fn pairs(hybrid: &Hybrid) -> Vec<[&str; 2]> {
     let all: Vec<(&str, Nat)> = hybrid.kinds.iter().map(|(name, nat)| (&**name, *nat)).collect();
     let mut pairs = Vec::new();
     for (place, (a, of_a)) in all.iter().enumerate() {
-        let others = all[place + 1..].iter().filter(|(_, of_b)| way(*of_a, *of_b) != Way::Apart);
+        let others = all[place + 1..].iter().filter(|(_, of_b)| way(*of_a, *of_b) != Way::Relayed);
         pairs.extend(others.map(|(b, _)| [*a, *b]));
     }
     pairs

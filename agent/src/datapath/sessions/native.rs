@@ -9,7 +9,7 @@ use std::{
     time::Instant,
 };
 
-use crypto::{Discard, HEADER, Inbox, IpPacket, Mesh, Paths, Refused, Settings, Signs, Train};
+use crypto::{Discard, HEADER, Inbox, IpPacket, Mesh, Paths, Refused, Settings, Train};
 
 use super::{Came, Opened, boringtun::lock};
 use crate::datapath::{

@@ -3,8 +3,6 @@
 
 use std::net::SocketAddr;
 
-use std::collections::BTreeMap;
-
 use api::Topology;
 
 use crate::{

@@ -136,7 +136,7 @@ fn site_gateways(text: &str) -> Result<SiteGateways, String> {
 }
 
 fn is_node(text: &str) -> bool {
-    (1..=253).contains(&text.len()) && text.split('.').all(|part| is_site(part))
+    (1..=253).contains(&text.len()) && text.split('.').all(is_site)
 }
 
 fn relay() -> impl TypedValueParser<Value = Relay> {
