@@ -80,7 +80,7 @@ impl Caller {
             let sight = Sight {
                 listeners: &snapshot.listeners,
                 mute: &self.mute.borrow().clone(),
-                used: !snapshot.bridged.is_empty(),
+                used: &snapshot.bridged,
             };
             for order in dialler.tick(&sight, Instant::now()) {
                 self.obey(order, &mut lines, &telling);

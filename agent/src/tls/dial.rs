@@ -10,7 +10,10 @@
 //! Two listeners are kept, so that one may die. Everybody calls them in the same order: two that can
 //! only call share one, and speak through it.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -34,8 +37,8 @@ pub(super) struct Sight<'a> {
     pub(super) listeners: &'a BTreeMap<String, Listener>,
     /// Who does not answer datagrams, and since when it was asked in vain.
     pub(super) mute: &'a Mute,
-    /// Something is sent in TLS.
-    pub(super) used: bool,
+    /// Whom something is sent to in TLS, if there is a stream.
+    pub(super) used: &'a BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub(super) enum Order {
 pub(super) struct Dialler {
     /// Since when there is no need of it.
     light: Option<Instant>,
+    /// Somebody was called.
+    begun: bool,
     lines: BTreeMap<String, Line>,
 }
 
@@ -72,10 +77,12 @@ impl Dialler {
         let mute = |name: &String| sight.mute.get(name).is_some_and(|since| now >= *since + MUTE);
         let shut = !sight.listeners.is_empty() && sight.listeners.keys().all(mute);
         // An earlier run may have used it: that need not be found out again.
-        if shut || sight.used {
+        if shut || (!self.begun && !sight.used.is_empty()) {
             orders.extend(self.call(sight.listeners, now));
         }
-        self.light = self.light.or(Some(now)).filter(|_| !shut && !sight.used);
+        // One that is dead stays the way to whoever is reached by none.
+        let used = self.open().any(|name| sight.used.contains(name));
+        self.light = self.light.or(Some(now)).filter(|_| !shut && !used);
         if self.light.is_some_and(|light| now >= light + LINGER) {
             let names: Vec<String> = self.busy().map(|(name, _)| name.clone()).collect();
             self.lines.retain(|name, _| !names.contains(name));
@@ -129,6 +136,7 @@ impl Dialler {
         let mut free: Vec<&String> = listeners.keys().filter(free).collect();
         free.sort_by_cached_key(|name| crypto::relay::id(name));
         let next: Vec<&String> = free.into_iter().take(room).collect();
+        self.begun |= !next.is_empty();
         let call = |name: &String| {
             let (listener, state) = (listeners[name].clone(), State::Calling);
             let failures = self.lines.get(name).map_or(0, |line| line.failures);

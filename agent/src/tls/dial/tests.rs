@@ -30,9 +30,10 @@ fn mute(of: &BTreeMap<String, Listener>, since: Instant) -> Mute {
 fn tick(
     dialler: &mut Dialler,
     listeners: &BTreeMap<String, Listener>,
-    (mute, used): (&Mute, bool),
+    (mute, used): (&Mute, &[&str]),
     now: Instant,
 ) -> (Vec<String>, Vec<String>) {
+    let used = &used.iter().map(|name| (*name).to_owned()).collect();
     sorted(dialler.tick(&Sight { listeners, mute, used }, now))
 }
 
@@ -40,10 +41,10 @@ fn tick(
 fn open(of: &BTreeMap<String, Listener>) -> (Dialler, Instant, Vec<String>) {
     let (start, mut dialler) = (Instant::now(), Dialler::default());
     let mute = mute(of, start);
-    let early = tick(&mut dialler, of, (&mute, false), start + MUTE - SECOND);
+    let early = tick(&mut dialler, of, (&mute, &[]), start + MUTE - SECOND);
     assert_eq!(early, Default::default());
     let now = start + MUTE;
-    let (called, _) = tick(&mut dialler, of, (&mute, false), now);
+    let (called, _) = tick(&mut dialler, of, (&mute, &[]), now);
     for name in &called {
         dialler.opened(name, now);
     }
@@ -68,19 +69,19 @@ fn nobody_is_called_while_one_answers_or_was_not_asked() {
     for mute in [Mute::new(), all_but_one] {
         let mut dialler = Dialler::default();
         for second in 0..100 {
-            let none = tick(&mut dialler, &of, (&mute, false), start + SECOND * second);
+            let none = tick(&mut dialler, &of, (&mute, &[]), start + SECOND * second);
             assert_eq!(none, Default::default());
         }
     }
     let mut nobody = Dialler::default();
-    let none = tick(&mut nobody, &BTreeMap::new(), (&Mute::new(), false), start);
+    let none = tick(&mut nobody, &BTreeMap::new(), (&Mute::new(), &[]), start);
     assert_eq!(none, Default::default());
 }
 
 #[test]
 fn what_an_earlier_run_used_is_called_at_once() {
     let (of, mut dialler) = (listeners(&["a"]), Dialler::default());
-    let (called, _) = tick(&mut dialler, &of, (&Mute::new(), true), Instant::now());
+    let (called, _) = tick(&mut dialler, &of, (&Mute::new(), &["a"]), Instant::now());
     assert_eq!(called, ["a"]);
 }
 
@@ -89,7 +90,7 @@ fn one_that_ends_is_replaced_at_once_and_called_again_later_and_later() {
     let of = listeners(&["a", "b", "c"]);
     let (mut dialler, mut now, called) = open(&of);
     let mute = mute(&of, now - MUTE);
-    let sight = (&mute, true);
+    let sight: (&Mute, &[&str]) = (&mute, &["a"]);
 
     dialler.ended(&called[0], now);
     let (third, _) = tick(&mut dialler, &of, sight, now);
@@ -121,13 +122,14 @@ fn lines_stay_while_they_are_used_and_end_half_a_minute_after() {
     let (mut dialler, mut now, _) = open(&of);
     for _ in 0..100 {
         now += SECOND;
-        let none = tick(&mut dialler, &of, (&Mute::new(), true), now);
+        let none = tick(&mut dialler, &of, (&Mute::new(), &["a"]), now);
         assert_eq!(none, Default::default(), "datagrams are answered, and TLS is still used");
     }
     let unused = now + SECOND;
     let left = loop {
         now += SECOND;
-        let (called, left) = tick(&mut dialler, &of, (&Mute::new(), false), now);
+        // A dead one is still what there is to somebody, and was called long ago.
+        let (called, left) = tick(&mut dialler, &of, (&Mute::new(), &["dead"]), now);
         assert!(called.is_empty());
         if !left.is_empty() {
             break left;
@@ -145,7 +147,7 @@ fn datagrams_that_stop_again_begin_the_half_minute_anew() {
     for second in 0..300 {
         // They come for twenty seconds of each half minute.
         let mute = if second % 30 < 20 { &Mute::new() } else { &shut };
-        let none = tick(&mut dialler, &of, (mute, false), start + SECOND * second);
+        let none = tick(&mut dialler, &of, (mute, &[]), start + SECOND * second);
         assert_eq!(none, Default::default());
     }
 }
@@ -158,7 +160,11 @@ fn a_listener_that_is_gone_or_has_another_certificate_is_left() {
     other.insert("a".to_owned(), listener(9));
     other.remove("b");
 
-    let sight = Sight { listeners: &other, mute: &Mute::new(), used: true };
+    let sight = Sight {
+        listeners: &other,
+        mute: &mute(&other, now - MUTE),
+        used: &["a".to_owned()].into(),
+    };
     let mut orders = dialler.tick(&sight, now);
 
     orders.sort_by_key(|order| matches!(order, Order::Call(..)));
