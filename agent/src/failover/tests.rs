@@ -243,11 +243,13 @@ fn one_that_answers_no_datagram_is_mute_until_it_does_whatever_else_it_answers()
     let shaped = Way { shaped: true, ..Wireguard.into() };
     let to: IpAddr = "10.42.2.1".parse().unwrap();
     let ways = vec![Wireguard.into(), shaped, tls];
-    failover.meets(&[("n2".to_owned(), (ways, vec![to]))].into(), start);
+    failover.meets(&[("n2".to_owned(), choice(ways, vec![to]))].into(), start);
     let mut run = |from: f64, answers: &[Way]| {
+        let unanswered = Some(start + at(from));
         for step in 0..50 {
             let now = start + at(from) + STEP * step;
-            for ask in failover.tick(HOLD, now) {
+            let signs = |_: &str| Signs { session: true, unanswered, heard: None };
+            for ask in failover.tick(HOLD, signs, now) {
                 if answers.contains(&ask.by) {
                     failover.answered(ask, now);
                 }
@@ -267,11 +269,12 @@ fn a_pair_whose_relay_goes_takes_another_relay_and_not_what_was_found_blocked() 
     let relay = |place| Way { relay: Some(place), ..Wireguard.into() };
     let (mut failover, start) = (Failover::new(7, Chosen::new()), Instant::now());
     let to: IpAddr = "10.42.2.1".parse().unwrap();
-    let of = |ways: &[Way]| [("n2".to_owned(), (ways.to_vec(), vec![to]))].into();
+    let of = |ways: &[Way]| [("n2".to_owned(), choice(ways.to_vec(), vec![to]))].into();
+    let signs = |_: &str| Signs { session: true, ..Signs::default() };
     failover.meets(&of(&[Wireguard.into(), relay(0), relay(1)]), start);
     for step in 0..50 {
         let now = start + STEP * step;
-        for ask in failover.tick(HOLD, now) {
+        for ask in failover.tick(HOLD, signs, now) {
             if ask.by == relay(1) {
                 failover.answered(ask, now);
             }
