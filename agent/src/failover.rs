@@ -50,6 +50,8 @@ const ALARMED: Duration = Duration::from_millis(400);
 const FRESH: Duration = Duration::from_secs(2);
 /// For so long after somebody began to doubt, was heard or changed its way, all is tried often.
 const EAGER: Duration = Duration::from_secs(10);
+/// How exactly [`Signs`] tell the time.
+const COARSE: Duration = Duration::from_millis(1);
 /// Between two by a way that cannot be, as far as is known.
 const SELDOM: Duration = Duration::from_secs(30);
 /// Of a pair without relays, of one that has some beside other carriers, and of one that has nothing
@@ -337,10 +339,12 @@ impl Pair {
         let line = &self.lines[self.used];
         let answered = line.last();
         let open = |since: &Instant| answered.is_none_or(|at| at < *since);
+        // What is sent right after an answer counts from then, though its clock is a coarse one.
+        let after = |since: Instant| answered.map_or(since, |at| since.max(at + COARSE));
         let held = |since: &Instant| now >= *since + pace.silent || !line.proven;
         let doubted = self.doubted.filter(open).filter(held);
         self.told &= doubted.is_some();
-        self.doubted = doubted.or(self.signs.unanswered.filter(open));
+        self.doubted = doubted.or(self.signs.unanswered.map(after));
     }
 
     fn alarm(&mut self, by: Way, now: Instant) -> bool {
