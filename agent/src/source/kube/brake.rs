@@ -72,7 +72,6 @@ mod tests {
                     bare: false,
                     site,
                     revoked,
-                    nat: None,
                     serves: BTreeMap::new(),
                     tls: None,
                     relays: Vec::new(),
