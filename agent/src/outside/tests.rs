@@ -106,10 +106,10 @@ fn one_that_changes_all_the_time_is_told_ever_more_rarely() {
 
 #[test]
 fn few_are_asked_and_rarely() {
-    let mut asked = Asked::new();
     let names: Vec<String> = (0..1000).map(|n| format!("n{n}")).collect();
     for (said, questions) in [(OWN, 2), ("198.51.100.1:1", 60)] {
         let answers: Vec<_> = names.iter().map(|name| (name.as_str(), said)).collect();
+        let mut asked = Asked::new();
         asked.run(20, &answers);
         asked.asked = 0;
 

@@ -137,10 +137,12 @@ fn a_machine_that_needs_an_approval_waits_with_nothing_and_goes_on_when_it_is_ap
     unwanted.wait_for_log("does not let this machine in", LIMIT).unwrap();
 
     assert!(approved.contains(" edge-1 approved"), "{approved}");
-    let log = joining.log();
-    let key = log.split("with the key ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
-    let token = hawser(&["token", "list", "-o", "json"]);
-    assert!(token.contains(r#""used": 1"#) && !token.contains(key), "{token}");
+    let listed: Value =
+        serde_json::from_str(&hawser(&["token", "list", "-o", "json"])).unwrap();
+    let token = &listed["items"][0];
+    let waiting = token["waiting"].as_array().unwrap().iter().map(|one| one["node"].as_str());
+    assert_eq!(waiting.collect::<Vec<_>>(), [Some("edge-2")], "{token}");
+    assert_eq!(token["used"], 1, "{token}");
     assert!(!access(&machines[1]).exists());
 }
 

@@ -247,10 +247,10 @@ mod tests {
         let text = list(&fixture::nodes(), fixture::now()).render(Format::Wide);
 
         insta::assert_snapshot!(text, @r"
-        NAME    READY  SITE    SUBNET                        PEERS      EPOCH  AGE   ENDPOINT        NAT     MTU        VERSION    REASON
-        node-1  True   aws     10.42.1.0/24,fd42:0:0:1::/64  1/2        1      3d4h  10.0.0.1:51820  <none>  1420       0.1.0      TunnelsUp
-        node-2  True   <none>  10.42.2.0/24,fd42:0:0:2::/64  1/2        1      3d4h  10.0.0.2:51820  <none>  1420       0.1.0      TunnelsUp
-        node-3  False  <none>  <pending>                     <unknown>  1      3d4h  <pending>       <none>  <unknown>  <unknown>  NoSubnet
+        NAME    READY  SITE    SUBNET                        PEERS      EPOCH  AGE   ENDPOINT        NAT     MTU        VERSION    REASON     BEHIND
+        node-1  True   aws     10.42.1.0/24,fd42:0:0:1::/64  1/2        1      3d4h  10.0.0.1:51820  <none>  1420       0.1.0      TunnelsUp  <none>
+        node-2  True   <none>  10.42.2.0/24,fd42:0:0:2::/64  1/2        1      3d4h  10.0.0.2:51820  <none>  1420       0.1.0      TunnelsUp  <none>
+        node-3  False  <none>  <pending>                     <unknown>  1      3d4h  <pending>       <none>  <unknown>  <unknown>  NoSubnet   <none>
         ");
     }
 
