@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use e2e::lab::{Cni, Node, Process};
 use e2e::mesh::{Controller, Member, Mesh, every_pair};
 use e2e::oracle::{Oracles, marker, promised};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::laptop::secret;
 
@@ -137,8 +137,7 @@ fn a_machine_that_needs_an_approval_waits_with_nothing_and_goes_on_when_it_is_ap
     unwanted.wait_for_log("does not let this machine in", LIMIT).unwrap();
 
     assert!(approved.contains(" edge-1 approved"), "{approved}");
-    let listed: Value =
-        serde_json::from_str(&hawser(&["token", "list", "-o", "json"])).unwrap();
+    let listed: Value = serde_json::from_str(&hawser(&["token", "list", "-o", "json"])).unwrap();
     let token = &listed["items"][0];
     let waiting = token["waiting"].as_array().unwrap().iter().map(|one| one["node"].as_str());
     assert_eq!(waiting.collect::<Vec<_>>(), [Some("edge-2")], "{token}");
