@@ -39,7 +39,8 @@ fn an_idle_pair_sends_nothing_unless_a_nat_lies_between_and_is_reached_through_i
     .unwrap();
     let [first, second] = ["node-1", "node-2"].map(|name| &hybrid.member(name).node);
     let nat = hybrid.outside(router);
-    std::thread::sleep(Duration::from_secs(5));
+    // What answers the last question has been sent by then, the empty message after 10 s included.
+    std::thread::sleep(Duration::from_secs(12));
 
     let direct = between(first, second);
     let markers: Vec<&[u8]> = direct.iter().map(Vec::as_slice).collect();
