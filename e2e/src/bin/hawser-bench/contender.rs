@@ -65,6 +65,7 @@ pub(crate) fn contenders() -> Vec<Contender> {
         contender("hawser-wireguard-native", &["hawser-agent"], |machines| {
             wireguard::start_hawser(machines, &["--backend", "wireguard", "--engine", "native"])
         }),
+        contender("hawser-wireguard-relayed", &["hawser-agent"], wireguard::start_relayed),
         contender("hawser-wireguard-10000-peers", &["hawser-agent"], |machines| {
             wireguard::start_hawser_among(machines, 9_999, &["--engine", "native"])
         }),

@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use e2e::lab::{Process, eventually};
+use e2e::mesh::local_api;
+use serde_json::Value;
 
 use crate::contender::Running;
 use crate::machines::{Machine, Machines};
@@ -82,8 +84,10 @@ spec:
 /// Ten thousand subnets need more than one pool of the usual size.
 const STRANGERS_POOL: &str = "  - {cidr: 10.128.0.0/10, nodePrefixLength: 24}\n";
 
-fn mesh_node(name: &str, number: u8, machine: &Machine, public: &str) -> String {
-    let address = machine.address;
+fn mesh_node(name: &str, number: u8, addresses: &[Ipv4Addr], public: &str) -> String {
+    let endpoints: Vec<String> =
+        addresses.iter().map(|address| format!("\"{address}:{PORT}\"")).collect();
+    let endpoints = endpoints.join(", ");
     format!(
         "---
 apiVersion: hawser.dev/v1alpha1
@@ -92,7 +96,7 @@ metadata: {{name: {name}}}
 spec: {{subnets: [10.42.{number}.0/24], keyEpoch: 1}}
 status:
   publicKeys: [{{epoch: 1, publicKey: \"{public}\"}}]
-  endpoints: [\"{address}:{PORT}\"]
+  endpoints: [{endpoints}]
 "
     )
 }
@@ -145,22 +149,49 @@ pub(crate) fn start_plain(machines: &Machines, backend: &str) -> anyhow::Result<
     start_mesh(machines, ("None", 0), &["--backend", backend])
 }
 
+/// Two agents that reach a third one each, which passes on between them.
+pub(crate) fn start_relayed(machines: &Machines) -> anyhow::Result<Running> {
+    let (third, [[a, at_a], [b, at_b]]) = machines.between()?;
+    let (a, b) = (("bench-a", &machines.a, vec![a]), ("bench-b", &machines.b, vec![b]));
+    let nodes = [a, b, ("bench-r", &third, vec![at_a, at_b])];
+    let running = start_nodes(&nodes, &format!("{MESH}  relay: Auto\n"), &["--engine", "native"])?;
+    let socket = machines.a.dir.join("state/agent.sock");
+    let relayed = || {
+        let (_, state) = local_api::get(&socket, "/state").unwrap_or_default();
+        let state: Value = serde_json::from_str(&state).unwrap_or_default();
+        let peers = state["peers"].as_array().cloned().unwrap_or_default();
+        let peer = peers.into_iter().find(|peer| peer["name"] == "bench-b").unwrap_or_default();
+        peer["path"].as_str().is_some_and(|path| path.starts_with("relay"))
+    };
+    eventually("what goes to bench-b goes by bench-r", READY, relayed)?;
+    Ok(running)
+}
+
 fn start_mesh(
     machines: &Machines,
     (encryption, strangers): (&str, u32),
     flags: &[&str],
 ) -> anyhow::Result<Running> {
-    let ends = [("bench-a", &machines.a, 1), ("bench-b", &machines.b, 2)];
+    let (a, b) = (&machines.a, &machines.b);
+    let nodes = [("bench-a", a, vec![a.address]), ("bench-b", b, vec![b.address])];
     let more = if strangers > 0 { STRANGERS_POOL } else { "" };
     let mut view = format!("{MESH}{more}  encryption: {encryption}\n");
     view.extend((0..strangers).map(stranger));
-    for (name, machine, number) in ends {
+    start_nodes(&nodes, &view, flags)
+}
+
+/// A node's name, its machine, and where it says that it is reached.
+type Node<'a> = (&'static str, &'a Machine, Vec<Ipv4Addr>);
+
+fn start_nodes(nodes: &[Node<'_>], mesh: &str, flags: &[&str]) -> anyhow::Result<Running> {
+    let mut view = mesh.to_owned();
+    for (number, (name, machine, addresses)) in (1..).zip(nodes) {
         let keygen = machine.command("hawser-agent").arg("keygen").arg("--state");
         let public = keygen.arg(machine.dir.join("state")).stdout()?;
-        view.push_str(&mesh_node(name, number, machine, public.trim()));
+        view.push_str(&mesh_node(name, number, addresses, public.trim()));
     }
     let mut processes = Vec::new();
-    for (name, machine, _) in ends {
+    for (name, machine, _) in nodes {
         processes.push(start_agent(name, machine, &view, flags)?);
     }
     for agent in &mut processes {
