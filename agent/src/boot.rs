@@ -64,6 +64,7 @@ fn guard(node: &NodeFile, tun: String) -> Guard {
         // Nobody is reached before the agent runs.
         machines: BTreeSet::new(),
         devices: node.devices.clone(),
+        behind: BTreeSet::new(),
         forwards: false,
         open: BTreeMap::new(),
     }

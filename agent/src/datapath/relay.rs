@@ -204,7 +204,7 @@ impl Seam {
                 continue;
             }
             match table.relay(train.to).and_then(|relay| shared.sessions.contact(relay, now)) {
-                Some(to) => found.push(Train { to, ..train.clone() }),
+                Some(to) => found.push(Train { to: bridge::on_the_wire(to), ..train.clone() }),
                 None => self.miss(train, bytes, shared),
             }
         }

@@ -28,6 +28,8 @@ pub struct Guard {
     pub devices: BTreeSet<String>,
     /// This node hands on what others' pods send to machines.
     pub forwards: bool,
+    /// What it announces: its pods reach that by the devices that lead there, or not at all.
+    pub behind: BTreeSet<IpNet>,
     /// What a backend in clear may carry, by device, and what is this node's to hand on to a network
     /// behind it. Empty wherever encryption is required and nothing is announced.
     pub open: BTreeMap<String, Open>,
@@ -59,7 +61,8 @@ impl Guard {
             ours.from.extend(&others.from);
         }
         let forwards = self.forwards || other.forwards;
-        Self { ranges: aggregate(both), devices, open, forwards, ..self.clone() }
+        let behind = self.behind.union(&other.behind).copied().collect();
+        Self { ranges: aggregate(both), devices, open, forwards, behind, ..self.clone() }
     }
 }
 
@@ -83,6 +86,7 @@ pub(super) fn of(
         masquerade: own.into_iter().collect(),
         machines: machines(view, facts, chosen),
         forwards: view.forwards,
+        behind: own_networks(view, facts).iter().copied().collect(),
         devices: facts.devices.iter().filter(|name| **name != facts.tun).cloned().collect(),
         open: with_own_networks(open, view, facts),
     }
@@ -95,8 +99,7 @@ fn with_own_networks(
     view: &View,
     facts: &Facts,
 ) -> BTreeMap<String, Open> {
-    let own = view.nodes.get(&facts.node).filter(|node| !node.revoked);
-    let own = own.map_or(&[][..], |node| &node.announced);
+    let own = own_networks(view, facts);
     for (device, leads_to) in &facts.networks {
         for prefix in own.iter().filter(|prefix| leads_to.contains(*prefix)) {
             let open = open.entry(device.clone()).or_default();
@@ -105,6 +108,11 @@ fn with_own_networks(
         }
     }
     open
+}
+
+fn own_networks<'a>(view: &'a View, facts: &Facts) -> &'a [IpNet] {
+    let own = view.nodes.get(&facts.node).filter(|node| !node.revoked);
+    own.map_or(&[], |node| &node.announced)
 }
 
 /// What has been asked of nobody yet goes on as it did: a node without a key has no tunnel. Where a

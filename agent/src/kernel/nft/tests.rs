@@ -10,6 +10,7 @@ fn guard(ranges: &[&str]) -> Guard {
         masquerade: ["10.42.1.0/24".parse().unwrap()].into(),
         machines: ["192.0.2.2/32".parse().unwrap()].into(),
         devices: BTreeSet::new(),
+        behind: BTreeSet::new(),
         forwards: false,
         open: BTreeMap::new(),
     }

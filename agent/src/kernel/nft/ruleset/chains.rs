@@ -27,8 +27,8 @@ use nftables::{
 use super::{
     FORGED, INTO, MARK, OUT, Turned, of_family,
     words::{
-        LINK_LOCAL, address, chain, count, element, equals, field, fwmark, goto, is_marked, jump,
-        on, rule, side_chain, tracked,
+        LINK_LOCAL, address, chain, count, element, equals, field, fwmark, goto, is_marked, is_v4,
+        jump, on, rule, side_chain, tracked,
     },
 };
 
@@ -202,7 +202,8 @@ fn marked_is_lost(batch: &mut Rules, turned: Turned<'_>) {
     }
 }
 
-/// Not inside of the mesh, nor to a network behind this node.
+/// Not inside of the mesh, nor to a network behind this node: where no device leads there, the default
+/// route would take that outside.
 fn masquerade(batch: &mut Rules, turned: Turned<'_>) {
     let Turned { guard, turn } = turned;
     for ours in [guard.tun.clone()].into_iter().chain(turned.pod_devices()) {
@@ -217,6 +218,13 @@ fn masquerade(batch: &mut Rules, turned: Turned<'_>) {
                 batch.add(rule(SOURCE_NAT, known));
             }
         }
+    }
+    if !guard.behind.is_empty() {
+        batch.add(rule(SOURCE_NAT, vec![on(MetaKey::Oifname, "lo"), Statement::Accept(None)]));
+    }
+    for net in &guard.behind {
+        let there = equals(field(if is_v4(net) { "ip" } else { "ip6" }, "daddr"), element(net));
+        batch.add(rule(SOURCE_NAT, vec![there, count(OUT), Statement::Drop(None)]));
     }
     for (protocol, pods, mesh) in [("ip", "@pods4", "@mesh4"), ("ip6", "@pods6", "@mesh6")] {
         let from = address(protocol, "saddr", Operator::EQ, turn.name(pods));
