@@ -130,7 +130,6 @@ fn change_the_guard(node: &Namespace, times: u32) {
                 ranges: ["10.42.0.0/16".parse()?, "fd42::/48".parse()?].into(),
                 tun: "hawser0".into(),
                 masquerade: ["10.42.1.0/24".parse()?].into(),
-                behind: BTreeSet::new(),
                 behind: [].into(),
                 forwards: false,
                 machines: [].into(),
