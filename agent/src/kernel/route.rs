@@ -112,16 +112,23 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
+async fn main_table(
+    handle: &Handle,
+    family: AddressFamily,
+    doing: &'static str,
+) -> Result<Vec<RouteMessage>, KernelError> {
+    let mut filter = RouteMessage::default();
+    filter.header.address_family = family;
+    filter.header.table = RouteHeader::RT_TABLE_MAIN;
+    let messages = handle.route().get(filter).execute().try_collect().await;
+    messages.map_err(KernelError::netlink(doing))
+}
+
 /// Devices that default routes of the main table lead to.
 pub(super) async fn ways_out(handle: &Handle) -> Result<BTreeSet<u32>, KernelError> {
     let mut devices = BTreeSet::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = family;
-        filter.header.table = RouteHeader::RT_TABLE_MAIN;
-        let messages: Result<Vec<RouteMessage>, _> =
-            handle.route().get(filter).execute().try_collect().await;
-        let messages = messages.map_err(KernelError::netlink("listing default routes"))?;
+        let messages = main_table(handle, family, "listing default routes").await?;
         let defaults = messages.iter().filter(|m| m.header.destination_prefix_length == 0);
         for attribute in defaults.flat_map(|message| &message.attributes) {
             match attribute {
@@ -140,12 +147,7 @@ pub(super) async fn ways_out(handle: &Handle) -> Result<BTreeSet<u32>, KernelErr
 pub(super) async fn others(handle: &Handle) -> Result<Vec<(IpNet, u32)>, KernelError> {
     let mut found = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-        let mut filter = RouteMessage::default();
-        filter.header.address_family = family;
-        filter.header.table = RouteHeader::RT_TABLE_MAIN;
-        let messages: Result<Vec<RouteMessage>, _> =
-            handle.route().get(filter).execute().try_collect().await;
-        let messages = messages.map_err(KernelError::netlink("listing others' routes"))?;
+        let messages = main_table(handle, family, "listing others' routes").await?;
         found.extend(messages.iter().filter_map(other).flatten());
     }
     Ok(found)

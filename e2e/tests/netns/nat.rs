@@ -21,6 +21,15 @@ pub(crate) enum Way {
     Relayed,
 }
 
+/// One of each kind, and two of the one that calls get through.
+pub(crate) const KINDS: [(&str, Nat); 5] = [
+    ("kept", Nat::PortKept),
+    ("one", Nat::EndpointIndependent),
+    ("two", Nat::EndpointIndependent),
+    ("cone", Nat::FullCone),
+    ("each", Nat::Symmetric),
+];
+
 /// What becomes of each pair of kinds. `FullCone` is as good as no NAT once it has sent anything.
 pub(crate) fn way(a: Nat, b: Nat) -> Way {
     use Nat::{EndpointIndependent, FullCone, None, PortKept, Symmetric};
@@ -67,6 +76,14 @@ impl Hybrid {
         self.kinds.insert(name.to_owned(), nat);
     }
 
+    /// Machines behind a router each.
+    pub(crate) fn add_each(&mut self, machines: impl IntoIterator<Item = (&'static str, Nat)>) {
+        for (name, nat) in machines {
+            let router = self.router(&format!("{name}-nat"), nat);
+            self.add(name, router, nat);
+        }
+    }
+
     pub(crate) fn settle(&mut self) {
         for member in &mut self.mesh.members {
             member.wait_until_ready(LIMIT).unwrap();
@@ -109,16 +126,7 @@ impl Hybrid {
 fn every_pair_of_nats_that_can_meet_meets() {
     let mut hybrid = Hybrid::start("natgrid");
     let begun = Instant::now();
-    for (name, nat) in [
-        ("kept", Nat::PortKept),
-        ("one", Nat::EndpointIndependent),
-        ("two", Nat::EndpointIndependent),
-        ("cone", Nat::FullCone),
-        ("each", Nat::Symmetric),
-    ] {
-        let router = hybrid.router(&format!("{name}-nat"), nat);
-        hybrid.add(name, router, nat);
-    }
+    hybrid.add_each(KINDS);
     hybrid.settle();
     println!("ready after {:?}", begun.elapsed());
 
@@ -216,16 +224,13 @@ fn speak(hybrid: &Hybrid, a: &str, b: &str, limit: Duration) -> bool {
 fn every_pair_of_nats_connects_and_by_a_relay_only_where_it_must() {
     let mut hybrid = Hybrid::start("natrelay");
     hybrid.mesh.ask_for(json!({"relay": "Auto"})).unwrap();
-    for (name, nat) in [
+    hybrid.add_each([
         ("kept", Nat::PortKept),
         ("one", Nat::EndpointIndependent),
         ("cone", Nat::FullCone),
         ("each", Nat::Symmetric),
         ("other", Nat::Symmetric),
-    ] {
-        let router = hybrid.router(&format!("{name}-nat"), nat);
-        hybrid.add(name, router, nat);
-    }
+    ]);
     hybrid.settle();
     let names: Vec<(String, Nat)> = hybrid.kinds.clone().into_iter().collect();
     let mut failed = Vec::new();

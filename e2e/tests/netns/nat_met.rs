@@ -7,7 +7,7 @@ use e2e::lab::{Nat, eventually};
 use e2e::oracle::promised;
 use serde_json::json;
 
-use super::nat::{Hybrid, Way, way};
+use super::nat::{Hybrid, KINDS, Way, way};
 
 const LIMIT: Duration = Duration::from_secs(30);
 /// What is promised.
@@ -100,16 +100,7 @@ fn all_meet_in_time(hybrid: &Hybrid) {
 #[test]
 fn every_pair_that_can_meet_does_so_within_two_seconds() {
     let mut hybrid = Hybrid::start("natmet");
-    for (name, nat) in [
-        ("kept", Nat::PortKept),
-        ("one", Nat::EndpointIndependent),
-        ("two", Nat::EndpointIndependent),
-        ("cone", Nat::FullCone),
-        ("each", Nat::Symmetric),
-    ] {
-        let router = hybrid.router(&format!("{name}-nat"), nat);
-        hybrid.add(name, router, nat);
-    }
+    hybrid.add_each(KINDS);
     all_meet_in_time(&hybrid);
 }
 
